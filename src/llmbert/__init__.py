@@ -1,0 +1,46 @@
+"""LLMBert grows language generators on your own text and your own machine.
+
+    run = llmbert.train("gpt", "mytext.txt", "runs/gpt", budget="5m")
+    print(run.generate("Once upon a time"))
+
+Importing this loads nothing heavy; a verb loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmbert.protocols import LLMBertError, UsageError
+    from llmbert.runs import Run, load
+    from llmbert.workbench.compare import compare
+    from llmbert.workbench.evaluate import evaluate
+    from llmbert.workbench.train import resume, train
+
+__all__ = ["LLMBertError", "Run", "UsageError", "compare", "evaluate", "load", "resume", "train"]
+
+_HOMES = {
+    "LLMBertError": "llmbert.protocols",
+    "UsageError": "llmbert.protocols",
+    "Run": "llmbert.runs",
+    "load": "llmbert.runs",
+    "train": "llmbert.workbench.train",
+    "resume": "llmbert.workbench.train",
+    "evaluate": "llmbert.workbench.evaluate",
+    "compare": "llmbert.workbench.compare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("llmbert")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llmbert' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

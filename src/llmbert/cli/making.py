@@ -1,0 +1,196 @@
+"""Verbs that make runs: train and compare."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmbert.protocols import UsageError
+
+Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: file, folder, glob, - or hub:NAME.")]
+Valid = Annotated[list[str] | None, typer.Option("--valid", metavar="PATH", help="Held-out text; else split off.")]
+Lines = Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")]
+SplitOn = Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")]
+Fields = Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")]
+Tokenizer = Annotated[
+    str, typer.Option("--tokenizer", metavar="T", help="bytes, chars, words, bpe, unigram, wordpiece, jieba, or a run.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A single setting; may be repeated.")]
+Language = Annotated[str, typer.Option("--language", help="Language of the page: en or zh.")]
+
+
+def train(
+    family: Annotated[str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru or gpt.")] = "",
+    data: Data = [],  # noqa: B006 - typer wants a list
+    valid: Valid = None,
+    lines: Lines = False,
+    split_on: SplitOn = None,
+    fields: Fields = None,
+    out: Annotated[str, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")] = "",
+    tokenizer: Tokenizer = "bpe",
+    budget: Annotated[str | None, typer.Option("--budget", help="Time for all of it: 90s, 5m, 1h.")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="tiny, small, medium or large.")] = None,
+    settings: Set = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a stopped run.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    language: Language = "en",
+) -> None:
+    """Train a model on text and write a run folder: weights, tokeniser, log, report and card."""
+    if resume is None:
+        for name, given in (("--family", family), ("--data", data), ("--out", out)):
+            if not given:
+                raise UsageError(f"train needs {name}; see llmbert train --help")
+    from llmbert.cli.display import Display
+    from llmbert.workbench import train as verb
+    from llmbert.workbench.settings import parse_pairs
+
+    with Display() as display, _ctrl_c(display.say) as stop:
+        if resume is not None:
+            run = verb.resume(resume, progress=display, stop=stop)
+        else:
+            run = verb.train(
+                family,
+                data,
+                out,
+                valid=valid or None,
+                lines=lines,
+                split_on=split_on,
+                fields=parse_fields(fields),
+                tokenizer=tokenizer,
+                budget=budget,
+                size=size,
+                settings=parse_pairs(settings or []),
+                seed=seed,
+                language=check_language(language),
+                progress=display,
+                stop=stop,
+                tensorboard=tensorboard,
+            )
+    _say_run(run)
+
+
+def compare(
+    data: Data,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the runs and the page.")],
+    valid: Valid = None,
+    lines: Lines = False,
+    split_on: SplitOn = None,
+    fields: Fields = None,
+    tokenizer: Tokenizer = "bpe",
+    budget: Annotated[str, typer.Option("--budget", help="Time per family and seed: 90s, 3m.")] = "3m",
+    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds each.")] = 1,
+    families: Annotated[str | None, typer.Option("--families", metavar="A,B", help="Which; all by default.")] = None,
+    language: Language = "en",
+) -> None:
+    """Train every family on one text for one budget, and write one page that says which to ship."""
+    from llmbert.cli.display import Display
+    from llmbert.workbench import compare as verb
+
+    with Display() as display, _ctrl_c(display.say) as stop:
+        content = verb.compare(
+            data,
+            out,
+            valid=valid or None,
+            lines=lines,
+            split_on=split_on,
+            fields=parse_fields(fields),
+            tokenizer=tokenizer,
+            budget=budget,
+            seeds=seeds,
+            families=families.split(",") if families else None,
+            language=check_language(language),
+            progress=display,
+            stop=stop,
+            announce=display.say,
+        )
+    print_comparison(content, Path(out))
+
+
+def parse_fields(text: str | None) -> dict[str, str] | None:
+    """"text=body" → {"text": "body"}. Raises UsageError for another form."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(role != "text" or not name for role, _, name in pairs):
+        raise UsageError(f"--fields takes text=NAME, the field that holds the text, not {text!r}")
+    return {role: name for role, _, name in pairs}
+
+
+def check_language(language: str) -> str:
+    if language not in ("en", "zh"):
+        raise UsageError(f"--language is en or zh, not {language!r}")
+    return language
+
+
+@contextmanager
+def _ctrl_c(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C (or SIGTERM) was pressed: the first press lets the step end and saves, the second stops at once."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        say("stopping after this step, saving …")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_run(run: Any) -> None:
+    from rich.console import Console
+
+    from llmbert.workbench.pages import data_rows  # noqa: F401 - the same words as on the page
+
+    scores = run.facts["scores"]
+    console = Console(highlight=False)
+    parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
+    if scores["perplexity"] is not None:
+        parts.append(f"valid perplexity {scores['perplexity']:.2f} ({scores['nats_per_token']:.4f} nats/token)")
+    if scores["bits_per_byte"] is not None:
+        low, high = scores["interval"]["bits_per_byte"]
+        parts.append(f"{scores['bits_per_byte']:.4f} bits/byte ({low:.3f} to {high:.3f})")
+    console.print(" · ".join(parts), markup=False)
+    console.print(f"{run.folder}: report.html shows it, llmbert generate {run.folder} --prompt … uses it", markup=False)
+
+
+def print_comparison(content: dict[str, Any], out: Path) -> None:
+    """The comparison's samples, table and verdict on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmbert.report import data_size, duration
+
+    console = Console(highlight=False)
+    for sample in content["samples"]:
+        console.rule(f"{sample['name']} · {sample['settings']}", align="left", style="dim")
+        console.print((sample["prompt"] + "▸" + sample["text"])[:320], markup=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("model", "bits/byte", "95 %", "train time", "tokens/s", "size"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in content["table"]:
+        bits, interval = row["bits_per_byte"], row["interval"]
+        table.add_row(
+            row["name"],
+            "–" if bits is None else f"{bits:.3f}",
+            "–" if not interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            duration(row["train_seconds"]),
+            f"{row['tokens_per_second']:,.0f}",
+            data_size(row["bytes_on_disk"]),
+        )
+    for row in content["baselines"]:
+        table.add_row(row["name"], f"{row['bits_per_byte']:.3f}", style="dim")
+    console.print(table)
+    console.print(content["data"]["overlap"], markup=False)
+    console.print(content["summary"], markup=False, style="bold")
+    console.print(f"The page: {out / 'report.html'}", markup=False)

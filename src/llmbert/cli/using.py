@@ -1,0 +1,108 @@
+"""Verbs that use runs: evaluate and generate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from llmbert.protocols import UsageError
+
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
+
+
+def evaluate(
+    run: RunFolder,
+    data: Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text to score.")],
+    lines: Annotated[bool, typer.Option("--lines", help="Each line a document, though the run was not so.")] = False,
+    split_on: Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")] = None,
+    fields: Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Field of the text.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score text with a run: nats/token, perplexity, bits/byte, with interval and signature."""
+    from llmbert.cli.display import Display
+    from llmbert.cli.making import parse_fields
+    from llmbert.workbench import evaluate as verb
+
+    with Display() as display:
+        scores = verb.evaluate(
+            run,
+            data,
+            lines=lines or None,
+            split_on=split_on,
+            fields=parse_fields(fields),
+            progress=display,
+        )
+    if as_json:
+        print(json.dumps(scores, ensure_ascii=False))
+        return
+    interval = scores["interval"] or {}
+    for name in ("nats_per_token", "perplexity", "bits_per_character", "bits_per_byte"):
+        value, around = scores[name], interval.get(name)
+        shown = "–" if value is None else f"{value:.4f}"
+        print(f"{name.replace('_', ' '):<20}{shown:>12}" + (f"   {around[0]:.4f} to {around[1]:.4f}" if around else ""))
+    print(f"{scores['tokens']:,} tokens, {scores['documents']:,} documents, {scores['unknown']:,} unknown")
+    print(scores["signature"])
+
+
+def generate(
+    run: RunFolder,
+    prompt: Annotated[str, typer.Option("--prompt", help="Text to go on from; - reads it from stdin.")] = "",
+    max_tokens: Annotated[int, typer.Option("--max-tokens")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 takes the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="0: all.")] = 0,
+    top_p: Annotated[float, typer.Option("--top-p", help="1: all.")] = 1.0,
+    min_p: Annotated[float, typer.Option("--min-p")] = 0.0,
+    typical_p: Annotated[float, typer.Option("--typical-p")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option("--repetition-penalty")] = 1.0,
+    no_repeat_ngram: Annotated[int, typer.Option("--no-repeat-ngram")] = 0,
+    beams: Annotated[int, typer.Option("--beams", help="Above 1: beam search.")] = 1,
+    length_penalty: Annotated[float, typer.Option("--length-penalty")] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option("--stop", help="Text to end before; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Write on from a prompt, token by token."""
+    from llmbert.runs import load
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    settings: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "typical_p": typical_p,
+        "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram": no_repeat_ngram,
+        "beams": beams,
+        "length_penalty": length_penalty,
+        "stop": tuple(stop or ()),
+        "seed": seed,
+    }
+    if beams > 1 and temperature == 1.0:
+        settings["temperature"] = 0.0
+    if beams < 1:
+        raise UsageError(f"--beams must be at least 1, not {beams}")
+    deltas = load(run).write(text, **settings)
+    if as_json:
+        written = list(deltas)
+        print(
+            json.dumps(
+                {
+                    "prompt": text,
+                    "text": "".join(delta.text for delta in written),
+                    "tokens": [token.id for delta in written for token in delta.tokens],
+                    "finish": next((delta.finish for delta in written if delta.finish), None),
+                    "settings": settings,
+                },
+                ensure_ascii=False,
+            )
+        )
+        return
+    print(text, end="")
+    for delta in deltas:
+        print(delta.text, end="", flush=True)
+    print()

@@ -1,0 +1,141 @@
+"""Token shards → batches: windows for attention, carried streams for recurrence, each resumable from a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IGNORED = -100  # a target that is not scored: padding, and the begin token after a document's end
+
+
+@dataclass
+class Batch:
+    """One step's input. inputs, targets: (B, T) int64, targets IGNORED where nothing is scored.
+
+    segments: (B, T) document numbers along each row where a row holds more than one, otherwise None;
+    fresh: true where a carried memory must be forgotten before this batch.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    segments: Tensor | None = None
+    fresh: bool = True
+
+    @property
+    def count(self) -> int:
+        """Targets that are scored."""
+        return int((self.targets != IGNORED).sum())
+
+    def split(self, parts: int) -> list[Batch]:
+        """Micro-batches: the rows in at most `parts` nearly equal groups."""
+        cuts = [slice(int(r[0]), int(r[-1]) + 1) for r in torch.arange(len(self.inputs)).tensor_split(parts) if len(r)]
+        return [
+            Batch(self.inputs[r], self.targets[r], None if self.segments is None else self.segments[r], self.fresh)
+            for r in cuts
+        ]
+
+    def to(self, device: torch.device) -> Batch:
+        segments = None if self.segments is None else self.segments.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), segments, self.fresh)
+
+
+class Windows:
+    """Windows of `context` tokens over all documents laid end to end, in a new order and phase each epoch.
+
+    Batch number n is the same whenever and however often it is asked for, so a resumed run goes on exactly.
+    """
+
+    def __init__(
+        self, ids: NDArray[Any], context: int, batch: int, seed: int, begin_id: int, across_documents: bool = False
+    ) -> None:
+        self.ids, self.context, self.batch, self.seed = ids, context, batch, seed
+        self.begin_id, self.across_documents = begin_id, across_documents
+        # One window less than fit, so that every epoch can begin at another place.
+        self.windows = max(1, (len(ids) - 1) // context - 1)
+        self.batches_per_epoch = -(-self.windows // batch)
+
+    def iterate(self, position: int = 0) -> Iterator[Batch]:
+        """Batches from number `position` on, without end."""
+        epoch, index = divmod(position, self.batches_per_epoch)
+        while True:
+            random = np.random.default_rng((self.seed, epoch))
+            slack = len(self.ids) - 1 - self.windows * self.context
+            phase = int(random.integers(max(1, min(slack, self.context))))
+            # A short last batch would weigh its windows more: it is filled up from the epoch's first ones.
+            order = np.resize(random.permutation(self.windows), self.batches_per_epoch * self.batch)
+            for at in range(index, self.batches_per_epoch):
+                yield self._gather(phase + self.context * order[at * self.batch : (at + 1) * self.batch])
+            epoch, index = epoch + 1, 0
+
+    def _gather(self, firsts: NDArray[np.int64]) -> Batch:
+        spans = firsts[:, None] + np.arange(self.context + 1)
+        block = torch.from_numpy(self.ids[np.minimum(spans, len(self.ids) - 1)].astype(np.int64))
+        inputs, targets = block[:, :-1].contiguous(), block[:, 1:].clone()
+        targets[targets == self.begin_id] = IGNORED
+        targets[torch.from_numpy(spans[:, 1:] >= len(self.ids))] = IGNORED
+        begins = inputs == self.begin_id
+        many = not self.across_documents and bool(begins[:, 1:].any())
+        return Batch(inputs, targets, begins.cumsum(1) if many else None)
+
+
+class CarriedStreams:
+    """`batch` streams read side by side, `context` tokens a step, for a memory that is carried on.
+
+    Documents longer than an even share of the text are cut into streams of that share; the streams are dealt out in
+    groups of `batch`, like lengths together, in a new order each epoch, and a group begins with a fresh memory. So
+    one long document becomes `batch` parallel streams, and many short ones are never padded much. A window is never
+    longer than `context` and never reaches past the end of its document.
+    """
+
+    def __init__(self, ids: NDArray[Any], starts: NDArray[np.int64], context: int, batch: int, seed: int) -> None:
+        self.ids, self.context, self.batch, self.seed = ids, context, batch, seed
+        inputs = np.diff(np.asarray(starts)) - 1  # a document's last token is a target only
+        share = max(1, -(-int(inputs.sum()) // batch))
+        pieces = -(-inputs // share)
+        within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        self.firsts = np.repeat(np.asarray(starts)[:-1], pieces) + share * within
+        self.sizes = np.minimum(share, np.repeat(inputs, pieces) - share * within)
+
+    def iterate(self, position: int = 0) -> Iterator[Batch]:
+        """Batches from number `position` on, without end."""
+        epoch = 0
+        while True:
+            plan = self._plan(epoch)
+            for group, at in plan[position:]:
+                yield self._gather(group, at)
+            position, epoch = max(0, position - len(plan)), epoch + 1
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Of the first epoch; later ones differ a little where documents are many."""
+        return len(self._plan(0))
+
+    def _plan(self, epoch: int) -> list[tuple[NDArray[np.int64], int]]:
+        """Each step as (streams that are read, how far into them)."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.sizes))
+        pools = np.array_split(order, -(-len(order) // (64 * self.batch)))
+        order = np.concatenate([pool[np.argsort(-self.sizes[pool], kind="stable")] for pool in pools])
+        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        return [
+            (groups[i], at)
+            for i in random.permutation(len(groups))
+            for at in range(0, int(self.sizes[groups[i]].max()), self.context)
+        ]
+
+    def _gather(self, group: NDArray[np.int64], at: int) -> Batch:
+        sizes = np.clip(self.sizes[group] - at, 0, self.context)
+        time = int(sizes.max())
+        spans = np.minimum(self.firsts[group, None] + at + np.arange(time + 1), len(self.ids) - 1)
+        block = torch.from_numpy(self.ids[spans].astype(np.int64))
+        targets = block[:, 1:].clone()
+        targets[torch.from_numpy(np.arange(time) >= sizes[:, None])] = IGNORED
+        return Batch(block[:, :-1].contiguous(), targets, None, at == 0)

@@ -1,0 +1,417 @@
+"""A corpus store: the training and validation shards of some text, with their tokeniser, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmbert.data.overlap import measure_overlap
+from llmbert.data.read import Document, read_documents
+from llmbert.data.shards import Shard, ShardWriter, count_unknown, refusing_full_disk, write_shard
+from llmbert.data.sources import BLOCK_BYTES, HUB, STANDARD_INPUT, Meter, Source, find_sources, read_blocks
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.text.segment import cut_pieces
+from llmbert.text.tokenisers import TOKENISERS, Tokeniser, train_tokeniser
+
+__all__ = ["Corpus", "Shard", "build_corpus", "build_shard", "count_unknown", "open_corpus"]
+
+FORMAT = 1
+HASHED_CHARACTERS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How paths become documents; see `read_documents`."""
+
+    lines: bool = False
+    split_on: str | None = None
+    fields: Mapping[str, str] | None = None
+
+    def documents(
+        self, paths: Sequence[str], progress: Progress = silent, encodings: dict[str, str] | None = None
+    ) -> Iterator[Document]:
+        return read_documents(
+            paths,
+            lines=self.lines,
+            split_on=self.split_on,
+            fields=self.fields,
+            progress=progress,
+            encodings=encodings,
+        )
+
+
+class Corpus:
+    """An opened store: `train` and `valid` shards, the tokeniser, and what was measured when it was built.
+
+    folder: where it is; fingerprint: of the text, the settings and the tokeniser; overlap: see `measure_overlap`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._described: dict[str, Any] = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        if self._described["format"] != FORMAT:
+            raise ValueError("another format")
+        self.fingerprint: str = self._described["fingerprint"]
+        self.tokeniser = Tokeniser.load(folder)
+        self.tokeniser_fingerprint: str = self._described["tokeniser"]["fingerprint"]
+        if self.tokeniser.fingerprint != self.tokeniser_fingerprint:
+            raise ValueError("another tokeniser")
+        dtype = self._described["dtype"]
+        self.train, self.valid = (
+            Shard(folder, name, self._described[name]["unknown"], dtype) for name in ("train", "valid")
+        )
+        self.overlap: dict[str, Any] = self._described["overlap"]
+
+    def describe(self) -> dict[str, Any]:
+        """What `corpus.json` holds: counts by split, overlap, encodings, settings, fingerprints."""
+        return self._described
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open a corpus store. Raises LLMBertError where it is missing, unfinished or damaged."""
+    folder = Path(folder)
+    if not (folder / "corpus.json").is_file():
+        raise LLMBertError(f"{folder} is no corpus store (it has no corpus.json); build it from the text again")
+    try:
+        return Corpus(folder)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise LLMBertError(f"the corpus store {folder} is damaged ({error}); delete it and build it again") from error
+
+
+def build_shard(
+    paths: Sequence[str],
+    tokeniser: Tokeniser,
+    folder: Path,
+    *,
+    lines: bool = False,
+    split_on: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> Shard:
+    """All documents of the paths, tokenised into `folder`: other text for a tokeniser that is there already."""
+    reading = Reading(lines, split_on, fields)
+    return write_shard(reading.documents(paths, _named(progress, "tokenising")), tokeniser, Path(folder), "text")
+
+
+def build_corpus(
+    paths: Sequence[str],
+    folder_root: Path,
+    tokeniser: Tokeniser | None = None,
+    kind: str = "bpe",
+    vocabulary_size: int | None = None,
+    valid_paths: Sequence[str] | None = None,
+    lines: bool = False,
+    split_on: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    valid_share: float | None = None,
+    progress: Progress = silent,
+) -> Corpus:
+    """Read, split, tokenise and measure some text into a store below `folder_root`, or open the store of the same.
+
+    tokeniser: one to use; None: one of `kind` and `vocabulary_size` is trained on the training text.
+    valid_paths: the validation text; without it documents are drawn by a hash of their text, so that equal ones stay
+    together: valid_share of them, by default a twentieth of 1000 or more and a tenth of fewer, never none and never
+    all. Text of one document gives its last tenth, counted in characters.
+
+    A text of any size is read as a stream. A store appears whole or not at all. Raises LLMBertError for text that
+    cannot be read, for too little of it, and for a full disk.
+    """
+    if valid_share is not None and not 0 < valid_share < 1:
+        raise UsageError(f"valid_share is {valid_share}; give a share between 0 and 1")
+    folder_root = Path(folder_root)
+    with refusing_full_disk(folder_root), ExitStack() as stack:
+        folder_root.mkdir(parents=True, exist_ok=True)
+        spool = _Spool(folder_root, stack)
+        plan = _Plan(
+            spool.files(paths, fields),
+            spool.files(valid_paths, fields) if valid_paths else None,
+            Reading(lines, split_on, fields),
+            valid_share,
+        )
+        fingerprint, files = _fingerprint(
+            plan, tokeniser.fingerprint if tokeniser else (kind, vocabulary_size), progress
+        )
+        folder = folder_root / fingerprint[:16]
+        if (folder / "corpus.json").is_file():
+            try:
+                return open_corpus(folder)
+            except LLMBertError:
+                shutil.rmtree(folder)
+        partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder_root))
+        stack.callback(shutil.rmtree, partial_folder, ignore_errors=True)
+        _fill(partial_folder, plan, tokeniser, kind, vocabulary_size, {"fingerprint": fingerprint, **files}, progress)
+        _move(partial_folder, folder)
+    return open_corpus(folder)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What goes into a store: files, how they are read, how they are split."""
+
+    paths: list[str]
+    valid_paths: list[str] | None
+    reading: Reading
+    valid_share: float | None
+
+
+class _Spool:
+    """Standard input and data sets of the hub, which come but once, written to files that go with the stack."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self._root, self._stack, self._known = root, stack, dict[str, str]()
+
+    def files(self, paths: Sequence[str], fields: Mapping[str, str] | None) -> list[str]:
+        """The paths with files in the place of what is no file."""
+        return [self._file(str(path), fields) for path in paths]
+
+    def _file(self, path: str, fields: Mapping[str, str] | None) -> str:
+        if path != STANDARD_INPUT and not path.startswith(HUB):
+            return path
+        if path not in self._known:
+            folder = Path(tempfile.mkdtemp(prefix=".spool.", dir=self._root))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._known[path] = str(self._write(path, folder, fields))
+        return self._known[path]
+
+    @staticmethod
+    def _write(path: str, folder: Path, fields: Mapping[str, str] | None) -> Path:
+        if path == STANDARD_INPUT:
+            target = folder / "standard input.txt"
+            with target.open("wb") as file:
+                for block in read_blocks(find_sources([path])[0], Meter(silent, None)):
+                    file.write(block)
+            return target
+        target = folder / (path.removeprefix(HUB).replace("/", "--") + ".jsonl")
+        with target.open("w", encoding="utf-8") as file:
+            for document in read_documents([path], fields=fields):
+                file.write(json.dumps("".join(document.pieces)) + "\n")
+        return target
+
+
+def _named(progress: Progress, stage: str) -> Progress:
+    """`progress` under another name than the reader's own."""
+
+    def renamed(_: str, done: float, total: float | None = None, **figures: float | str) -> None:
+        progress(stage, done, total, **figures)
+
+    return renamed
+
+
+def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, dict[str, Any]]:
+    """SHA-256 of the files' bytes and names, the settings and the tokeniser's; and the list of files."""
+    listed: dict[str, Any] = {}
+    for name, paths in (("files", plan.paths), ("valid_files", plan.valid_paths or [])):
+        sources = find_sources(paths) if paths else []
+        meter = Meter(_named(progress, "fingerprinting"), sum(source.size for source in sources))
+        listed[name] = [{"name": s.name, "bytes": s.size, "sha256": _digest(s, meter)} for s in sources]
+    settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **asdict(plan.reading)}
+    text = json.dumps({**settings, **listed}, sort_keys=True, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest(), listed
+
+
+def _digest(source: Source, meter: Meter) -> str:
+    digest = hashlib.sha256()
+    with Path(source.path).open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+            meter.add(len(block))
+    return digest.hexdigest()
+
+
+@dataclass
+class _Survey:
+    """What a first reading finds. hashes: of each document's beginning."""
+
+    documents: int = 0
+    characters: int = 0
+    blank: bool = True
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    encodings: dict[str, str] = field(default_factory=dict)
+
+    def take(self, document: Document) -> None:
+        self.documents += 1
+        beginning: list[str] = []
+        room = HASHED_CHARACTERS
+        for piece in document.pieces:
+            self.characters += len(piece)
+            if self.blank and piece and not piece.isspace():
+                self.blank = False
+            if room > 0:
+                beginning.append(piece[:room])
+                room -= len(piece)
+        text = "".join(beginning).encode("utf-8", "surrogatepass")
+        self.hashes.frombytes(blake2b(text, digest_size=8).digest())
+
+
+def _survey(plan: _Plan, paths: list[str], progress: Progress, what: str) -> _Survey:
+    survey = _Survey()
+    for document in plan.reading.documents(paths, _named(progress, "surveying"), survey.encodings):
+        survey.take(document)
+    if survey.blank:
+        raise LLMBertError(f"the {what} text has only blank lines; give files with text in them")
+    return survey
+
+
+def _drawn(survey: _Survey, share: float | None) -> NDArray[np.bool_]:
+    """Which documents are for validation: (documents,) bool, some of either kind."""
+    hashes = np.frombuffer(survey.hashes, np.uint64)
+    if share is None:
+        share = 1 / 20 if len(hashes) >= 1000 else 1 / 10
+    low, high = int(hashes.min()), int(hashes.max())
+    if low == high:  # one text, over and over: it cannot be kept apart
+        return np.arange(len(hashes)) == len(hashes) - 1
+    limit = min(max(int(share * 2**64), low + 1), high)
+    return hashes < np.uint64(limit)
+
+
+class _Split:
+    """Sends each document of a plan to training or to validation, as often as the text is read."""
+
+    def __init__(self, plan: _Plan, survey: _Survey) -> None:
+        self._plan, self._survey = plan, survey
+        self._drawn = None if plan.valid_paths or survey.documents == 1 else _drawn(survey, plan.valid_share)
+        share = plan.valid_share or 1 / 10
+        self._cut = int(survey.characters * (1 - share)) if plan.valid_share else survey.characters * 9 // 10
+        if self._drawn is None and not plan.valid_paths and not 0 < self._cut < survey.characters:
+            raise LLMBertError("one document of one character cannot be split; give more text or a validation file")
+
+    @property
+    def rule(self) -> str:
+        """How it splits, in words."""
+        if self._plan.valid_paths:
+            return "files of their own"
+        return "by a hash of each document" if self._drawn is not None else f"after character {self._cut}"
+
+    def documents(self, progress: Progress, valid: bool = True) -> Iterator[tuple[bool, Document]]:
+        """Each document with whether it is for validation; valid False: those for training only."""
+        seen = 0
+        documents = self._plan.reading.documents(self._plan.paths, progress)
+        for index, document in enumerate(documents):
+            seen += 1
+            if self._plan.valid_paths:
+                yield False, document
+            elif self._drawn is None:
+                yield from self._halves(document)
+            elif index < len(self._drawn):
+                yield bool(self._drawn[index]), document
+        if seen != self._survey.documents:
+            raise LLMBertError("the text changed while it was being read; try again when nobody writes to its files")
+        if self._plan.valid_paths and valid:
+            for document in self._plan.reading.documents(self._plan.valid_paths, progress):
+                yield True, document
+
+    def _halves(self, document: Document) -> Iterator[tuple[bool, Document]]:
+        rest: list[str] = []
+        yield False, Document(f"{document.id}[:{self._cut}]", _head(document.pieces, self._cut, rest), document.source)
+        yield True, Document(f"{document.id}[{self._cut}:]", chain(rest, document.pieces), document.source)
+
+
+def _head(pieces: Iterable[str], count: int, rest: list[str]) -> Iterator[str]:
+    """The first `count` characters; what is left of the last piece goes to `rest`."""
+    for piece in pieces:
+        if len(piece) >= count:
+            rest.append(piece[count:])
+            yield piece[:count]
+            return
+        count -= len(piece)
+        yield piece
+
+
+def _fill(
+    folder: Path,
+    plan: _Plan,
+    tokeniser: Tokeniser | None,
+    kind: str,
+    vocabulary_size: int | None,
+    described: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Write a whole store into an empty folder."""
+    survey = _survey(plan, plan.paths, progress, "training")
+    encodings = dict(survey.encodings)
+    if plan.valid_paths:
+        encodings |= _survey(plan, plan.valid_paths, progress, "validation").encodings
+    split = _Split(plan, survey)
+    if tokeniser is None:
+        tokeniser = _train(split, survey, kind, vocabulary_size, progress)
+    tokeniser.save(folder)
+    train, valid = _tokenise(folder, split, tokeniser, progress)
+    described |= {
+        "format": FORMAT,
+        "settings": {**asdict(plan.reading), "valid_share": plan.valid_share},
+        "split": split.rule,
+        "encodings": encodings,
+        "tokeniser": {
+            "kind": tokeniser.kind,
+            "vocabulary_size": tokeniser.vocabulary_size,
+            "fingerprint": tokeniser.fingerprint,
+        },
+        "dtype": str(train.ids.dtype.name),
+        "train": train.describe(),
+        "valid": valid.describe(),
+        "overlap": measure_overlap(train, valid, progress),
+    }
+    text = json.dumps(described, ensure_ascii=False, indent=2, default=dict)
+    (folder / "corpus.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _train(split: _Split, survey: _Survey, kind: str, vocabulary_size: int | None, progress: Progress) -> Tokeniser:
+    """A tokeniser of the training documents, or of pieces spread evenly over them where they are many."""
+    if kind not in TOKENISERS:
+        raise UsageError(f"there is no tokeniser {kind!r}; choose one of {', '.join(TOKENISERS)}")
+    if kind == "bytes":
+        return train_tokeniser(kind, [], vocabulary_size)
+    limit = TOKENISERS[kind].sample_characters
+    share = min(1.0, limit / survey.characters) if limit else 1.0
+    documents = split.documents(_named(progress, "training the tokeniser"), valid=False)
+    pieces = (piece for valid, document in documents if not valid for piece in _cut(document.pieces, kind))
+    return train_tokeniser(kind, _spread(pieces, share), vocabulary_size)
+
+
+def _cut(pieces: Iterable[str], kind: str) -> Iterator[str]:
+    return cut_pieces(pieces, TOKENISERS[kind].cut)
+
+
+def _spread(pieces: Iterable[str], share: float) -> Iterator[str]:
+    """Of the pieces as many as make up `share` of the characters, evenly spread."""
+    credit = 0.0
+    for piece in pieces:
+        credit += len(piece) * share
+        if credit >= len(piece):
+            credit -= len(piece)
+            yield piece
+
+
+def _tokenise(folder: Path, split: _Split, tokeniser: Tokeniser, progress: Progress) -> tuple[Shard, Shard]:
+    with ExitStack() as stack:
+        train, valid = (ShardWriter(folder, name, tokeniser) for name in ("train", "valid"))
+        stack.callback(train.close)
+        stack.callback(valid.close)
+        for is_valid, document in split.documents(_named(progress, "tokenising")):
+            (valid if is_valid else train).add(document.id, document.pieces)
+        return train.finish(), valid.finish()
+
+
+def _move(partial_folder: Path, folder: Path) -> None:
+    """Give the finished folder its name; another builder that was faster has written the same."""
+    partial_folder.chmod(0o755)
+    try:
+        os.rename(partial_folder, folder)
+    except OSError:
+        if not (folder / "corpus.json").is_file():
+            raise

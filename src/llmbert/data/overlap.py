@@ -1,0 +1,130 @@
+"""How much of the validation text also stands in the training text: whole documents, and spans of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmbert.data.shards import Shard
+from llmbert.protocols import Progress, silent
+from llmbert.text.tokenisers import Tokeniser
+
+SPAN_BYTES = 50
+MOST_VALID_TOKENS = 1 << 22
+"""Beyond this, evenly spread blocks of the validation tokens stand for all of them."""
+
+_CHUNK = 1 << 16
+_FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_SHIFT = np.uint64(29)
+
+Hashes = NDArray[np.uint64]
+
+
+def measure_overlap(train: Shard, valid: Shard, progress: Progress = silent) -> dict[str, Any]:
+    """The overlap of valid with train.
+
+    duplicate_documents: validation documents whose text is also a training document, and their share;
+    shared_tokens: the share of validation tokens inside a span of `window` tokens (about SPAN_BYTES bytes) of one
+    document that stands in a training document too, found by 64-bit hashes. Memory is bounded, whatever the sizes.
+    """
+    duplicates = int(np.isin(valid.digests, train.digests).sum())
+    content = len(train.ids) - 2 * train.documents
+    window = max(4, round(SPAN_BYTES * content / max(1, int(train.document_bytes.sum()))))
+    blocks = _blocks(len(valid.ids))
+    covered, measured = _covered(train.ids, valid.ids, blocks, window, progress)
+    return {
+        "duplicate_documents": duplicates,
+        "duplicate_document_share": duplicates / valid.documents,
+        "window": window,
+        "shared_tokens": covered / measured if measured else 0.0,
+        "measured_tokens": measured,
+        "signature": f"documents:exact|tokens:spans of {window} in one document|hash:64 bits|v1",
+    }
+
+
+def _blocks(tokens: int) -> list[tuple[int, int]]:
+    """Spans of the validation ids to measure: all of it, or 64 evenly spread ones."""
+    if tokens <= MOST_VALID_TOKENS:
+        return [(0, tokens)]
+    size = MOST_VALID_TOKENS // 64
+    return [(start, start + size) for start in np.linspace(0, tokens - size, 64).astype(int).tolist()]
+
+
+def _covered(
+    train: NDArray[Any], valid: NDArray[Any], blocks: list[tuple[int, int]], window: int, progress: Progress
+) -> tuple[int, int]:
+    """How many tokens of the blocks lie in a span that train has too, and how many there are."""
+    wanted = np.unique(np.concatenate([h for block in blocks for _, h in _windows(valid, *block, window)]))
+    found = _search(train, wanted, window, progress)
+    covered = measured = 0
+    for start, end in blocks:
+        steps = np.zeros(end - start + 1, np.int32)
+        for places, hashes in _windows(valid, start, end, window):
+            shared = places[found[np.searchsorted(wanted, hashes)]] - start
+            np.add.at(steps, shared, 1)
+            np.add.at(steps, shared + window, -1)
+        covered += int(np.count_nonzero(np.cumsum(steps)[:-1]))
+        measured += int(np.count_nonzero(~_is_border(valid[start:end])))
+    return covered, measured
+
+
+def _search(train: NDArray[Any], wanted: Hashes, window: int, progress: Progress) -> NDArray[np.bool_]:
+    """Which of the wanted hashes (sorted) the windows of train have."""
+    found = np.zeros(len(wanted), bool)
+    if not len(wanted):
+        return found
+    bits = min(25, max(10, int(len(wanted) * 8).bit_length()))
+    table = np.zeros(1 << bits, bool)  # a quick sieve before the search
+    shift = np.uint64(64 - bits)
+    table[wanted >> shift] = True
+    for places, hashes in _windows(train, 0, len(train), window):
+        candidates = hashes[table[hashes >> shift]]
+        at = np.minimum(np.searchsorted(wanted, candidates), len(wanted) - 1)
+        found[at[wanted[at] == candidates]] = True
+        if len(places):
+            progress("measuring overlap", int(places[-1]), len(train))
+    return found
+
+
+def _is_border(ids: NDArray[Any]) -> NDArray[np.bool_]:
+    return (ids == Tokeniser.begin_id) | (ids == Tokeniser.end_id)
+
+
+def _windows(ids: NDArray[Any], start: int, end: int, window: int) -> Iterator[tuple[NDArray[np.int64], Hashes]]:
+    """The windows inside one document of ids[start:end], chunk by chunk: where they begin, and their hashes."""
+    for first in range(start, max(start + 1, end - window + 1), _CHUNK):
+        chunk = np.asarray(ids[first : min(first + _CHUNK + window - 1, end)])
+        if len(chunk) < window:
+            yield np.empty(0, np.int64), np.empty(0, np.uint64)
+            return
+        borders = np.concatenate([[0], np.cumsum(_is_border(chunk))])
+        inside = np.flatnonzero(borders[window:] == borders[:-window])
+        yield inside + first, _hash_windows(chunk, window)[inside]
+
+
+def _hash_windows(ids: NDArray[Any], window: int) -> Hashes:
+    """Hashes (n - window + 1,) of all windows of ids (n,), each joined from those of half its length."""
+    power = _mix(ids.astype(np.uint64) + np.uint64(1))
+    span, result, joined = 1, power[:0], 0
+    while True:
+        if window & span:
+            result = power if not joined else _join(result, power[joined:])
+            joined += span
+        if joined == window:
+            return result[: len(ids) - window + 1]
+        power = _join(power, power[span:])
+        span *= 2
+
+
+def _join(left: Hashes, right: Hashes) -> Hashes:
+    """Hashes of spans followed directly by other spans."""
+    count = min(len(left), len(right))
+    return _mix(left[:count] * _FACTORS[0] + right[:count])
+
+
+def _mix(values: Hashes) -> Hashes:
+    values = (values ^ (values >> _SHIFT)) * _FACTORS[1]
+    return (values ^ (values >> _SHIFT)) * _FACTORS[2]

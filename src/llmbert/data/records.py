@@ -1,0 +1,295 @@
+"""Files of records (JSON, tables, Parquet, data sets of the hub) to the text of each record."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from llmbert.data.decode_bytes import TextStream
+from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks
+from llmbert.protocols import LLMBertError
+
+Records = Iterator[tuple[int, str]]
+
+
+class _Field:
+    """Finds the text of a record: the field asked for, or "text", or the only one that holds text."""
+
+    def __init__(self, source: Source, column: str | None) -> None:
+        self._source, self._column = source, column
+
+    def text(self, record: Any, place: str) -> str:
+        """The record's text. Raises LLMBertError naming `place` ("line 3") where it has none."""
+        if isinstance(record, str):
+            return record
+        if not isinstance(record, dict):
+            raise self._refusal(place, f"is {_kind(record)}, not an object or a string; give one object a record")
+        if self._column is None:
+            self._column = self.choose(
+                [name for name, value in record.items() if isinstance(value, str)], record, place
+            )
+        if self._column not in record:
+            raise self._refusal(place, f"has no field {self._column!r} but {_names(record)}; name the field of text")
+        value = record[self._column]
+        if not isinstance(value, str):
+            raise self._refusal(place, f"holds {_kind(value)} in field {self._column!r}; give text there")
+        return value
+
+    def choose(self, texts: list[str], names: Iterable[str], place: str) -> str:
+        """The column of text among `texts`, the names of those that may be it."""
+        names = list(names)
+        wanted = self._column or "text"
+        if wanted in names:
+            return wanted
+        if self._column is not None:
+            raise self._refusal(place, f"has no field {wanted!r} but {_names(names)}; name one of these")
+        if len(texts) == 1:
+            return texts[0]
+        raise self._refusal(
+            place, f"has no field 'text' but {_names(names)}; say which holds the text (--fields text=NAME)"
+        )
+
+    def _refusal(self, place: str, what: str) -> LLMBertError:
+        return LLMBertError(f"{self._source.name}, {place} {what}")
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
+    return names.get(type(value), "an object" if isinstance(value, dict) else type(value).__name__)
+
+
+def _names(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:20]) + (" and others" if len(shown) > 20 else "") if shown else "no fields at all"
+
+
+def _json_lines(source: Source, meter: Meter, column: str | None) -> Records:
+    field = _Field(source, column)
+    for number, line in enumerate(_lines(source, meter), 1):
+        if line.isspace() or not line:
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise LLMBertError(f"{source.name}, line {number} is not JSON ({_short(error)}); mend the line") from error
+        text = field.text(record, f"line {number}")
+        if text and not text.isspace():
+            yield number, text
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def _lines(source: Source, meter: Meter) -> Iterator[str]:
+    """Lines without their newline; one is held at a time, however long."""
+    held: list[str] = []
+    for text in TextStream(source.name, read_blocks(source, meter)):
+        first, *others = text.split("\n")
+        held.append(first)
+        if others:
+            yield "".join(held)
+            held = [others.pop()]
+            yield from others
+    if last := "".join(held):
+        yield last
+
+
+def _json(source: Source, meter: Meter, column: str | None) -> Records:
+    """One object, a list of objects or strings, or several of them one after another."""
+    field = _Field(source, column)
+    reader = _JsonReader(source, iter(TextStream(source.name, read_blocks(source, meter))))
+    for number, (record, line) in enumerate(reader.records(), 1):
+        text = field.text(record, f"record {number} (line {line})")
+        if text and not text.isspace():
+            yield number, text
+
+
+class _JsonReader:
+    """Reads the records of one JSON list, or of values that follow one another, holding one record at a time."""
+
+    def __init__(self, source: Source, texts: Iterator[str]) -> None:
+        self._source, self._texts = source, texts
+        self._text, self._at, self._line = "", 0, 1
+        self._decoder = json.JSONDecoder()
+
+    def records(self) -> Iterator[tuple[Any, int]]:
+        in_list = self._next() == "["
+        if in_list:
+            self._at += 1
+        while (character := self._next()) and character != "]":
+            line = self._line
+            yield self._value(), line
+            separator = self._next()
+            if separator == "," and in_list:
+                self._at += 1
+            elif separator not in (("]",) if in_list else ("", "{", '"')):
+                raise self._refusal("a comma or the end of the list is missing")
+        if in_list and character != "]":
+            raise self._refusal("the list has no end")
+        if character == "]":
+            self._at += 1
+            if not in_list or self._next():
+                raise self._refusal("something follows the end")
+
+    def _next(self) -> str:
+        """The next character that is no white space, left in place; "" at the end."""
+        while True:
+            rest = len(self._text)
+            while self._at < rest and self._text[self._at] in " \t\r\n":
+                self._line += self._text[self._at] == "\n"
+                self._at += 1
+            if self._at < rest:
+                return self._text[self._at]
+            if not self._more(1):
+                return ""
+
+    def _value(self) -> Any:
+        wanted = 1 << 16
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                self._line += self._text.count("\n", self._at, end)
+                self._at = end
+                return value
+            except RecursionError as error:
+                raise self._refusal("nested too deep") from error
+            except json.JSONDecodeError as error:
+                # The value may only be cut off: read on, twice as much each time.
+                if not self._more(wanted):
+                    self._line = error.lineno - 1 + self._line - self._text.count("\n", 0, self._at)
+                    raise self._refusal(f"{error.msg} at column {error.colno}") from error
+                wanted = 2 * len(self._text)
+
+    def _more(self, wanted: int) -> bool:
+        parts = [self._text[self._at :]]
+        length = 0
+        while length < wanted and (text := next(self._texts, "")):
+            parts.append(text)
+            length += len(text)
+        self._text, self._at = "".join(parts), 0
+        return length > 0
+
+    def _refusal(self, what: str) -> LLMBertError:
+        return LLMBertError(f"{self._source.name}, line {self._line} is not JSON ({what}); mend the file there")
+
+
+def _csv(source: Source, meter: Meter, column: str | None) -> Records:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    lines = (line + "\n" for line in _lines(source, meter))
+    header_line = next(lines, "")
+    delimiter = max(",;\t", key=header_line.count)
+    reader = csv.reader(_chain(header_line, lines), delimiter=delimiter, strict=True)
+    return _table(source, column, _csv_rows(source, reader))
+
+
+def _chain(first: str, others: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from others
+
+
+def _csv_rows(source: Source, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise LLMBertError(f"{source.name}, line {line} is not CSV ({error}); mend the quotes there") from error
+        yield line, row
+
+
+def _tsv(source: Source, meter: Meter, column: str | None) -> Records:
+    lines = enumerate(_lines(source, meter), 1)
+    return _table(source, column, ((number, line.removesuffix("\r").split("\t")) for number, line in lines))
+
+
+def _table(source: Source, column: str | None, rows: Iterator[tuple[int, list[str]]]) -> Records:
+    """Rows of a table whose first one names the columns."""
+    _, header = next(rows, (1, []))
+    at = header.index(_Field(source, column).choose(header, header, "line 1"))
+    for number, row in rows:
+        if not row or row == [""]:
+            continue
+        if at >= len(row):
+            raise LLMBertError(
+                f"{source.name}, line {number} has {len(row)} columns and so no {header[at]!r}; mend the row"
+            )
+        if row[at] and not row[at].isspace():
+            yield number, row[at]
+
+
+def _parquet(source: Source, meter: Meter, column: str | None) -> Records:
+    try:
+        import pyarrow.lib
+        import pyarrow.parquet
+    except ImportError as error:
+        raise LLMBertError(
+            f"reading {source.name} needs the package pyarrow, which is not installed; pip install 'llmbert[data]'"
+        ) from error
+    field = _Field(source, column)
+    try:
+        with tempfile.TemporaryFile() as unpacked:
+            if source.packed or source.path == STANDARD_INPUT:
+                for block in read_blocks(source, meter):
+                    unpacked.write(block)
+                unpacked.seek(0)
+            file = pyarrow.parquet.ParquetFile(unpacked if source.packed else source.path)
+            yield from _parquet_rows(file, field, None if source.packed else meter, source)
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LLMBertError(f"{source.name} is not a whole Parquet file ({first}); write or copy it anew") from error
+
+
+def _parquet_rows(file: Any, field: _Field, meter: Meter | None, source: Source) -> Records:
+    schema = file.schema_arrow
+    texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if "string" in str(kind)]
+    column = field.choose(texts, schema.names, "the table")
+    number = 0
+    rows = max(1, file.metadata.num_rows)
+    for batch in file.iter_batches(batch_size=1024, columns=[column]):
+        for value in batch.column(0).to_pylist():
+            number += 1
+            text = field.text({column: value}, f"row {number}")
+            if text and not text.isspace():
+                yield number, text
+        if meter:
+            meter.add(source.size * len(batch) // rows)
+
+
+def _hub(source: Source, meter: Meter, column: str | None) -> Records:
+    """The training part of a data set of the Hugging Face hub, or of "hub:NAME:PART"."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise LLMBertError(
+            f"{source.path} needs the package datasets, which is not installed; pip install 'llmbert[hub]'"
+        ) from error
+    name, _, part = source.path.removeprefix(HUB).partition(":")
+    try:
+        rows = datasets.load_dataset(name, split=part or "train", streaming=True)
+    except Exception as error:  # whatever the library and the network raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LLMBertError(f"the data set {name} cannot be loaded ({first}); check its name and the network") from error
+    field = _Field(source, column)
+    for number, row in enumerate(rows, 1):
+        text = field.text(row, f"row {number}")
+        if text and not text.isspace():
+            yield number, text
+
+
+RECORDS: dict[str, Callable[[Source, Meter, str | None], Records]] = {
+    ".jsonl": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
+    "hub": _hub,
+}

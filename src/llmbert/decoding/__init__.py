@@ -1,0 +1,27 @@
+"""Logits become ids and ids become text: greedy, sampling, beam search, in batches whose rows come and go."""
+
+from llmbert.decoding.beam import Hypothesis, beam_search
+from llmbert.decoding.engine import Delta, Engine, FinishReason, Handle, Token
+from llmbert.decoding.processors import Context, Processor, build_processors
+from llmbert.decoding.settings import GenerationSettings, Request
+from llmbert.decoding.streaming import StopFinder, TextStream, cut_at_stop
+from llmbert.decoding.utf8 import ValidUtf8
+
+__all__ = [
+    "Context",
+    "Delta",
+    "Engine",
+    "FinishReason",
+    "GenerationSettings",
+    "Handle",
+    "Hypothesis",
+    "Processor",
+    "Request",
+    "StopFinder",
+    "TextStream",
+    "Token",
+    "ValidUtf8",
+    "beam_search",
+    "build_processors",
+    "cut_at_stop",
+]

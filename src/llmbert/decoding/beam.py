@@ -1,0 +1,214 @@
+"""Beam search over any stepper, many prompts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
+from llmbert.decoding.settings import Request, check_prompt
+from llmbert.decoding.stepping import Row, RunningBatch, evaluating
+from llmbert.decoding.streaming import Decode, cut_at_stop, first_stop
+from llmbert.decoding.utf8 import ValidUtf8
+from llmbert.protocols import Progress, Stepper, UsageError, silent
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text beam search came up with.
+
+    tokens: without the end token; text: cut before a stop string; log_probability: nats, the end token's included;
+    score: log_probability / length ** length_penalty, what hypotheses are ranked by.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    log_probability: float
+    score: float
+    finish: Literal["end", "length", "stop"]
+
+
+@dataclass
+class _Beam(Row):
+    """A hypothesis that goes on; `generated` of its tokens are new."""
+
+    generated: int = 0
+    log_probability: float = 0.0
+
+
+@dataclass
+class _Search:
+    """The hypotheses of one request: those that go on and those that are done, together at most `beams`."""
+
+    request: Request
+    processors: list[Processor]
+    live: list[_Beam]
+    done: list[Hypothesis] = field(default_factory=list)
+
+
+def beam_search(
+    model: Stepper,
+    requests: Iterable[Request],
+    begin_id: int,
+    end_id: int,
+    decode: Decode,
+    token_bytes: Sequence[bytes] | None = None,
+    *,
+    padding_id: int | None = None,
+    unknown_id: int | None = None,
+    n_best: int = 1,
+    device: torch.device | str | None = None,
+    progress: Progress = silent,
+) -> list[list[Hypothesis]]:
+    """The best hypotheses of each request, best first: at most `n_best`, which may not exceed its `beams`.
+
+    A hypothesis y scores log p(y | prompt) / |y| ** alpha, alpha = `length_penalty` and |y| the number of generated
+    tokens, the end token included (the length normalisation of Wu et al. 2016, equation 14, in its plain form). A
+    higher alpha favours longer texts; 0 compares bare probabilities. At every step the `beams` best by score are kept
+    of all one-token continuations and of the hypotheses already ended, so one beam is greedy decoding and enough
+    beams are exhaustive search. Processors (forbidden tokens, valid UTF-8, repetition) act on log-probabilities,
+    which are not normalised again: p stays the model's own.
+
+    A request is done when no hypothesis goes on, or as soon as its `n_best` ended ones score at least what any other
+    could still reach: the result is the same as without this early finish.
+
+    Raises UsageError where a request cannot be met. Memory: the model's state for the sum of all beams.
+    """
+    valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
+    never = tuple(token for token in (begin_id, padding_id) if token is not None)
+    searches = []
+    for request in requests:
+        if not 1 <= n_best <= request.settings.beams:
+            raise UsageError(f"n_best must be between 1 and beams ({request.settings.beams}), not {n_best}.")
+        unknown = () if unknown_id is None or request.settings.allow_unknown else (unknown_id,)
+        rules = build_processors(request.settings, forbidden_ids=never + unknown, valid_utf8=valid_utf8)
+        root = _Beam(check_prompt(request.prompt, model.vocabulary_size), request.condition)
+        searches.append(_Search(request, rules, [root]))
+    batch: RunningBatch[_Beam] = RunningBatch(model, begin_id, device)
+    with evaluating(model):
+        _search(batch, searches, end_id, decode, n_best, progress)
+    return [sorted(each.done, key=lambda hypothesis: -hypothesis.score)[:n_best] for each in searches]
+
+
+def _search(
+    batch: RunningBatch[_Beam], searches: list[_Search], end_id: int, decode: Decode, n_best: int, progress: Progress
+) -> None:
+    joining: list[_Beam] = [beam for search in searches for beam in search.live]
+    steps = 0
+    while joining or batch.rows:
+        logits = batch.advance(joining)
+        joining = []
+        place = {id(row): index for index, row in enumerate(batch.rows)}
+        indices: list[int] = []
+        rows: list[_Beam] = []
+        for search in searches:
+            if not search.live:
+                continue
+            parents = [place[id(beam)] for beam in search.live]
+            chosen = _extend(search, logits[torch.tensor(parents, device=logits.device)], end_id, decode)
+            if _settled(search, n_best):
+                search.live = []
+                continue
+            indices += [parents[parent] for parent in chosen]
+            rows += search.live
+        batch.keep(indices, rows)
+        steps += 1
+        progress("beam search", steps, None, rows=len(rows))
+
+
+def _extend(search: _Search, logits: Tensor, end_id: int, decode: Decode) -> list[int]:
+    """Continue the live hypotheses by one token each way, keep the best; return each new live one's parent.
+
+    logits: (live, V).
+    """
+    settings = search.request.settings
+    live, length = search.live, search.live[0].generated + 1
+    remaining = settings.max_tokens - length + 1
+    context = Context([beam.tokens for beam in live], [remaining] * len(live))
+    scores = log_probabilities_of(logits)
+    for processor in search.processors:
+        scores = processor(scores, context)
+    so_far = torch.tensor([beam.log_probability for beam in live], dtype=torch.float64, device=scores.device)
+    totals = (so_far[:, None] + scores.double()).flatten()
+    candidates = _best(totals, settings.beams)
+    if not candidates and not search.done:
+        # the model allows nothing that the rules allow: the texts end where they are
+        search.done = [_ended(search, beam, beam.tokens, beam.log_probability, "end", decode) for beam in live]
+    vocabulary = logits.shape[-1]
+    ranked: list[tuple[float, Hypothesis | None, int]] = [(each.score, each, -1) for each in search.done]
+    ranked += [(total / length**settings.length_penalty, None, place) for total, place in candidates]
+    ranked.sort(key=lambda each: -each[0])  # stable: of equals the earlier one
+    totals_at = {place: total for total, place in candidates}
+    search.done, search.live, parents = [], [], []
+    for _, hypothesis, place in ranked[: settings.beams]:
+        if hypothesis is not None:
+            search.done.append(hypothesis)
+            continue
+        parent, token = divmod(place, vocabulary)
+        beam = _continue(search, live[parent], token, totals_at[place], end_id, decode)
+        if beam is not None:
+            search.live.append(beam)
+            parents.append(parent)
+    return parents
+
+
+def _continue(search: _Search, parent: _Beam, token: int, total: float, end_id: int, decode: Decode) -> _Beam | None:
+    """The parent with one more token; None where that ends it, and then it is among the done."""
+    settings, generated = search.request.settings, parent.generated + 1
+    if token == end_id:
+        search.done.append(_ended(search, parent, parent.tokens, total, "end", decode, generated))
+        return None
+    tokens = [*parent.tokens, token]
+    if settings.stop:
+        text = decode(tokens[len(tokens) - generated :])
+        if first_stop(text, settings.stop):
+            search.done.append(_ended(search, parent, tokens, total, "stop", decode, generated))
+            return None
+    if generated >= settings.max_tokens:
+        search.done.append(_ended(search, parent, tokens, total, "length", decode, generated))
+        return None
+    return _Beam(tokens, parent.condition, parent.taken, generated, total)
+
+
+def _ended(
+    search: _Search,
+    parent: _Beam,
+    tokens: list[int],
+    total: float,
+    finish: Literal["end", "length", "stop"],
+    decode: Decode,
+    length: int | None = None,
+) -> Hypothesis:
+    settings = search.request.settings
+    length = max(1, parent.generated) if length is None else length
+    generated = tuple(tokens[len(search.request.prompt) :])
+    text = cut_at_stop(decode(generated), settings.stop)
+    return Hypothesis(generated, text, total, total / length**settings.length_penalty, finish)
+
+
+def _best(totals: Tensor, count: int) -> list[tuple[float, int]]:
+    """The `count` highest finite (value, index) of a flat tensor, best first; of equals the lowest index."""
+    least = totals.topk(min(count, len(totals))).values[-1]
+    indices = torch.nonzero((totals >= least) & (totals > -torch.inf))[:, 0]
+    order = totals[indices].sort(descending=True, stable=True).indices[:count]
+    chosen = indices[order]
+    return list(zip(totals[chosen].tolist(), chosen.tolist(), strict=True))
+
+
+def _settled(search: _Search, n_best: int) -> bool:
+    """Whether nothing that goes on can still come before the `n_best` ended ones."""
+    if not search.live:
+        return True
+    if len(search.done) < n_best:
+        return False
+    settings = search.request.settings
+    bar = sorted((each.score for each in search.done), reverse=True)[n_best - 1]
+    # log-probabilities only fall, so a live one does best if all further tokens are certain, at the length that helps
+    shortest, longest = search.live[0].generated + 1, settings.max_tokens
+    best = max(beam.log_probability for beam in search.live)
+    reach = max(best / shortest**settings.length_penalty, best / longest**settings.length_penalty)
+    return bar >= reach

@@ -1,0 +1,341 @@
+"""One engine steps a batch whose rows come and go; whoever asks for a text sees only a view on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
+from llmbert.decoding.sampling import greedy, sample
+from llmbert.decoding.settings import Request, check_prompt
+from llmbert.decoding.stepping import Row, RunningBatch, evaluating
+from llmbert.decoding.streaming import Decode, StopFinder, TextStream
+from llmbert.decoding.utf8 import ValidUtf8
+from llmbert.protocols import Progress, Stepper, UsageError, silent
+
+FinishReason = Literal["end", "length", "stop", "cancelled"]
+"""The model ended the text, max_tokens were written, a stop string came up, or the request was withdrawn."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token; with `logprobs` its log-probability in nats, and the most probable alternatives with theirs.
+
+    Log-probabilities are those of the model's own distribution, before any processor, so that they mean the same
+    whatever the settings. None: not asked for, or the model gave the token no probability at all.
+    """
+
+    id: int
+    log_probability: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What is new of a request: tokens, the text that became certain, and, in the last one, why it ended."""
+
+    tokens: tuple[Token, ...] = ()
+    text: str = ""
+    finish: FinishReason | None = None
+
+
+class Handle:
+    """A request under way.
+
+    `tokens`: all generated so far, the end token left out and those of a stop string included; `finish`: why it
+    ended, None while it has not. `text` never shows any of a stop string, nor of a half character.
+    """
+
+    def __init__(self, request: Request, decode: Decode):
+        self.request = request
+        self.tokens: list[Token] = []
+        self.finish: FinishReason | None = None
+        self._stream = TextStream(decode)
+        self._stops = StopFinder(request.settings.stop)
+        self._shown: list[str] = []
+        self._read = 0  # tokens whose text was looked at
+        self._taken_tokens = 0
+        self._taken_texts = 0
+        self._told = False
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of `tokens`."""
+        return [token.id for token in self.tokens]
+
+    @property
+    def text(self) -> str:
+        """All text that is certain so far."""
+        self._read_text()
+        return "".join(self._shown)
+
+    def take(self) -> Delta:
+        """What came since the last call."""
+        self._read_text()
+        delta = Delta(
+            tuple(self.tokens[self._taken_tokens :]),
+            "".join(self._shown[self._taken_texts :]),
+            None if self._told else self.finish,
+        )
+        self._taken_tokens, self._taken_texts = len(self.tokens), len(self._shown)
+        self._told = self.finish is not None
+        return delta
+
+    def cancel(self) -> None:
+        """Withdraw the request; its row leaves with the engine's next step. Nothing happens if it has ended."""
+        self._end("cancelled")
+
+    def _add(self, token: Token) -> None:
+        """Take a token; ends the request at its length or at a stop string."""
+        self.tokens.append(token)
+        if self.request.settings.stop:
+            self._read_text()
+            if self._stops.found is not None:
+                self._end("stop")
+        if len(self.tokens) >= self.request.settings.max_tokens:
+            self._end("length")
+
+    def _end(self, reason: FinishReason) -> None:
+        if self.finish is not None:
+            return
+        self._read_text()
+        self._show(self._stops.push(self._stream.finish()))
+        if self._stops.found is not None and reason != "cancelled":
+            reason = "stop"
+        self._show(self._stops.finish())
+        self.finish = reason
+
+    def _read_text(self) -> None:
+        """Decoding waits until text is wanted: whoever needs ids alone does not pay for it."""
+        if self.finish is None and self._read < len(self.tokens):
+            new = [token.id for token in self.tokens[self._read :]]
+            self._read = len(self.tokens)
+            self._show(self._stops.push(self._stream.push(new)))
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._shown.append(text)
+
+
+@dataclass(kw_only=True)
+class _Row(Row):
+    """A row of the engine: the request's handle, its own processors and its own random numbers."""
+
+    handle: Handle
+    processors: tuple[Processor, ...]
+    generator: torch.Generator
+
+    @property
+    def remaining(self) -> int:
+        return self.handle.request.settings.max_tokens - len(self.handle.tokens)
+
+
+class Engine:
+    """Writes many texts at once with one stepper.
+
+    Requests join a running batch as others leave it; each has its own settings and random numbers, so what it gets
+    does not depend on its neighbours (as far as the model computes a row alike alone and in a batch).
+
+    begin_id: put before every prompt, never written; end_id: ends a text; padding_id is never written, unknown_id only
+    where the settings allow it; decode: ids to text; token_bytes: by id, for byte-level vocabularies: then only whole
+    UTF-8 characters are written; max_batch: most rows at a time, which bounds the memory of the model's state;
+    progress is told the tokens generated so far.
+
+    Texts longer than the model reaches slide (see `RunningBatch`). Not for use by several threads at once.
+    """
+
+    def __init__(
+        self,
+        model: Stepper,
+        begin_id: int,
+        end_id: int,
+        decode: Decode,
+        token_bytes: Sequence[bytes] | None = None,
+        *,
+        padding_id: int | None = None,
+        unknown_id: int | None = None,
+        max_batch: int = 32,
+        device: torch.device | str | None = None,
+        progress: Progress = silent,
+    ):
+        if max_batch < 1:
+            raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
+        self.model = model
+        self.end_id = end_id
+        self.decode = decode
+        self.max_batch = max_batch
+        self.generated = 0
+        self._never = tuple(token for token in (begin_id, padding_id) if token is not None)
+        self._unknown = (unknown_id,) if unknown_id is not None else ()
+        self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
+        self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device)
+        self._waiting: deque[_Row] = deque()
+        self._progress = progress
+
+    @property
+    def active(self) -> int:
+        """Requests that are under way or wait for a place."""
+        rows = [*self._waiting, *self._batch.rows]
+        return sum(row.handle.finish is None for row in rows)
+
+    def add(self, request: Request) -> Handle:
+        """Let a request join with the next step that has a place free; UsageError where it cannot be met."""
+        prompt = self._check(request)
+        settings = request.settings
+        forbidden = self._never if settings.allow_unknown else self._never + self._unknown
+        processors = build_processors(settings, forbidden_ids=forbidden, valid_utf8=self._valid_utf8)
+        generator = torch.Generator().manual_seed(settings.seed)
+        handle = Handle(request, self.decode)
+        row = _Row(
+            tokens=prompt, condition=request.condition, handle=handle, processors=tuple(processors), generator=generator
+        )
+        self._waiting.append(row)
+        return handle
+
+    def _check(self, request: Request) -> list[int]:
+        if request.settings.beams > 1:
+            raise UsageError("The engine samples or decodes greedily; use beam_search for beams above 1.")
+        return check_prompt(request.prompt, self.model.vocabulary_size)
+
+    def step(self) -> list[Handle]:
+        """Prefill who joins, write one token for every row, let go who is done; return the handles that moved.
+
+        Nothing is returned once nothing is left to do.
+        """
+        with evaluating(self.model):
+            self._leave()
+            joining: list[_Row] = []
+            while self._waiting and len(self._batch.rows) + len(joining) < self.max_batch:
+                row = self._waiting.popleft()
+                if row.handle.finish is None:
+                    joining.append(row)
+            if not joining and not self._batch.rows:
+                return []
+            logits = self._batch.advance(joining)
+            rows = list(self._batch.rows)
+            self._write(rows, logits)
+            self._leave()
+        self._progress("generating", self.generated, None, rows=len(rows))
+        return [row.handle for row in rows]
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """A request's text as it is written; the request joins with the first `next` and leaves when closed.
+
+        Raises UsageError at once where the request cannot be met. Other requests move along.
+        """
+        self._check(request)
+        return self._stream(request)
+
+    def _stream(self, request: Request) -> Iterator[Delta]:
+        handle = self.add(request)
+        try:
+            while True:
+                delta = handle.take()  # there may be news from steps that others asked for
+                if delta != Delta():
+                    yield delta
+                if delta.finish is not None:
+                    return
+                if handle.finish is None:
+                    self.step()
+        finally:
+            handle.cancel()
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Handle]:
+        """Finished handles of any number of requests, in their order; few are held at a time."""
+        source = iter(requests)
+        queue: deque[Handle] = deque()
+        try:
+            while True:
+                while self.active < self.max_batch and len(queue) < 8 * self.max_batch:
+                    request = next(source, None)
+                    if request is None:
+                        break
+                    queue.append(self.add(request))
+                if not queue:
+                    return
+                while queue and queue[0].finish is not None:
+                    yield queue.popleft()
+                if queue:
+                    self.step()
+        finally:
+            for handle in queue:
+                handle.cancel()
+
+    def _leave(self) -> None:
+        rows = self._batch.rows
+        stay = [index for index, row in enumerate(rows) if row.handle.finish is None]
+        self._batch.keep(stay, [rows[index] for index in stay])
+
+    def _write(self, rows: list[_Row], logits: Tensor) -> None:
+        """One token for every row: (B, V) logits to `Row.tokens` and `Handle.tokens`."""
+        chosen = self._choose(rows, logits)
+        details = [Token(token) for token in chosen]
+        asked = [index for index, row in enumerate(rows) if row.handle.request.settings.logprobs]
+        if asked:
+            log_probabilities = log_probabilities_of(logits[asked])
+            for index, each in zip(asked, log_probabilities, strict=True):
+                details[index] = _detailed(chosen[index], each, rows[index].handle.request.settings.logprobs)
+        for row, token in zip(rows, details, strict=True):
+            if token.id == self.end_id:
+                row.handle._end("end")
+                continue
+            row.tokens.append(token.id)
+            row.handle._add(token)
+            self.generated += 1
+
+    def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
+        """Rows of equal settings go through their processors together."""
+        chosen = [0] * len(rows)
+        groups: dict[tuple[tuple[Processor, ...], bool], list[int]] = {}
+        for index, row in enumerate(rows):
+            key = (row.processors, row.handle.request.settings.greedy)
+            groups.setdefault(key, []).append(index)
+        for (processors, is_greedy), indices in groups.items():
+            members = [rows[index] for index in indices]
+            block = logits if len(indices) == len(rows) else logits[torch.tensor(indices, device=logits.device)]
+            context = Context([row.tokens for row in members], [row.remaining for row in members])
+            block = _stuck(_apply(processors, block, context), processors, context, self.end_id)
+            if is_greedy:
+                tokens = greedy(block)
+            else:
+                draws = [torch.rand((), dtype=torch.float64, generator=row.generator) for row in members]
+                tokens = sample(block, torch.stack(draws))
+            for index, token in zip(indices, tokens.tolist(), strict=True):
+                chosen[index] = token
+        return chosen
+
+
+def _apply(processors: Iterable[Processor], logits: Tensor, context: Context) -> Tensor:
+    for processor in processors:
+        logits = processor(logits, context)
+    return logits
+
+
+def _stuck(logits: Tensor, processors: Iterable[Processor], context: Context, end_id: int) -> Tensor:
+    """Rows where the model allows nothing that the rules allow (counts without smoothing can): the text ends there,
+    or, inside a character, goes on with any token the rules allow."""
+    dead = ~(logits > -torch.inf).any(-1)
+    if not bool(dead.any()):
+        return logits
+    allowed = _apply(processors, torch.zeros_like(logits), context)
+    ended = torch.full_like(logits, -torch.inf)
+    ended[:, end_id] = 0.0
+    may_end = allowed[:, end_id : end_id + 1] > -torch.inf
+    return torch.where(dead[:, None], torch.where(may_end, ended, allowed), logits)
+
+
+def _detailed(token: int, log_probabilities: Tensor, count: int) -> Token:
+    """A token with the model's log-probabilities (V,) of it and of the `count` most probable."""
+    top = log_probabilities.topk(min(count, len(log_probabilities)))
+    alternatives = tuple(
+        (each, value)
+        for each, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        if value > -torch.inf
+    )
+    own = float(log_probabilities[token])
+    return Token(token, own if own > -torch.inf else None, alternatives)

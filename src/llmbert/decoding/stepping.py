@@ -1,0 +1,135 @@
+"""A stepper's state and the rows in it: rows join, take a token in, leave, fork, and slide at the model's reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from llmbert.protocols import Condition, LLMBertError, State, Stepper
+
+_PREFILL_LOGITS = 2**24  # most logits of a prefill held at once (64 MiB)
+
+
+@dataclass
+class Row:
+    """One text under way: `tokens` are its prompt and what was generated, begin left out; `taken` counts the tokens
+    its state has taken in, begin included."""
+
+    tokens: list[int]
+    condition: Condition | None = None
+    taken: int = 0
+
+
+R = TypeVar("R", bound=Row)
+
+
+class RunningBatch(Generic[R]):
+    """Rows of one model that step together though they came at different times.
+
+    Every row is prefilled with the begin token and then its tokens. A row whose state is as long as the model reaches
+    (`max_length`), and a prompt longer than that, slides: it is prefilled anew with the begin token and its last
+    `max_length // 2` tokens, which costs one prefill every `max_length // 2` tokens.
+    """
+
+    def __init__(self, model: Stepper, begin_id: int, device: torch.device | str | None = None):
+        self.model = model
+        self.begin_id = begin_id
+        self.device = torch.device(device) if device is not None else device_of(model)
+        self.rows: list[R] = []
+        self.state: State | None = None
+
+    def advance(self, joining: Sequence[R] = ()) -> Tensor:
+        """Let every row take in its last token, and `joining` rows all of theirs; return the next token's logits.
+
+        Returns (B, V) float32 in the order of `rows`, which this call may change. Raises LLMBertError where the
+        model's figures are not numbers.
+        """
+        reach = self.model.max_length
+        stay = [index for index, row in enumerate(self.rows) if reach is None or row.taken < reach]
+        slid = [row for row in self.rows if reach is not None and row.taken >= reach]
+        self.keep(stay, [self.rows[index] for index in stay])
+        parts = [self._step()] if self.rows else []
+        for group in _alike([*slid, *joining], self.window):
+            logits, state = self._prefill(group)
+            self.state = state if self.state is None else self.state.extend(state)
+            self.rows += group
+            parts.append(logits)
+        logits = torch.cat(parts)
+        if bool(torch.isnan(logits).any() | torch.isposinf(logits).any()):
+            raise LLMBertError("The model's predictions are not numbers; its training diverged: train it again.")
+        return logits
+
+    def keep(self, indices: Sequence[int], rows: list[R]) -> None:
+        """Go on with `rows`, whose states are those at `indices` (an index may come twice or not at all)."""
+        if not indices:
+            self.state = None
+        elif self.state is not None and list(indices) != list(range(len(self.rows))):
+            self.state = self.state.select(torch.tensor(indices, device=self.device))
+        self.rows = rows
+
+    def window(self, row: Row) -> list[int]:
+        """The ids a row is prefilled with."""
+        reach = self.model.max_length
+        if reach is None or len(row.tokens) < reach:
+            return [self.begin_id, *row.tokens]
+        if reach == 1:  # no room for a begin token and a text
+            return row.tokens[-1:]
+        return [self.begin_id, *row.tokens[-(reach // 2) :]]
+
+    def _step(self) -> Tensor:
+        assert self.state is not None
+        ids = torch.tensor([row.tokens[-1:] for row in self.rows], device=self.device)
+        logits, self.state = self.model.step(ids, self.state)
+        for row in self.rows:
+            row.taken += 1
+        return logits[:, -1].float()
+
+    def _prefill(self, rows: list[R]) -> tuple[Tensor, State]:
+        """Rows of equally long windows; long ones in pieces, so that their logits need no more than 64 MiB."""
+        ids = torch.tensor([self.window(row) for row in rows], device=self.device)
+        state = self.model.start(len(rows), rows[0].condition)
+        piece = max(1, _PREFILL_LOGITS // (len(rows) * self.model.vocabulary_size))
+        for part in ids.split(piece, dim=1):
+            logits, state = self.model.step(part, state)
+        for row in rows:
+            row.taken = ids.shape[1]
+        return logits[:, -1].float(), state
+
+
+def _alike(rows: Sequence[R], window: Callable[[R], list[int]]) -> Iterator[list[R]]:
+    """Rows that can be prefilled together: as long as each other and without a condition; the others one by one."""
+    free = sorted((row for row in rows if row.condition is None), key=lambda row: len(window(row)))
+    for _, group in groupby(free, key=lambda row: len(window(row))):
+        yield list(group)
+    for row in rows:
+        if row.condition is not None:
+            yield [row]
+
+
+def device_of(model: object) -> torch.device:
+    """Where a model's weights lie; the CPU for models without any."""
+    if isinstance(model, torch.nn.Module):
+        for weight in model.parameters():
+            return weight.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """No gradients and no dropout within; modules that were in training are put back as they were."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,191 @@
+"""GPT: a Transformer decoder that predicts the next token, in GPT-2's style and in today's."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from llmbert.models.scoring import sliding_window_nats
+from llmbert.nn.attention import CausalSelfAttention, document_mask
+from llmbert.nn.cache import KeyValueCache
+from llmbert.nn.feedforward import GELUFeedForward, SwiGLUFeedForward
+from llmbert.nn.norms import NORMS
+from llmbert.nn.positions import RotaryPositions, document_positions
+from llmbert.protocols import Condition, Likelihood, LLMBertError, Progress, silent
+
+
+class GPTSettings(BaseModel):
+    """The shape of a GPT. `style` chooses the defaults of what is left None.
+
+    gpt2: learned positions, LayerNorm, GELU, biases, tied head (Radford et al. 2019); opens as GPT-2 elsewhere.
+    modern: rotary positions, RMSNorm, SwiGLU, grouped queries, QK-norm, no biases; opens as Qwen3 elsewhere.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    style: Literal["gpt2", "modern"] = "modern"
+    layers: int = Field(6, ge=1)
+    width: int = Field(256, ge=8)
+    heads: int = Field(4, ge=1)
+    key_value_heads: int | None = Field(None, ge=1)
+    head_width: int | None = Field(None, ge=2)
+    inner: int | None = Field(None, ge=1)  # width of the feed-forward layer
+    context: int = Field(256, ge=2)  # tokens
+    norm: Literal["layer", "rms", "batch"] | None = None
+    tied: bool = True
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rope_base: float = Field(10_000.0, gt=1.0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> GPTSettings:
+        if self.head_width is None:
+            if self.width % self.heads:
+                raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            self.head_width = self.width // self.heads
+        self.key_value_heads = self.key_value_heads or self.heads
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of key_value_heads {self.key_value_heads}")
+        if self.style == "gpt2" and (self.key_value_heads != self.heads or self.head_width * self.heads != self.width):
+            raise ValueError("style gpt2 has neither grouped queries nor a free head_width; use style modern")
+        if self.style == "modern" and self.head_width % 2:
+            raise ValueError(f"rotary positions need an even head_width, not {self.head_width}")
+        if self.inner is None:
+            # SwiGLU has three matrices where GELU has two: 8/3 of the width gives both the same size.
+            self.inner = 4 * self.width if self.style == "gpt2" else 16 * math.ceil(self.width * 8 / 3 / 16)
+        self.norm = self.norm or ("layer" if self.style == "gpt2" else "rms")
+        return self
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + feed-forward(norm x): the pre-norm residual block."""
+
+    def __init__(self, settings: GPTSettings) -> None:
+        super().__init__()
+        gpt2 = settings.style == "gpt2"
+        assert settings.norm and settings.inner and settings.head_width and settings.key_value_heads
+        norm = NORMS[settings.norm]
+        self.attention_norm = norm(settings.width)
+        self.attention = CausalSelfAttention(
+            settings.width,
+            settings.heads,
+            settings.key_value_heads,
+            settings.head_width,
+            bias=gpt2,
+            qk_norm=not gpt2,
+            dropout=settings.dropout,
+        )
+        self.feedforward_norm = norm(settings.width)
+        self.feedforward = (GELUFeedForward if gpt2 else SwiGLUFeedForward)(settings.width, settings.inner)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), angles, mask, cache, layer))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+
+
+class GPT(nn.Module):
+    """An autoregressive Transformer (Radford et al. 2018); a `Stepper` and a `Scorer`."""
+
+    family = "gpt"
+    likelihood: Likelihood = "exact"
+    recurrent = False
+
+    def __init__(self, settings: GPTSettings, vocabulary_size: int) -> None:
+        super().__init__()
+        self.settings, self.vocabulary_size = settings, vocabulary_size
+        self.max_length: int | None = settings.context
+        assert settings.norm and settings.head_width
+        self.embedding = nn.Embedding(vocabulary_size, settings.width)
+        gpt2 = settings.style == "gpt2"
+        self.position_embedding = nn.Embedding(settings.context, settings.width) if gpt2 else None
+        self.rotary = None if gpt2 else RotaryPositions(settings.head_width, settings.rope_base)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.norm = NORMS[settings.norm](settings.width)
+        self.head = nn.Linear(settings.width, vocabulary_size, bias=False)
+        self._initialise()
+        if settings.tied:
+            self.head.weight = self.embedding.weight
+
+    def _initialise(self) -> None:
+        """GPT-2's normal(0, 0.02), residual outputs by 1/√(2·layers); the modern style starts those at zero."""
+        gpt2 = self.settings.style == "gpt2"
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2:
+                if name.endswith("bias"):
+                    nn.init.zeros_(weight)
+            elif name.endswith(("out.weight", "down.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.settings.layers) if gpt2 else 0.0)
+            elif gpt2 or "embedding" in name or name == "head.weight":
+                nn.init.normal_(weight, std=0.02)
+            else:
+                nn.init.uniform_(weight, -math.sqrt(3 / weight.shape[1]), math.sqrt(3 / weight.shape[1]))
+
+    def hidden(self, ids: Tensor, segments: Tensor | None = None, memory: None = None) -> tuple[Tensor, None]:
+        """Last hidden states (B, T, D) of ids (B, T); a Transformer carries no memory from batch to batch.
+
+        segments: (B, T) document numbers along each row; attention and positions stop where they change.
+        """
+        if ids.shape[1] > self.settings.context and self.position_embedding is not None:
+            raise LLMBertError(f"{ids.shape[1]} tokens do not fit this model's context of {self.settings.context}")
+        if segments is None:
+            positions, mask = torch.arange(ids.shape[1], device=ids.device)[None], None
+        else:
+            positions, mask = document_positions(segments), document_mask(segments)
+        return self._run(ids, positions, mask, None), None
+
+    def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+        x = self.embedding(ids)
+        angles = None
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        elif self.rotary is not None:
+            cosine, sine = self.rotary.angles(positions)
+            angles = cosine[:, None].to(x.dtype), sine[:, None].to(x.dtype)
+        x = self.dropout(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, angles, mask, cache, layer)
+        return self.norm(x)
+
+    def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
+        """ids (B, T) → logits (B, T, V) float32."""
+        return self.head(self.hidden(ids)[0]).float()
+
+    forward = logits
+
+    def start(self, batch: int, condition: Condition | None = None) -> KeyValueCache:
+        s = self.settings
+        assert s.key_value_heads and s.head_width
+        return KeyValueCache(s.layers, batch, s.key_value_heads, s.head_width, self.embedding.weight.detach())
+
+    def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""
+        time = ids.shape[1]
+        if self.position_embedding is not None and state.even_end(time) > self.settings.context:
+            raise LLMBertError(f"the text outgrew this model's context of {self.settings.context} tokens")
+        state.reserve(time)
+        x = self._run(ids, state.positions(time), state.mask(time), state)
+        state.advance(time)
+        return self.head(x).float(), state
+
+    def token_nats(self, ids, starts, progress: Progress = silent):  # type: ignore[no-untyped-def]
+        """Nats of each token with a sliding window of the model's context; see `sliding_window_nats`."""
+        return sliding_window_nats(self, ids, starts, self.settings.context, progress=progress)
+
+    @property
+    def scoring_signature(self) -> str:
+        """How `token_nats` gives context, for a score's signature."""
+        from llmbert.models.scoring import window_stride
+
+        return f"sliding-{self.settings.context}-{window_stride(self.settings.context)}"

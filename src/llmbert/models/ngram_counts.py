@@ -1,0 +1,116 @@
+"""Counting n-grams: a trie held level by level in sorted arrays, built from token ids without a loop over tokens.
+
+Level n holds every distinct n-gram, sorted by its words from first to last, so that the continuations of one context
+lie side by side. A node of level n is named by its place there; the nodes of level 1 are the words themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmbert.protocols import LLMBertError, Progress, silent
+
+# A key `parent * V + word` and every offset must fit int64.
+_LARGEST_KEY = 2**63 - 1
+
+
+@dataclass
+class CountLevel:
+    """The distinct n-grams of one length.
+
+    words: (M,) last word of each; parents: (M,) node of its first n-1 words, in level n-1;
+    suffixes: (M,) node of its last n-1 words, in level n-1; counts: (M,) int64, how often each occurs.
+    Level 1 holds all V words, seen or not, and its parents and suffixes are empty.
+    """
+
+    words: np.ndarray
+    parents: np.ndarray
+    suffixes: np.ndarray
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def check_documents(ids: np.ndarray, starts: np.ndarray, vocabulary_size: int) -> None:
+    """Raise LLMBertError unless `ids` (N,) and `starts` (documents + 1,) describe documents over the vocabulary."""
+    if ids.ndim != 1 or starts.ndim != 1 or ids.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
+        raise LLMBertError("token ids and document starts must be one-dimensional arrays of integers")
+    if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(ids) or np.any(starts[1:] < starts[:-1]):
+        raise LLMBertError(f"document starts must rise from 0 to the number of tokens, {len(ids)}")
+    if len(ids) and (int(ids.max()) >= vocabulary_size or int(ids.min()) < 0):
+        raise LLMBertError(f"a token id lies outside the vocabulary of {vocabulary_size}; was another tokeniser used?")
+
+
+def count_ngrams(
+    ids: np.ndarray,
+    starts: np.ndarray,
+    vocabulary_size: int,
+    order: int,
+    *,
+    begin_id: int = 2,
+    padding_id: int = 0,
+    progress: Progress = silent,
+) -> list[CountLevel]:
+    """Count all n-grams of 1 to `order` words that lie within one document.
+
+    ids: (N,) documents one after another, each from its begin token to its end token; starts: (documents + 1,).
+    A begin token is only ever the first word of an n-gram; one in the middle of a document starts afresh.
+    Raises LLMBertError where a document does not open with the begin token, holds padding, or nothing is to count.
+    """
+    check_documents(ids, starts, vocabulary_size)
+    tokens = np.asarray(ids).astype(np.int32)
+    begins = tokens == begin_id
+    opened = starts[:-1][starts[1:] > starts[:-1]]
+    if not begins[opened].all():
+        raise LLMBertError(f"every document to count must open with the begin token, id {begin_id}")
+    if (tokens == padding_id).any():
+        raise LLMBertError(f"documents to count must not hold the padding token, id {padding_id}")
+    if begins.all():
+        raise LLMBertError("there is not one token to count n-grams in; give a corpus that is not empty")
+    counts = np.bincount(tokens, minlength=vocabulary_size)
+    none = np.empty(0, np.int32)
+    levels = [CountLevel(np.arange(vocabulary_size, dtype=np.int32), none, none, counts)]
+    within = np.ones(len(tokens), bool)
+    nodes = tokens
+    for n in range(2, order + 1):
+        progress("counting n-grams", n - 1, order)
+        within[1:] = within[:-1] & ~begins[1:]
+        within[0] = False
+        level, nodes = _count_level(tokens, nodes, np.flatnonzero(within), vocabulary_size, len(levels[-1]))
+        levels.append(level)
+    progress("counting n-grams", order, order)
+    return levels
+
+
+def _count_level(
+    tokens: np.ndarray, nodes: np.ndarray, ends: np.ndarray, vocabulary_size: int, parents: int
+) -> tuple[CountLevel, np.ndarray]:
+    """The level above that of `nodes`, and its node at each position of the text.
+
+    nodes: (N,) the node of the n-gram that ends at each position; ends: (K,) where an n+1-gram ends.
+    """
+    if parents * vocabulary_size > _LARGEST_KEY:
+        raise LLMBertError(f"{parents} contexts over {vocabulary_size} words are more than 64 bits can number")
+    keys = nodes[ends - 1] * np.int64(vocabulary_size)
+    keys += tokens[ends]
+    by_key = np.argsort(keys)
+    keys = keys[by_key]
+    new = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    first = np.flatnonzero(new)
+    ends = ends[by_key]
+    del by_key
+    small = np.int32 if len(first) < 2**31 else np.int64
+    above = np.zeros(len(tokens), small)
+    above[ends] = np.cumsum(new, dtype=small) - 1
+    split = np.divmod(keys[first], vocabulary_size)
+    level = CountLevel(
+        words=split[1].astype(np.int32),
+        parents=split[0].astype(nodes.dtype),
+        suffixes=nodes[ends[first]],  # any occurrence has the same suffix
+        counts=np.diff(first, append=len(keys)),
+    )
+    return level, above

@@ -1,0 +1,1 @@
+"""tensor → tensor: attention, recurrence, positions, norms, feed-forward layers and the key-value cache."""

@@ -1,0 +1,97 @@
+"""The key-value cache: what a Transformer remembers of the tokens before."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmbert.protocols import LLMBertError
+
+
+class KeyValueCache:
+    """Keys and values of every layer for B texts, each of its own length.
+
+    keys, values: a list over layers of (B, H, capacity, D); only the first `lengths[b]` places of row b count.
+    Satisfies `State`: whatever is done to it consumes it.
+    """
+
+    def __init__(self, layers: int, batch: int, heads: int, head_width: int, like: Tensor) -> None:
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        self.keys = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
+        self.values = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
+
+    @property
+    def capacity(self) -> int:
+        return self.keys[0].shape[2]
+
+    def positions(self, tokens: int) -> Tensor:
+        """Positions (B, T) of the next `tokens` tokens of each row."""
+        return self.lengths[:, None] + torch.arange(tokens, device=self.lengths.device)
+
+    def mask(self, tokens: int) -> Tensor | None:
+        """(B, 1, T, S) true where a query may look; None where that is all of an even batch's past."""
+        fresh = int(self.lengths.max()) == 0
+        if fresh or (tokens == 1 and bool((self.lengths == self.lengths[0]).all())):
+            return None
+        places = torch.arange(self.even_end(tokens), device=self.lengths.device)
+        return (places <= self.positions(tokens)[..., None])[:, None]
+
+    def even_end(self, tokens: int) -> int:
+        """How many places the longest row fills once `tokens` more are in."""
+        return int(self.lengths.max()) + tokens
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` more in every row; grows by doubling so that a long text copies little."""
+        need = self.even_end(tokens)
+        if need <= self.capacity:
+            return
+        room = max(need, 2 * self.capacity, 32) if self.capacity else need + 32
+        for store in (self.keys, self.values):
+            for layer, old in enumerate(store):
+                new = old.new_zeros(old.shape[0], old.shape[1], room, old.shape[3])
+                new[:, :, : old.shape[2]] = old
+                store[layer] = new
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values (B, H, T, D) behind each row; return all of the layer's, (B, H, longest, D)."""
+        tokens = keys.shape[2]
+        end = self.even_end(tokens)
+        first = int(self.lengths[0])
+        if bool((self.lengths == first).all()):
+            self.keys[layer][:, :, first:end] = keys
+            self.values[layer][:, :, first:end] = values
+        else:
+            rows = torch.arange(len(self.lengths))[:, None]
+            places = self.positions(tokens)
+            self.keys[layer][rows, :, places] = keys.transpose(1, 2)
+            self.values[layer][rows, :, places] = values.transpose(1, 2)
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        self.lengths = self.lengths + tokens
+
+    def select(self, rows: Tensor) -> KeyValueCache:
+        self.lengths = self.lengths[rows]
+        for store in (self.keys, self.values):
+            for layer, old in enumerate(store):
+                store[layer] = old[rows]
+        return self
+
+    def extend(self, other: KeyValueCache) -> KeyValueCache:
+        room = max(self.capacity, other.capacity)
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+                mine[layer] = torch.cat((_padded(a, room), _padded(b, room)))
+        self.lengths = torch.cat((self.lengths, other.lengths))
+        return self
+
+    def rewind(self, tokens: int | Tensor) -> KeyValueCache:
+        shorter = self.lengths - tokens
+        if bool((shorter < 0).any()):
+            raise LLMBertError(f"cannot rewind {tokens} tokens of a text that has only {int(self.lengths.min())}")
+        self.lengths = shorter
+        return self
+
+
+def _padded(x: Tensor, room: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, 0, 0, room - x.shape[2]))

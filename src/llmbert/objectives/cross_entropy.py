@@ -1,0 +1,57 @@
+"""Cross-entropy straight from hidden states, in slices, so that (B, T, V) logits are never held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SLICE = 1 << 22  # logits held at once
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Σ -log softmax(h Wᵀ + b)[target], with the gradients of h, W and b taken slice by slice on the way forward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float) -> Tensor:
+        rows = max(1, SLICE // weight.shape[0])
+        total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
+        hidden_gradient = torch.empty_like(hidden)
+        weight_gradient = torch.zeros_like(weight)
+        bias_gradient = None if bias is None else torch.zeros_like(bias)
+        for first in range(0, len(hidden), rows):
+            part = slice(first, first + rows)
+            h, aims = hidden[part], targets[part]
+            logits = torch.nn.functional.linear(h, weight, bias).to(total.dtype)
+            logarithms = torch.log_softmax(logits, dim=-1)
+            picked = logarithms.gather(1, aims[:, None])
+            total -= (1 - smoothing) * picked.sum() + smoothing * logarithms.mean(dim=-1).sum()
+            slope = logarithms.exp_()
+            slope.scatter_add_(1, aims[:, None], slope.new_full((len(aims), 1), smoothing - 1))
+            if smoothing:
+                slope -= smoothing / weight.shape[0]
+            slope = slope.to(h.dtype)
+            hidden_gradient[part] = slope @ weight
+            weight_gradient.addmm_(slope.T, h)
+            if bias_gradient is not None:
+                bias_gradient += slope.sum(0)
+        ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden, weight, bias = ctx.saved_tensors
+        scale = gradient.to(hidden.dtype)
+        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Summed cross-entropy in nats of targets (N,) under softmax(hidden Wᵀ + bias), a float32 scalar.
+
+    hidden (N, D), weight (V, D), bias (V,) or None. Memory is that of `SLICE` logits, whatever N and V are.
+    label_smoothing ε mixes the target with the uniform distribution: (1-ε)·target + ε/V (Szegedy et al. 2016, §7).
+    """
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing)  # type: ignore[no-any-return]

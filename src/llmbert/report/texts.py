@@ -1,0 +1,108 @@
+"""The fixed texts of a report, in English and in Chinese."""
+
+from __future__ import annotations
+
+# (English, Chinese)
+TEXTS = {
+    "report": ("Report", "报告"),
+    "contents": ("Contents", "目录"),
+    "scores": ("How well each predicts unseen text", "各模型对未见文本的预测能力"),
+    "scores_one": ("How well it predicts unseen text", "对未见文本的预测能力"),
+    "curves_one": ("How it learned", "学习过程"),
+    "samples_one": ("What it writes", "生成样例"),
+    "table": ("All figures", "全部数据"),
+    "curves": ("How they learned", "学习过程"),
+    "samples": ("What they write", "生成样例"),
+    "data": ("The data", "数据"),
+    "settings": ("Settings", "设置"),
+    "facts": ("Signatures and how to repeat this", "签名与复现方法"),
+    "nav_scores": ("Scores", "得分"),
+    "nav_table": ("Table", "表格"),
+    "nav_curves": ("Curves", "曲线"),
+    "nav_samples": ("Samples", "样例"),
+    "nav_data": ("Data", "数据"),
+    "nav_settings": ("Settings", "设置"),
+    "nav_facts": ("Signatures", "签名"),
+    "facts_summary": ("Command, seed, versions, machine, signature", "命令、随机种子、版本、机器与签名"),
+    "model": ("Model", "模型"),
+    "lowest": ("(lowest measured)", "（最低）"),
+    "not_measured": ("not measured", "未测量"),
+    "baselines": ("Trivial baselines", "简单基线"),
+    "without_charts": (
+        "Charts are left out, because matplotlib is not installed:",
+        "未安装 matplotlib,故未绘制图表。安装方法：",
+    ),
+    "best_note": (
+        "Bold is the lowest bits/byte measured; where intervals overlap, the order may be chance.",
+        "粗体为测得的最低“比特/字节”；区间重叠时，名次可能出于偶然。",
+    ),
+    "kinds_note": (
+        "Figures of different kinds of likelihood are not comparable, so each kind has a table of its own.",
+        "不同种类的似然不可相互比较，故各列一表。",
+    ),
+    "exact": ("Exact likelihood", "精确似然"),
+    "conditional": ("Likelihood given a source", "给定源文本的条件似然"),
+    "bound": ("Bound on the likelihood", "似然的界"),
+    "pseudo": ("Pseudo-likelihood", "伪似然"),
+    "none": ("No likelihood", "无似然"),
+    "unstated": ("Kind of likelihood not stated", "未说明似然种类"),
+    "exact_note": (
+        "The model's own probability of the held-out text, token after token.",
+        "模型逐个词元给出的留出文本概率。",
+    ),
+    "conditional_note": (
+        "The exact probability of each target text given its source; comparable only with models given the same.",
+        "给定源文本时目标文本的精确概率；只能与给定同样源文本的模型比较。",
+    ),
+    "bound_note": (
+        "An upper bound on the true figure: the model is at least this good.",
+        "真实数值的上界：模型至少有这么好。",
+    ),
+    "pseudo_note": (
+        "Each token is predicted from both its sides, so the figure is no code length: "
+        "it says nothing beside a model that reads from left to right.",
+        "每个词元由其左右两侧共同预测，因此数值并非编码长度，不能与从左到右阅读的模型比较。",
+    ),
+    "none_note": (
+        "These models write text but cannot say how probable a given text is.",
+        "这些模型能生成文本，但不能给出一段文本的概率。",
+    ),
+    "unstated_note": ("The run does not say what kind of likelihood this is.", "运行记录未说明似然种类。"),
+    "axis": ("bits per byte of held-out text, lower is better", "留出文本的比特/字节，越低越好"),
+    "bars_caption": (
+        "Bits needed for one byte of text the models have not seen.",
+        "预测一个字节的未见文本所需的比特数。",
+    ),
+    "bars_intervals": ("Error bars are the intervals of the table.", "误差线即表中区间。"),
+    "bars_baselines": ("Dashed lines are trivial baselines.", "虚线为简单基线。"),
+    "bars_label": ("Bar chart of bits per byte, lower is better: {}.", "比特/字节条形图，越低越好：{}。"),
+    "interval": ("{} to {}", "{} 至 {}"),
+    "curves_caption": (
+        "Thin lines: training. Lines with markers: held-out text.",
+        "细线：训练；带标记的线：留出文本。",
+    ),
+    "logarithmic": ("The horizontal axis is logarithmic.", "横轴为对数刻度。"),
+    "curves_label": ("Line chart of {} over {}; at the end: {}.", "{}随{}变化的折线图；末端数值：{}。"),
+    "curve_table": ("The curves in figures", "曲线数据"),
+    "curve_units": ("{} over {}.", "{}，横轴为{}。"),
+    "train_end": ("Training, last", "训练末值"),
+    "valid_best": ("Held-out, best", "留出最优"),
+    "valid_at": ("reached at", "达到时"),
+    "valid_end": ("Held-out, last", "留出末值"),
+    "samples_note": ("What was given is grey; the model wrote the rest.", "灰色为给定的开头，其余由模型生成。"),
+    "surprise": ("Surprise of each token, in bits:", "每个词元的意外程度（比特）:"),
+    "probability": ("probability {}, {} bits", "概率 {}，{} 比特"),
+    "prompt": ("Given", "给定开头"),
+    "no_prompt": ("From nothing", "无开头"),
+    "left_out": ("{} more in report.json.", "另有 {} 项，见 report.json。"),
+    "left_out_characters": (
+        "Cut here: {} characters more in report.json.",
+        "此处截断：另有 {} 个字符，见 report.json。",
+    ),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
+    "footer": (
+        "Written by LLMBert. One file, no script, nothing loaded from elsewhere.",
+        "由 LLMBert 生成。单个文件，无脚本，不加载任何外部内容。",
+    ),
+}

@@ -1,0 +1,1 @@
+"""loss → new weights: optimisers, schedules, the loop and its checkpoints."""

@@ -1,0 +1,298 @@
+"""The training loop: batches → smaller loss, with everything it needs to stop anywhere and go on exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from llmbert.protocols import LLMBertError, Progress, silent
+from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
+from llmbert.training.optimisers import build_optimisers
+from llmbert.training.schedules import factor
+from llmbert.training.settings import TrainingSettings
+
+
+class Interrupted(LLMBertError):
+    """Training was asked to stop; everything is saved."""
+
+
+class Batches(Protocol):
+    def iterate(self, position: int = 0) -> Iterator[Any]: ...
+
+
+Objective = Callable[[Any, Any, Any, float], tuple[dict[str, tuple[Tensor, int]], Any]]
+"""(model, batch, memory, label smoothing) → (named (sum, count) terms, memory)."""
+
+
+@dataclass
+class Progression:
+    """How far a training has come; all of it but `seconds` is the same in every run of the same seed."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    log_bytes: int = 0
+    best: float | None = None  # lowest valid nats/token so far
+    worse: int = 0  # evaluations since then
+    valid: list[list[float]] = field(default_factory=list)  # [tokens, nats/token]
+    stopped_early: bool = False
+
+
+@dataclass
+class Trainer:
+    """One model, its objective and batches, and all that moves while it learns.
+
+    evaluate: nats/token on held-out text, or None for no held-out text; stop: true once training should save and stop.
+    """
+
+    model: Any
+    objective: Objective
+    batches: Batches
+    settings: TrainingSettings
+    evaluate: Callable[[], float] | None = None
+    log: Path | None = None
+    checkpoint: Path | None = None
+    progress: Progress = silent
+    stop: Callable[[], bool] = lambda: False
+    watch: Callable[[dict[str, float]], None] | None = None  # told each log line (TensorBoard)
+
+    def __post_init__(self) -> None:
+        self.optimisers = build_optimisers(self.model, self.settings)
+        self.at = Progression()
+        self.memory: Any = None
+        self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.device = next(self.model.parameters()).device
+        if self.settings.average:
+            self.average = {n: w.detach().clone() for n, w in self.model.named_parameters()}
+
+    # ---- one step --------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Any) -> dict[str, float]:
+        """One optimiser step over a batch, in `accumulate` micro-batches; returns the figures of the step.
+
+        Each term is a sum divided by the count of the whole batch, so the gradient is the full batch's whatever the
+        number of micro-batches.
+        """
+        settings = self.settings
+        rate = factor(settings.schedule, self.at.step, settings.steps, settings.warmup, settings.floor)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["base_lr"] * rate
+            optimiser.zero_grad(set_to_none=True)
+        count, total, terms_total = max(1, batch.count), 0.0, {}
+        memories = []
+        parts = batch.split(settings.accumulate) if settings.accumulate > 1 else [batch]
+        for part, memory in zip(parts, self._split_memory(batch, len(parts)), strict=True):
+            with self._precision():
+                terms, memory = self.objective(self.model, part.to(self.device), memory, settings.label_smoothing)
+            loss = sum(value for value, _ in terms.values()) / count  # type: ignore[arg-type]
+            loss.backward()  # type: ignore[union-attr]
+            for name, (value, _) in terms.items():
+                terms_total[name] = terms_total.get(name, 0.0) + float(value.detach())
+            memories.append(memory)
+        self.memory = _join_memory(memories)
+        total = sum(terms_total.values()) / count
+        if not math.isfinite(total):
+            raise LLMBertError(
+                f"the loss became {total} at step {self.at.step}; lower the rate with --set learning_rate=… "
+                f"(now {settings.learning_rate:g}) or set clip_norm"
+            )
+        norm = self._clip()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self._move_average()
+        self.at.step += 1
+        self.at.tokens += count
+        return {"loss": total, "rate": rate, "gradient_norm": norm}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if resolve_precision(self.settings.precision, self.device.type) == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _split_memory(self, batch: Any, parts: int) -> list[Any]:
+        if self.memory is None or batch.fresh:
+            return [None] * parts
+        if parts == 1:
+            return [self.memory]
+        return list(zip(*(part.tensor_split(parts, dim=1) for part in self.memory), strict=True))
+
+    def _clip(self) -> float:
+        """Clip gradients by value, then by norm: g · min(1, c/‖g‖); returns the norm before clipping."""
+        gradients = [w.grad for w in self.model.parameters() if w.grad is not None]
+        if self.settings.clip_value:
+            nn.utils.clip_grad_value_([w for w in self.model.parameters() if w.grad is not None], self.settings.clip_value)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.settings.clip_norm:
+            torch._foreach_mul_(gradients, (self.settings.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0))
+        return float(norm)
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        if not self.average:
+            return
+        # Early on the average looks back no further than the run is old, so that it isn't held down by the start.
+        decay = min(self.settings.average, (1 + self.at.step) / (10 + self.at.step))
+        for name, weight in self.model.named_parameters():
+            self.average[name].lerp_(weight, 1 - decay)
+
+    # ---- the run ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Progression:
+        """Train to the last step, or until patience ends; leaves the best (or averaged) weights in the model.
+
+        Raises Interrupted, with all saved, once `stop()` is true.
+        """
+        settings = self.settings
+        every = settings.evaluate_every or max(1, settings.steps // 20)
+        self._open_log()
+        started, saved = time.monotonic() - self.at.seconds, time.monotonic()
+        self.model.train()
+        source = self.batches.iterate(self.at.step)
+        waited = 0.0
+        while self.at.step < settings.steps and not self.at.stopped_early:
+            asked = time.monotonic()
+            batch = next(source)
+            waited += time.monotonic() - asked
+            figures = self.step(batch)
+            self.at.seconds = time.monotonic() - started
+            if self.evaluate and (self.at.step % every == 0 or self.at.step == settings.steps):
+                figures["valid"] = self._evaluate()
+                self.at.seconds = time.monotonic() - started
+            self._record(figures, waited)
+            if self.stop():
+                self._save()
+                raise Interrupted(f"stopped at step {self.at.step} of {settings.steps}, everything is saved")
+            if self.checkpoint and time.monotonic() - saved >= settings.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+        self._settle()
+        return self.at
+
+    def _evaluate(self) -> float:
+        """Nats/token on held-out text with the weights that would be kept; notes the best ones for early stopping."""
+        assert self.evaluate
+        own = self._swap(self.average) if self.average else None
+        value = self.evaluate()
+        if self.at.best is None or value < self.at.best:
+            self.at.best, self.at.worse = value, 0
+            if self.settings.patience:
+                self.best = {n: w.detach().clone() for n, w in self.model.named_parameters()}
+        else:
+            self.at.worse += 1
+            self.at.stopped_early = bool(self.settings.patience and self.at.worse >= self.settings.patience)
+        if own:
+            self._swap(own)
+        self.model.train()
+        self.at.valid.append([self.at.tokens, value])
+        return value
+
+    @torch.no_grad()
+    def _swap(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        own = {}
+        for name, weight in self.model.named_parameters():
+            own[name] = weight.detach().clone()
+            weight.copy_(weights[name])
+        return own
+
+    def _settle(self) -> None:
+        """Leave in the model what is shipped: the best weights under early stopping, else the average, else the last."""
+        if self.best:
+            self._swap(self.best)
+        elif self.average:
+            self._swap(self.average)
+        self.model.eval()
+
+    def _open_log(self) -> None:
+        if self.log is None:
+            return
+        with self.log.open("ab") as file:
+            file.truncate(self.at.log_bytes)
+
+    def _record(self, figures: dict[str, float], waited: float) -> None:
+        line = {"step": self.at.step, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 3), **figures}
+        if self.log is not None:
+            with self.log.open("ab") as file:
+                self.at.log_bytes += file.write(json.dumps(line).encode() + b"\n")
+        if self.watch:
+            self.watch(line)
+        shown = {"loss": figures["loss"], "tokens/s": self.at.tokens / max(self.at.seconds, 1e-9)}
+        if self.at.valid:
+            shown["valid"] = self.at.valid[-1][1]
+        self.progress("training", self.at.step, self.settings.steps, **shown, waiting=waited / max(self.at.seconds, 1e-9))
+
+    # ---- stopping and going on -------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self.checkpoint:
+            return
+        names = {id(w): n for n, w in self.model.named_parameters()}
+        tensors = {f"model.{n}": t for n, t in self.model.state_dict().items() if n != "head.weight" or not self._tied()}
+        tensors |= optimiser_tensors(self.optimisers, names)
+        tensors |= {f"average.{n}": t for n, t in self.average.items()}
+        tensors |= {f"best.{n}": t for n, t in self.best.items()}
+        tensors |= {f"memory.{i}": t for i, t in enumerate(self.memory or ())}
+        tensors["random"] = torch.get_rng_state()
+        write_checkpoint(self.checkpoint, tensors, {"settings": self.settings.model_dump(), **vars(self.at)})
+
+    def _tied(self) -> bool:
+        return getattr(self.model.head, "weight", None) is getattr(getattr(self.model, "embedding", None), "weight", 0)
+
+    def resume(self) -> None:
+        """Take up everything from the checkpoint, so that what follows is what would have followed.
+
+        Raises LLMBertError where the checkpoint is missing or damaged, or was written with other settings.
+        """
+        assert self.checkpoint
+        tensors, facts = read_checkpoint(self.checkpoint)
+        if facts.pop("settings") != self.settings.model_dump():
+            raise LLMBertError(f"{self.checkpoint} was written with other settings; train again with another --out")
+        part = {k: _under(tensors, k) for k in ("model", "average", "best", "memory")}
+        try:
+            self.model.load_state_dict(part["model"], strict=not self._tied())
+        except RuntimeError as error:
+            raise LLMBertError(f"{self.checkpoint} holds another model's weights; train again with another --out") from error
+        restore_optimisers(self.optimisers, dict(self.model.named_parameters()), tensors)
+        self.average, self.best = part["average"], part["best"]
+        self.memory = tuple(part["memory"][str(i)].to(self.device) for i in range(len(part["memory"]))) or None
+        self.at = Progression(**facts)
+        torch.set_rng_state(tensors["random"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix + "."): t for n, t in tensors.items() if n.startswith(prefix + ".")}
+
+
+def _join_memory(memories: list[Any]) -> Any:
+    """Micro-batches' memories side by side again, cut off from the graph that made them."""
+    if memories[0] is None:
+        return None
+    return tuple(torch.cat(parts, dim=1).detach() for parts in zip(*memories, strict=True))
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """bfloat16 where the processor multiplies it in hardware, float32 elsewhere (there it is a hundred times slower)."""
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_units() else "float32"
+
+
+def _has_bf16_units() -> bool:
+    """Whether the processor has bf16 dot products; torch's own check is true already where it can emulate them."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(unit in flags for unit in ("avx512_bf16", "amx_bf16", "bf16"))

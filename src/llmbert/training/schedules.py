@@ -1,0 +1,51 @@
+"""Learning-rate schedules: the factor on the learning rate at a step, after a linear warm-up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[float, float], float]
+
+
+def constant(progress: float, floor: float) -> float:
+    return 1.0
+
+
+def linear(progress: float, floor: float) -> float:
+    """From 1 down to `floor` in a straight line."""
+    return 1.0 - (1.0 - floor) * progress
+
+
+def exponential(progress: float, floor: float) -> float:
+    """From 1 down to `floor` by the same factor each step; a floor of 0 is taken as 0.001."""
+    return max(floor, 1e-3) ** progress
+
+
+def cosine(progress: float, floor: float) -> float:
+    """Half a cosine from 1 to `floor` (Loshchilov & Hutter 2017, eq. 5, one period)."""
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warmup_stable_decay(progress: float, floor: float, decay: float = 0.5) -> float:
+    """1, then over the last `decay` part linearly down to `floor` (Hu et al. 2024; Hägele et al. 2024)."""
+    return 1.0 if progress < 1 - decay else floor + (1.0 - floor) * (1.0 - progress) / decay
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "linear": linear,
+    "exponential": exponential,
+    "cosine": cosine,
+    "wsd": warmup_stable_decay,
+}
+
+
+def factor(schedule: str, step: int, steps: int, warmup: int, floor: float) -> float:
+    """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up over `warmup`, then the schedule.
+
+    The last step still learns: progress reaches 1 only after it.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup), floor)

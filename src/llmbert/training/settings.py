@@ -1,0 +1,37 @@
+"""What a training run is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingSettings(BaseModel):
+    """How a model is trained. Rates are per optimiser step; tokens a step are batch x context."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(32, ge=1)  # rows in one optimiser step
+    accumulate: int = Field(1, ge=1)  # micro-batches the rows are split into
+    optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw", "adagrad", "rmsprop", "muon"] = "muon"
+    learning_rate: float = Field(3e-3, gt=0.0)
+    matrix_learning_rate: float = Field(0.02, gt=0.0)  # of Muon, for the inner matrices
+    momentum: float = Field(0.95, ge=0.0, lt=1.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.95, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    schedule: Literal["constant", "linear", "exponential", "cosine", "wsd"] = "wsd"
+    warmup: int = Field(0, ge=0)  # steps
+    floor: float = Field(0.0, ge=0.0, le=1.0)  # what the schedule ends at, as a share of the rate
+    clip_norm: float | None = Field(1.0, gt=0.0)
+    clip_value: float | None = Field(None, gt=0.0)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    average: float = Field(0.0, ge=0.0, lt=1.0)  # decay of an exponential moving average of the weights; 0: off
+    evaluate_every: int | None = Field(None, ge=1)  # steps; None: twenty times in all
+    patience: int | None = Field(None, ge=1)  # evaluations without a better one before stopping; None: never
+    checkpoint_seconds: float = Field(60.0, ge=0.0)
+    across_documents: bool = False  # let attention see through the end of a document into the one before
+    seed: int = Field(0, ge=0)

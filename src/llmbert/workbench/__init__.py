@@ -1,0 +1,1 @@
+"""question → runs and pages: train, evaluate, compare."""

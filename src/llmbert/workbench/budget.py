@@ -1,0 +1,151 @@
+"""One dial: a time → size, batch and steps, from a short calibration on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmbert.data.batches import Batch
+from llmbert.models import Family
+from llmbert.objectives.causal import causal
+from llmbert.protocols import LLMBertError
+from llmbert.training.loop import Trainer
+from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.settings import checked
+
+TOKENS_PER_WEIGHT = 1.5  # fewer leave a model half-trained: see benchmarks/budget.md for the sweep behind it
+EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
+
+# (layers, width, heads, context), from small to large
+GPT_LADDER = [
+    (3, 96, 3, 64),
+    (4, 128, 4, 64),
+    (4, 192, 4, 128),
+    (6, 256, 4, 128),
+    (6, 384, 6, 256),
+    (8, 512, 8, 256),
+    (12, 768, 12, 512),
+]
+RECURRENT_LADDER = [(1, 128), (1, 256), (2, 256), (2, 512), (2, 768), (2, 1024), (2, 1536)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training will do, and how it was decided."""
+
+    model: Any
+    training: TrainingSettings
+    tokens_per_second: float | None = None  # measured in the calibration
+
+
+def ladder(family_name: str) -> list[dict[str, Any]]:
+    """Model settings from small to large that a budget chooses from."""
+    if family_name == "gpt":
+        return [
+            {"layers": layers, "width": width, "heads": heads, "context": context}
+            for layers, width, heads, context in GPT_LADDER
+        ]
+    return [{"layers": layers, "width": width, "context": 64} for layers, width in RECURRENT_LADDER]
+
+
+def training_defaults(family_name: str, context: int) -> dict[str, Any]:
+    """How a family is trained where the user says nothing: small batches and many steps suit a small machine."""
+    if family_name == "gpt":
+        return {"batch": max(4, 1024 // context), "optimiser": "muon", "schedule": "wsd"}
+    return {"batch": 16, "optimiser": "adamw", "learning_rate": 4e-3, "schedule": "linear", "warmup": 50}
+
+
+def plan_training(
+    family_name: str,
+    family: Family,
+    vocabulary_size: int,
+    train_tokens: int,
+    valid_tokens: int,
+    model_values: Mapping[str, Any],
+    training_values: Mapping[str, Any],
+    size: Mapping[str, Any] | None,
+    seconds: float | None,
+) -> Plan:
+    """Decide size, batch and steps.
+
+    What the user set stands. Without `seconds` there is nothing to decide. With it the largest rung of the ladder is
+    taken whose tokens in that time are at least TOKENS_PER_WEIGHT for each of its weights, and steps fill the time.
+    """
+    shape = dict(size or {}) | dict(model_values)
+    sized = size is not None or any(key in model_values for key in ("layers", "width", "heads"))
+    rungs = [shape] if sized or seconds is None else [rung | shape for rung in ladder(family_name)]
+    plans = []
+    for rung in rungs:
+        settings = checked(family.settings_class(), rung)
+        values = training_defaults(family_name, settings.context) | dict(training_values)
+        plans.append(Plan(settings, checked(TrainingSettings, values)))
+    if seconds is None:
+        return plans[0]
+    began = time.monotonic()
+    plan = _largest_affordable(family, vocabulary_size, plans, seconds)
+    if "steps" in training_values:
+        return plan
+    assert plan.tokens_per_second
+    # Scoring costs a third of learning a token; a sliding window does it four times over.
+    reserve = valid_tokens * (1 if family.recurrent else 4) / (3 * plan.tokens_per_second) + 3.0
+    left = seconds - (time.monotonic() - began) - reserve
+    return _fill(plan, max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE), train_tokens, model_values, family)
+
+
+def _largest_affordable(family: Family, vocabulary_size: int, plans: list[Plan], seconds: float) -> Plan:
+    """Walk up the ladder while the next rung, at its measured speed, still sees enough tokens; a few seconds in all."""
+    patience = min(2.0, 0.02 * seconds)
+    best: Plan | None = None
+    for plan in plans:
+        model = family.build(plan.model, vocabulary_size)
+        weights = sum(w.numel() for w in model.parameters() if w.dim() > 1) - model.embedding.weight.numel() // 2
+        speed = measure_speed(model, plan, vocabulary_size, patience)
+        if best is not None and speed * seconds < TOKENS_PER_WEIGHT * weights:
+            break
+        best = Plan(plan.model, plan.training, speed)
+    assert best is not None
+    return best
+
+
+def measure_speed(model: Any, plan: Plan, vocabulary_size: int, seconds: float) -> float:
+    """Training tokens/s of a model on random ids, over at least three steps and about `seconds`."""
+    trainer = Trainer(model, causal, None, plan.training)  # type: ignore[arg-type]
+    model.train()
+    shape = (plan.training.batch, plan.model.context)
+    batch = Batch(torch.randint(4, vocabulary_size, shape), torch.randint(4, vocabulary_size, shape))
+    trainer.step(batch)
+    started, steps = time.perf_counter(), 0
+    while steps < 3 or time.perf_counter() - started < seconds:
+        trainer.step(batch)
+        steps += 1
+    return steps * shape[0] * shape[1] / (time.perf_counter() - started)
+
+
+def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:
+    """Steps that fill the time, and dropout where the text will be read many times over."""
+    assert plan.tokens_per_second
+    training = plan.training
+    steps = max(20, int(seconds * plan.tokens_per_second / (training.batch * plan.model.context)))
+    epochs = steps * training.batch * plan.model.context / max(1, train_tokens)
+    dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 2))
+    model = plan.model
+    if "dropout" not in model_values and dropout:
+        model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
+    warmup = min(training.warmup, steps // 10)
+    return Plan(model, training.model_copy(update={"steps": steps, "warmup": warmup}), plan.tokens_per_second)
+
+
+def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:
+    """Refuse a corpus too short to fill two windows of the context, one to learn from and one to spare."""
+    if train_tokens < 2 * context + 2:
+        raise LLMBertError(
+            f"{name} holds {train_tokens} training tokens, too few for a context of {context}; give more text or set a "
+            f"shorter one, --set context={max(2, (train_tokens - 2) // 4)}"
+        )
+    if valid_tokens < 2:
+        raise LLMBertError(f"{name} leaves no held-out token to measure on; give more text or a --valid file")

@@ -1,0 +1,154 @@
+"""Text as it comes: whole characters, all of the text, and no piece of a stop string."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmbert.decoding import StopFinder, TextStream, cut_at_stop
+from llmbert.decoding.streaming import first_stop
+
+
+def as_bytes(ids):
+    return bytes(ids).decode("utf-8", "replace")
+
+
+WORDS = ["new", "York", "中", "文", ",", ".", "##ing", "", "�", "▁the", "ab c", "\n"]
+
+
+def as_words(ids):
+    """A space between two words of Latin letters, none before punctuation or after Chinese, leading space dropped."""
+    text = ""
+    for token in ids:
+        word = WORDS[token]
+        if word.startswith("##"):
+            text += word[2:]
+        elif word.startswith("▁"):
+            text += " " + word[1:]
+        elif text and text[-1].isascii() and text[-1].isalnum() and word[:1].isascii() and word[:1].isalnum():
+            text += " " + word
+        else:
+            text += word
+    return text.removeprefix(" ")
+
+
+CHARACTERS = "a é中文😀\u0301\ufffd\n" + "👩‍👩‍👧"
+byte_ids = st.lists(st.sampled_from(CHARACTERS)).map(lambda text: list("".join(text).encode()))
+any_bytes = st.lists(st.integers(0, 255), max_size=40)
+
+
+def streamed(decode, ids, cuts, window=128):
+    """All deltas of the ids, pushed in pieces of the lengths `cuts`, over and over."""
+    stream, deltas, place, turn = TextStream(decode, window), [], 0, 0
+    while place < len(ids):
+        size = cuts[turn % len(cuts)]
+        deltas.append(stream.push(ids[place : place + size]))
+        place, turn = place + size, turn + 1
+    return [*deltas, stream.finish()]
+
+
+class TestTextStream:
+    @settings(max_examples=200, deadline=None)
+    @given(byte_ids | any_bytes, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.sampled_from([4, 16, 128]))
+    def test_the_deltas_are_the_text_of_bytes(self, ids, cuts, window):
+        assert "".join(streamed(as_bytes, ids, cuts, window)) == as_bytes(ids)
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(st.integers(0, len(WORDS) - 1), max_size=60),
+        st.lists(st.integers(1, 7), min_size=1, max_size=3),
+        st.sampled_from([16, 128]),
+    )
+    def test_the_deltas_are_the_text_of_words(self, ids, cuts, window):
+        assert "".join(streamed(as_words, ids, cuts, window)) == as_words(ids)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text(alphabet=CHARACTERS.replace("\ufffd", ""), max_size=30))
+    def test_no_delta_shows_half_a_character(self, text):
+        deltas = streamed(as_bytes, list(text.encode()), [1])
+        assert not any("\ufffd" in delta for delta in deltas)
+        assert deltas[-1] == ""
+
+    def test_a_text_of_many_tokens_costs_the_same_a_token(self):
+        sizes = []
+
+        def decode(ids):
+            sizes.append(len(ids))
+            return as_bytes(ids)
+
+        text = "中文 and English 😀 " * 300
+        assert "".join(streamed(decode, list(text.encode()), [1])) == text
+        assert max(sizes) <= 128 + 4
+
+    def test_a_whole_text_at_once(self):
+        text = "中文 and English 😀 " * 300
+        assert TextStream(as_bytes).push(text.encode()) == text
+
+    def test_what_never_becomes_a_character_is_shown_at_last(self):
+        assert streamed(as_bytes, list("a中".encode())[:-1], [1]) == ["a", "", "", "\ufffd"]
+
+    def test_replacement_characters_of_the_text_itself_do_not_hold_it_up_for_long(self):
+        deltas = streamed(as_bytes, [0xFF] * 50, [1])
+        assert "".join(deltas[:-1]) == "\ufffd" * 47
+
+    def test_a_text_whose_end_is_taken_back_waits(self):
+        def decode(ids):  # "do" + "not" become "don't"
+            return "".join("ax"[token] for token in ids).replace("ax", "A")
+
+        stream = TextStream(decode)
+        assert stream.push([0]) == "a"
+        assert stream.push([1]) == ""
+
+
+def reference(text, stop):
+    """The text before the stop string that is complete first."""
+    for end in range(1, len(text) + 1):
+        starts = [end - len(each) for each in stop if text[:end].endswith(each)]
+        if starts:
+            return text[: min(starts)], True
+    return text, False
+
+
+small_text = st.text(alphabet="ab中", max_size=20)
+stops = st.lists(st.text(alphabet="ab中", min_size=1, max_size=4), max_size=3)
+
+
+class TestStopStrings:
+    @settings(max_examples=400, deadline=None)
+    @given(small_text, stops, st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    @example("aab", ["ab"], [1])
+    @example("abab中", ["ab中"], [1, 2])
+    def test_the_text_ends_before_the_first_complete_one_however_it_is_cut(self, text, stop, cuts):
+        finder, shown, place, turn = StopFinder(stop), "", 0, 0
+        while place < len(text):
+            size = cuts[turn % len(cuts)]
+            shown += finder.push(text[place : place + size])
+            expected, _ = reference(text, stop)
+            assert expected.startswith(shown), "shown too early"
+            place, turn = place + size, turn + 1
+        shown += finder.finish()
+        expected, found = reference(text, stop)
+        assert shown == expected and (finder.found is not None) == found
+        assert cut_at_stop(text, stop) == expected
+        assert not any(each in shown for each in stop)
+
+    def test_nothing_comes_after_a_stop_string(self):
+        finder = StopFinder(["x"])
+        assert finder.push("axb") == "a" and finder.push("c") == "" and finder.finish() == ""
+
+    def test_text_that_only_may_be_one_is_held_back_and_then_shown(self):
+        finder = StopFinder(["\n\nUser:"])
+        assert [finder.push(each) for each in ("Hi", "\n", "\n", "Us", "A")] == ["Hi", "", "", "", "\n\nUsA"]
+
+    def test_of_two_complete_at_the_same_place_the_longer(self):
+        assert first_stop("xabc", ["bc", "abc", "c"]) == (1, "abc")
+
+    def test_no_stop_strings(self):
+        assert StopFinder(()).push("abc") == "abc" and cut_at_stop("abc", ()) == "abc"
+
+
+@pytest.mark.parametrize("stop", ["中文", "文😀", "d中", "😀"])
+def test_stop_strings_across_tokens_and_characters(stop):
+    text = "abcd中文😀efg"
+    stream, finder = TextStream(as_bytes), StopFinder([stop])
+    shown = "".join(finder.push(stream.push([byte])) for byte in text.encode())
+    assert shown == text[: text.index(stop)]

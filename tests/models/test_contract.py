@@ -1,0 +1,216 @@
+"""What every family promises: step by step it predicts what it predicts at once, and its state can be handled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llmbert.models import FAMILIES
+from llmbert.protocols import LLMBertError, Scorer, Stepper
+
+VOCABULARY = 40
+BEGIN, END = 2, 3
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "ngram": [
+        {"order": 1},
+        {"order": 3},
+        {"order": 5},
+        {"order": 3, "smoothing": "additive"},
+        {"order": 3, "smoothing": "ml"},
+    ],
+    "rnn": [{"layers": 1, "width": 12}, {"layers": 2, "width": 12, "tied": False}],
+    "lstm": [{"layers": 2, "width": 12}, {"layers": 1, "width": 12, "embedding_width": 8}],
+    "gru": [{"layers": 2, "width": 12}, {"layers": 1, "width": 10, "tied": False, "initial_range": 0.3}],
+    "gpt": [
+        {"layers": 2, "width": 16, "heads": 4, "context": 32},
+        {"layers": 2, "width": 16, "heads": 4, "key_value_heads": 2, "head_width": 6, "context": 32, "tied": False},
+        {"layers": 1, "width": 16, "heads": 4, "key_value_heads": 1, "context": 32, "norm": "layer"},
+        {"layers": 2, "width": 16, "heads": 2, "context": 32, "style": "gpt2"},
+        {"layers": 1, "width": 16, "heads": 2, "context": 32, "style": "gpt2", "tied": False, "norm": "batch"},
+    ],
+}
+CASES = [pytest.param(name, shape, id=f"{name}-{i}") for name, shapes in SHAPES.items() for i, shape in enumerate(shapes)]
+
+
+def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(5)
+    parts = [
+        np.concatenate(([BEGIN], 4 + random.zipf(1.5, random.integers(3, 25)) % (VOCABULARY - 4), [END]))
+        for _ in range(documents)
+    ]
+    return np.concatenate(parts).astype(np.uint16), np.concatenate(([0], np.cumsum([len(p) for p in parts])))
+
+
+def make(name: str, shape: dict[str, Any]) -> Any:
+    """A small model of a family with weights that are far from their cautious beginnings."""
+    family = FAMILIES[name]
+    settings = family.settings_class()(**shape)
+    if family.counts:
+        return family.model_class().fit(*corpus(), VOCABULARY, settings)
+    torch.manual_seed(1)
+    model = family.build(settings, VOCABULARY).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    return model
+
+
+def texts(rows: int, length: int, seed: int = 0) -> torch.Tensor:
+    ids = torch.randint(4, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
+    ids[:, 0] = BEGIN
+    return ids
+
+
+def in_steps(model: Any, ids: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    state, parts, at = model.start(len(ids)), [], 0
+    for size in sizes:
+        logits, state = model.step(ids[:, at : at + size], state)
+        parts.append(logits)
+        at += size
+    assert state.lengths.tolist() == [ids.shape[1]] * len(ids)
+    return torch.cat(parts, dim=1)
+
+
+def assert_same(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_every_family_is_held_to_the_contract() -> None:
+    assert set(SHAPES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_it_is_a_stepper_and_a_scorer(name: str, shape: dict[str, Any]) -> None:
+    model = make(name, shape)
+    assert isinstance(model, Stepper)
+    assert isinstance(model, Scorer)
+    assert model.likelihood == FAMILIES[name].likelihood
+    assert model.scoring_signature
+    assert model.logits(texts(2, 5)).shape == (2, 5, VOCABULARY)
+    assert model.logits(texts(2, 5)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize("sizes", [[1] * 20, [7, 1, 1, 11], [20]])
+def test_steps_equal_the_whole(name: str, shape: dict[str, Any], sizes: list[int]) -> None:
+    model, ids = make(name, shape), texts(3, 20)
+    with torch.inference_mode():
+        assert_same(in_steps(model, ids, sizes), model.logits(ids))
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_no_token_sees_a_later_one(name: str, shape: dict[str, Any]) -> None:
+    model, ids = make(name, shape), texts(2, 20)
+    other = ids.clone()
+    other[:, 12:] = texts(2, 20, seed=9)[:, 12:]
+    with torch.inference_mode():
+        before, after = model.logits(ids), model.logits(other)
+    torch.testing.assert_close(before[:, :12], after[:, :12], rtol=0, atol=0)
+    if not (name == "ngram" and shape["order"] == 1):
+        assert not torch.equal(before[:, 12:], after[:, 12:])
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_rows_come_and_go(name: str, shape: dict[str, Any]) -> None:
+    model, ids = make(name, shape), texts(4, 16)
+    with torch.inference_mode():
+        whole = model.logits(ids)
+        _, state = model.step(ids[:3, :9], model.start(3))
+        _, late = model.step(ids[3:, :4], model.start(1))
+        state = state.select(torch.tensor([2, 0, 2])).extend(late)  # rows 2, 0, 2 of 9 tokens and 3 of 4
+        rows = torch.tensor([2, 0, 2, 3])
+        assert state.lengths.tolist() == [9, 9, 9, 4]
+        places = torch.tensor([9, 9, 9, 4])
+        for _ in range(5):
+            logits, state = model.step(ids[rows, places][:, None], state)
+            assert_same(logits[:, 0], whole[rows, places])
+            places = places + 1
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize("back", [0, 1, 5, torch.tensor([3, 0, 2])])
+def test_rewinding_forgets_exactly(name: str, shape: dict[str, Any], back: Any) -> None:
+    model, ids, other = make(name, shape), texts(3, 16), texts(3, 16, seed=4)
+    with torch.inference_mode():
+        _, state = model.step(ids[:, :4], model.start(3))
+        for t in range(4, 10):
+            _, state = model.step(ids[:, t : t + 1], state)
+        state = state.rewind(back)
+        left = 10 - (back if isinstance(back, torch.Tensor) else torch.full((3,), back))
+        assert state.lengths.tolist() == left.tolist()
+        logits, state = model.step(other[:, :3], state)
+        for row in range(3):
+            text = torch.cat((ids[row, : left[row]], other[row, :3]))[None]
+            assert_same(logits[row], model.logits(text)[0, -3:])
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_rewinding_too_far_is_refused(name: str, shape: dict[str, Any]) -> None:
+    model = make(name, shape)
+    with torch.inference_mode():
+        _, state = model.step(texts(1, 3), model.start(1))
+        with pytest.raises(LLMBertError, match="rew[io]u?nd"):
+            state.rewind(4)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_scores_are_the_log_softmax_of_logits(name: str, shape: dict[str, Any]) -> None:
+    model = make(name, shape)
+    ids, starts = corpus(12)
+    nats = model.token_nats(ids, starts)
+    assert nats.shape == ids.shape
+    assert (nats[starts[:-1]] == 0).all()
+    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+        text = torch.from_numpy(ids[begin:end].astype(np.int64))[None]
+        with torch.inference_mode():
+            expected = -model.logits(text).log_softmax(-1)[0, :-1].gather(1, text[0, 1:, None])[:, 0]
+        np.testing.assert_allclose(nats[begin + 1 : end], expected.numpy(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt"])
+def test_a_long_text_is_scored_with_a_window_that_slides(name: str) -> None:
+    """Every token is scored once, and with at least three quarters of a window before it after the first window."""
+    model = make(name, SHAPES[name][0])
+    ids = np.concatenate(([BEGIN], 4 + np.arange(200) * 7 % (VOCABULARY - 4), [END])).astype(np.uint16)
+    nats = model.token_nats(ids, np.array([0, len(ids)]))
+    window, stride = 32, 8
+    text = torch.from_numpy(ids.astype(np.int64))[None]
+    for target in range(1, len(ids)):
+        last = target - 1
+        end = window if last < window else min(window + stride * -(-(last + 1 - window) // stride), len(ids) - 1)
+        with torch.inference_mode():
+            logits = model.logits(text[:, end - window : end])[0, last - (end - window)]
+        assert nats[target] == pytest.approx(float(-logits.log_softmax(-1)[ids[target]]), abs=2e-5)
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_a_state_is_carried_over_a_text_of_any_length(name: str) -> None:
+    model = make(name, SHAPES[name][0])
+    ids = np.concatenate(([BEGIN], 4 + np.arange(9000) * 7 % (VOCABULARY - 4), [END])).astype(np.uint16)
+    nats = model.token_nats(ids, np.array([0, len(ids)]))
+    text = torch.from_numpy(ids.astype(np.int64))[None]
+    with torch.inference_mode():
+        expected = -model.logits(text).log_softmax(-1)[0, :-1].gather(1, text[0, 1:, None])[:, 0]
+    np.testing.assert_allclose(nats[1:], expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_text_beyond_learned_positions_is_refused() -> None:
+    model = make("gpt", {"layers": 1, "width": 16, "heads": 2, "context": 8, "style": "gpt2"})
+    with pytest.raises(LLMBertError, match="context of 8"):
+        model.logits(texts(1, 9))
+    with pytest.raises(LLMBertError, match="context of 8"):
+        model.step(texts(1, 9), model.start(1))
+
+
+def test_attention_stops_at_the_end_of_a_document() -> None:
+    """Two documents in one row are predicted as if each stood alone."""
+    for shape in SHAPES["gpt"][:4]:
+        model = make("gpt", shape)
+        first, second = texts(1, 9), texts(1, 13, seed=3)
+        segments = torch.cat((torch.ones(1, 9), 2 * torch.ones(1, 13)), dim=1).long()
+        with torch.inference_mode():
+            hidden, _ = model.hidden(torch.cat((first, second), dim=1), segments)
+            assert_same(model.head(hidden[:, :9]), model.logits(first))
+            assert_same(model.head(hidden[:, 9:]), model.logits(second))

@@ -1,0 +1,315 @@
+"""Training: optimisers by their formulas, schedules, accumulation that equals the full batch, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from llmbert.data.batches import CarriedStreams, Windows
+from llmbert.models import FAMILIES
+from llmbert.objectives.causal import causal
+from llmbert.protocols import LLMBertError
+from llmbert.training.checkpoint import read_checkpoint, write_checkpoint
+from llmbert.training.loop import Interrupted, Trainer
+from llmbert.training.optimisers import OPTIMISERS, Muon, build_optimisers, orthogonalise
+from llmbert.training.schedules import SCHEDULES, factor
+from llmbert.training.settings import TrainingSettings
+
+VOCABULARY = 30
+
+
+def text(length: int = 3000, documents: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    parts = [
+        np.concatenate(([2], 4 + (np.arange(length) * 3 + random.integers(0, 2, length)) % (VOCABULARY - 4), [3]))
+        for _ in range(documents)
+    ]
+    return np.concatenate(parts).astype(np.uint16), np.concatenate(([0], np.cumsum([len(p) for p in parts])))
+
+
+def trainer(family: str = "gpt", documents: int = 1, model_settings: dict[str, Any] | None = None, **settings: Any) -> Trainer:
+    shape = {"layers": 2, "width": 16, "context": 16} | ({"heads": 2} if family == "gpt" else {}) | (model_settings or {})
+    values = {"steps": 12, "batch": 8} | settings
+    extra = {k: values.pop(k) for k in ("log", "checkpoint", "evaluate", "stop") if k in values}
+    chosen = TrainingSettings(**values)
+    torch.manual_seed(chosen.seed)
+    model = FAMILIES[family].build(FAMILIES[family].settings_class()(**shape), VOCABULARY)
+    ids, starts = text(documents=documents, length=3000 // documents)
+    batches = (
+        Windows(ids, 16, chosen.batch, chosen.seed, 2)
+        if family == "gpt"
+        else CarriedStreams(ids, starts, 16, chosen.batch, chosen.seed)
+    )
+    return Trainer(model, causal, batches, chosen, **extra)
+
+
+def weights(made: Trainer) -> torch.Tensor:
+    return torch.cat([w.detach().flatten() for w in made.model.parameters()])
+
+
+# ---- optimisers ----------------------------------------------------------------------------------------------------
+
+
+class Quadratic(nn.Module):
+    """0.5 Σ a w²: a loss whose gradient is known, a·w."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([[1.0, -2.0], [3.0, 0.5]]))
+        self.a = torch.tensor([[1.0, 2.0], [0.5, 4.0]])
+
+    def step(self, optimisers: list[torch.optim.Optimizer]) -> None:
+        self.w.grad = self.a * self.w.detach()
+        for optimiser in optimisers:
+            optimiser.step()
+
+
+def by_hand(name: str, steps: int, rate: float) -> torch.Tensor:
+    """The textbook formulas, written out; see docs/coverage.md for where other texts print them wrongly."""
+    toy = Quadratic()
+    w, m, v = toy.w.detach().clone(), torch.zeros(2, 2), torch.zeros(2, 2)
+    for t in range(1, steps + 1):
+        g = toy.a * w
+        if name == "sgd":
+            w = w - rate * g
+        elif name == "momentum":
+            m = 0.9 * m + g
+            w = w - rate * m
+        elif name == "nesterov":
+            m = 0.9 * m + g
+            w = w - rate * (g + 0.9 * m)
+        elif name in ("adam", "adamw"):
+            m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g
+            w = w - rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.95**t)).sqrt() + 1e-8)
+        elif name == "adagrad":
+            v = v + g * g
+            w = w - rate * g / (v.sqrt() + 1e-10)
+        elif name == "rmsprop":
+            v = 0.99 * v + 0.01 * g * g
+            w = w - rate * g / (v.sqrt() + 1e-8)
+    return w
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_an_optimiser_follows_its_formula(name: str) -> None:
+    toy = Quadratic()
+    settings = TrainingSettings(optimiser=name, learning_rate=0.05, momentum=0.9)  # type: ignore[arg-type]
+    optimisers = build_optimisers(toy, settings)
+    for _ in range(7):
+        toy.step(optimisers)
+    torch.testing.assert_close(toy.w.detach(), by_hand(name, 7, 0.05), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (20, 6), (6, 20)])
+def test_newton_schulz_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape)
+    got = orthogonalise(matrices)
+    values = torch.linalg.svdvals(got)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(got.flatten(1), (u @ vt).flatten(1)).min() > 0.97
+
+
+def test_muon_takes_stacked_maps_one_by_one() -> None:
+    torch.manual_seed(0)
+    stacked = nn.Parameter(torch.randn(12, 4))
+    stacked.sections = (4, 8)  # type: ignore[attr-defined]
+    apart = [nn.Parameter(stacked.detach()[:4].clone()), nn.Parameter(stacked.detach()[4:].clone())]
+    gradient = torch.randn(12, 4)
+    stacked.grad, apart[0].grad, apart[1].grad = gradient, gradient[:4].clone(), gradient[4:].clone()
+    Muon([stacked], lr=0.1).step()
+    Muon(apart, lr=0.1).step()
+    torch.testing.assert_close(stacked.detach(), torch.cat([w.detach() for w in apart]))
+
+
+@pytest.mark.parametrize("family", ["gpt", "lstm"])
+@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
+def test_every_weight_is_given_to_exactly_one_optimiser(family: str, optimiser: str) -> None:
+    made = trainer(family, optimiser=optimiser)
+    held = [id(w) for o in made.optimisers for g in o.param_groups for w in g["params"]]
+    assert sorted(held) == sorted({id(w) for w in made.model.parameters()})
+
+
+# ---- schedules and clipping ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_warms_up_and_never_rises_again(name: str) -> None:
+    factors = [factor(name, step, 100, 10, 0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert all(a >= b for a, b in zip(factors[9:], factors[10:], strict=False))
+    assert factors[10] == pytest.approx(1.0)
+    assert factors[-1] == (1.0 if name == "constant" else pytest.approx(0.1, abs=0.03))
+
+
+def test_schedules_at_half_way() -> None:
+    assert factor("linear", 50, 100, 0, 0.0) == pytest.approx(0.5)
+    assert factor("cosine", 50, 100, 0, 0.2) == pytest.approx(0.6)
+    assert factor("exponential", 50, 100, 0, 0.01) == pytest.approx(0.1)
+    assert factor("wsd", 75, 100, 0, 0.0) == pytest.approx(0.5)
+
+
+def test_clipping_by_norm_keeps_the_direction_and_only_shortens() -> None:
+    made = trainer(clip_norm=0.5)
+    for scale, expected in ((100.0, 0.5), (1e-3, None)):
+        for weight in made.model.parameters():
+            weight.grad = torch.full_like(weight, scale)
+        before = torch.cat([w.grad.flatten() for w in made.model.parameters()])
+        norm = made._clip()
+        after = torch.cat([w.grad.flatten() for w in made.model.parameters()])
+        assert norm == pytest.approx(float(before.norm()), rel=1e-5)
+        assert float(after.norm()) == pytest.approx(expected or float(before.norm()), rel=1e-4)
+        assert torch.nn.functional.cosine_similarity(before, after, dim=0) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_clipping_by_value() -> None:
+    made = trainer(clip_norm=None, clip_value=0.01)
+    for weight in made.model.parameters():
+        weight.grad = torch.full_like(weight, -3.0)
+    made._clip()
+    assert all(bool((w.grad == -0.01).all()) for w in made.model.parameters())
+
+
+# ---- the loop ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "documents"), [("gpt", 1), ("gpt", 30), ("lstm", 1), ("gru", 30), ("rnn", 3)])
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulation_equals_the_full_batch(family: str, documents: int, parts: int) -> None:
+    """1x8 = 2x4 = 4x2 = 8x1, also where micro-batches hold unequal numbers of targets and memories are carried."""
+    options = {"steps": 3, "optimiser": "sgd", "learning_rate": 0.5}
+    whole, split = trainer(family, documents, **options), trainer(family, documents, accumulate=parts, **options)
+    whole.run()
+    split.run()
+    torch.testing.assert_close(weights(whole), weights(split), rtol=1e-5, atol=1e-6)
+    assert whole.at.tokens == split.at.tokens
+
+
+@pytest.mark.parametrize("family", ["gpt", "lstm"])
+def test_it_learns(family: str) -> None:
+    losses: list[float] = []
+    made = trainer(family, steps=200, learning_rate=0.01, matrix_learning_rate=0.05, schedule="linear")
+    made.watch = lambda line: losses.append(line["loss"])
+    made.run()
+    assert losses[0] == pytest.approx(math.log(VOCABULARY), abs=0.3)
+    assert losses[-1] < 1.0  # two continuations are equally likely: ln 2 is the least there is
+    assert losses[-1] > math.log(2) - 0.1
+
+
+@pytest.mark.parametrize("family", ["gpt", "lstm"])
+def test_stopped_and_resumed_is_never_stopped(family: str, tmp_path: Path) -> None:
+    """Bit for bit, with everything on: dropout, an average, early stopping's best weights, carried memory."""
+
+    def make(folder: str) -> Trainer:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        made = trainer(
+            family,
+            documents=20,
+            model_settings={"dropout": 0.2},
+            steps=30,
+            average=0.9,
+            patience=10,
+            evaluate_every=4,
+            accumulate=2,
+            log=tmp_path / folder / "log.jsonl",
+            checkpoint=tmp_path / folder / "checkpoint.safetensors",
+        )
+        made.evaluate = lambda: float(weights(made).square().sum())
+        return made
+
+    whole = make("whole")
+    whole.run()
+    for stop_at in (7, 19):
+        part = make("part")
+        if stop_at != 7:
+            part.resume()
+        part.stop = lambda at=stop_at, part=part: part.at.step == at  # type: ignore[misc]
+        with pytest.raises(Interrupted):
+            part.run()
+    part = make("part")
+    part.resume()
+    part.run()
+    assert torch.equal(weights(whole), weights(part))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "part")
+
+
+def losses(folder: Path) -> list[tuple[float, ...]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["gradient_norm"], line.get("valid", 0.0)) for line in lines]
+
+
+def test_early_stopping_keeps_the_best_weights() -> None:
+    made = trainer(steps=40, evaluate_every=2, patience=3)
+    values = iter([5.0, 3.0, 4.0, 4.0, 4.0, 1.0])
+    best: list[torch.Tensor] = []
+
+    def evaluate() -> float:
+        value = next(values)
+        if value == 3.0:
+            best.append(weights(made).clone())
+        return value
+
+    made.evaluate = evaluate
+    at = made.run()
+    assert at.stopped_early
+    assert at.step == 10
+    assert torch.equal(weights(made), best[0])
+
+
+def test_the_average_of_weights_lags_behind_them() -> None:
+    plain, averaged = trainer(steps=20), trainer(steps=20, average=0.9)
+    plain.run()
+    averaged.run()
+    assert not torch.equal(weights(plain), weights(averaged))
+    assert float((weights(plain) - weights(averaged)).norm()) < float(weights(plain).norm())
+
+
+def test_a_loss_that_is_no_number_is_said_with_the_mend() -> None:
+    made = trainer(learning_rate=1e6, matrix_learning_rate=1e6, optimiser="sgd", clip_norm=None, steps=200)
+    with pytest.raises(LLMBertError, match="learning_rate"):
+        made.run()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    made = [trainer(seed=seed, model_settings={"dropout": 0.1}) for seed in (0, 0, 1)]
+    for each in made:
+        torch.manual_seed(each.settings.seed)
+        each.run()
+    assert torch.equal(weights(made[0]), weights(made[1]))
+    assert not torch.equal(weights(made[0]), weights(made[2]))
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    write_checkpoint(path, {"a": torch.arange(6).view(2, 3), "b": torch.tensor(1.5)}, {"step": 3, "valid": [[1, 2.5]]})
+    tensors, facts = read_checkpoint(path)
+    assert torch.equal(tensors["a"], torch.arange(6).view(2, 3))
+    assert tensors["b"].shape == ()
+    assert facts == {"step": 3, "valid": [[1, 2.5]]}
+    assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -3])
+def test_a_truncated_checkpoint_is_refused_in_a_sentence(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "c.safetensors"
+    write_checkpoint(path, {"a": torch.arange(60)}, {"step": 3})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(LLMBertError, match="damaged"):
+        read_checkpoint(path)
+
+
+def test_a_missing_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LLMBertError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "c.safetensors")
