@@ -46,7 +46,9 @@ def imports_of(source: str) -> list[tuple[int, str]]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative imports hide where they lead"
-            names = [f"{node.module}.{alias.name}" if node.module == "llmbert" else str(node.module) for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "llmbert" else str(node.module) for alias in node.names
+            ]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("llmbert."):
             names = [node.value]  # a module named in a string is imported later by that name
         for name in names:

@@ -53,7 +53,9 @@ class Run:
     def tokeniser(self) -> Tokeniser:
         """Raises LLMBertError where the folder has none."""
         if self._tokeniser is None:
-            raise LLMBertError(f"{self.folder} has no tokeniser that can be read here; give token ids to .logits instead")
+            raise LLMBertError(
+                f"{self.folder} has no tokeniser that can be read here; give token ids to .logits instead"
+            )
         return self._tokeniser
 
     def logits(self, ids: Any, target_ids: Any = None) -> Tensor:
@@ -253,7 +255,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     facts = _read_json(path)
     if facts.get("format") != FORMAT:
         raise LLMBertError(
-            f"{folder} is a run of format {facts.get('format')!r} (llmbert {facts.get('llmbert', 'of another version')}), "
+            f"{folder} is a run of format {facts.get('format')!r}, of llmbert {facts.get('llmbert', 'unknown')}; "
             f"this llmbert {version()} reads format {FORMAT}; use that version or train again"
         )
     return facts

@@ -1,8 +1,11 @@
 """Text as it comes: whole characters, all of the text, and no piece of a stop string."""
 
+import random
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmbert.decoding import StopFinder, TextStream, cut_at_stop
 from llmbert.decoding.streaming import first_stop
@@ -97,6 +100,40 @@ class TestTextStream:
         stream = TextStream(decode)
         assert stream.push([0]) == "a"
         assert stream.push([1]) == ""
+
+
+def real_tokenizer(kind):
+    """A small tokenizer of the `tokenizers` library, with the decoder that goes with its kind."""
+    texts = ["Hello world, don't stop. I do not know 中文 😀 naïve café\n\nNew line  two spaces"] * 5
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        letters = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=letters, show_progress=False)
+    elif kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=["[UNK]"], show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=100, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
+        )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_the_deltas_are_the_text_of_real_decoders(kind):
+    tokenizer = real_tokenizer(kind)
+    choose = random.Random(0)
+    for _ in range(60):
+        ids = [choose.randrange(tokenizer.get_vocab_size()) for _ in range(choose.randrange(1, 300))]
+        assert "".join(streamed(tokenizer.decode, ids, [1, 2])) == tokenizer.decode(ids)
 
 
 def reference(text, stop):

@@ -169,6 +169,21 @@ class TestNeighbours:
         assert len(read) < 20
         handles.close()
 
+    def test_nor_while_a_long_one_holds_up_the_others_that_have_ended(self, steppers):
+        read = []
+
+        def source():
+            for n in range(1000):
+                read.append(n)
+                yield request(seed=n, max_tokens=1 if n else 300)
+
+        model = steppers.table()
+        model.table[:, :, steppers.end] = -torch.inf
+        handles = engine(steppers, model, max_batch=2).run(source())
+        assert len(next(handles).ids) == 300
+        assert len(read) <= 17
+        handles.close()
+
 
 class TestEndings:
     def test_end_token(self, steppers):
@@ -190,6 +205,14 @@ class TestEndings:
         handle = next(engine(steppers, steppers.Table(table)).run([request(temperature=0, stop=("de", "xx"))]))
         assert (handle.finish, handle.text) == ("stop", "abc")
         assert steppers.letters(handle.ids) == "abcde"
+
+    def test_a_stop_string_in_what_was_held_back_to_the_end(self, steppers):
+        def decode(ids):  # looks like characters whose last bytes are still to come
+            return "\ufffd" * len(ids)
+
+        shared = engine(steppers, steppers.fixed(torch.tensor([0.0, 0, 0, -torch.inf, 1])), decode=decode)
+        handle = next(shared.run([request(max_tokens=3, stop=("\ufffd\ufffd",))]))
+        assert (handle.finish, handle.text) == ("stop", "")
 
     def test_a_model_that_allows_nothing_ends_the_text(self, steppers):
         logits = torch.full((8,), -torch.inf)

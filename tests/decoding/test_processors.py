@@ -129,11 +129,13 @@ class TestTruncations:
         assert chosen.sum() - chosen.min() < p + 1e-6
 
     @pytest.mark.parametrize("shortlist", [1, 3, 50])
-    def test_top_p_does_not_depend_on_its_shortlist(self, shortlist):
+    @pytest.mark.parametrize("truncation", [TopP, Typical])
+    def test_nothing_depends_on_the_shortlist(self, truncation, shortlist):
         for seed in range(5):
             logits = (random_logits(seed) * 2).round() / 2
             for p in (0.3, 0.8, 0.99):
-                assert torch.equal(TopP(p, shortlist)(logits, NOTHING), TopP(p, 300)(logits, NOTHING))
+                short, whole = (truncation(p, size)(logits, NOTHING) for size in (shortlist, 300))
+                assert torch.equal(short, whole)
 
     def test_top_p_takes_the_lowest_of_equal_ids(self):
         stays = kept(TopP(0.5)(torch.zeros(1, 8), Context([[]])))

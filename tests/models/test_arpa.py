@@ -13,9 +13,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmbert.models.arpa import read_arpa, write_arpa
-from llmbert.models.arpa_names import token_name, token_names, token_text
 from llmbert.models.ngram import NGram, NGramSettings
+from llmbert.models.ngram.arpa import read_arpa, write_arpa
+from llmbert.models.ngram.arpa_names import token_name, token_names, token_text
 from llmbert.protocols import LLMBertError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"layers": 1, "width": 16, "heads": 2, "context": 32, "style": "gpt2", "tied": False, "norm": "batch"},
     ],
 }
-CASES = [pytest.param(name, shape, id=f"{name}-{i}") for name, shapes in SHAPES.items() for i, shape in enumerate(shapes)]
+CASES = [
+    pytest.param(name, shape, id=f"{name}-{i}") for name, shapes in SHAPES.items() for i, shape in enumerate(shapes)
+]
 
 
 def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +154,7 @@ def test_rewinding_too_far_is_refused(name: str, shape: dict[str, Any]) -> None:
     model = make(name, shape)
     with torch.inference_mode():
         _, state = model.step(texts(1, 3), model.start(1))
-        with pytest.raises(LLMBertError, match="rew[io]u?nd"):
+        with pytest.raises(LLMBertError, match=r"rew[io]u?nd"):
             state.rewind(4)
 
 
@@ -162,7 +165,7 @@ def test_scores_are_the_log_softmax_of_logits(name: str, shape: dict[str, Any]) 
     nats = model.token_nats(ids, starts)
     assert nats.shape == ids.shape
     assert (nats[starts[:-1]] == 0).all()
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts):
         text = torch.from_numpy(ids[begin:end].astype(np.int64))[None]
         with torch.inference_mode():
             expected = -model.logits(text).log_softmax(-1)[0, :-1].gather(1, text[0, 1:, None])[:, 0]

@@ -56,7 +56,9 @@ def test_transformers_gives_the_same_logits(shape: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize("shape", SHAPES, ids=range(len(SHAPES)))
 def test_what_transformers_writes_is_read_here(shape: dict[str, Any], tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    first = transformers.AutoModelForCausalLM.from_pretrained(written(random_model(shape), tmp_path), dtype=torch.float32)
+    first = transformers.AutoModelForCausalLM.from_pretrained(
+        written(random_model(shape), tmp_path), dtype=torch.float32
+    )
     first.save_pretrained(tmp_path / "theirs")
     config = json.loads((tmp_path / "theirs" / "config.json").read_text())
     model = import_model(config, load_file(tmp_path / "theirs" / "model.safetensors"))
@@ -87,7 +89,13 @@ def test_shapes_that_lie_allocate_nothing() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"model_type": "mamba"}, {"vocab_size": "many"}, {"hidden_act": "relu"}, {"num_hidden_layers": None}, {"hidden_size": 25}],
+    [
+        {"model_type": "mamba"},
+        {"vocab_size": "many"},
+        {"hidden_act": "relu"},
+        {"num_hidden_layers": None},
+        {"hidden_size": 25},
+    ],
 )
 def test_what_cannot_be_read_is_said(change: dict[str, Any]) -> None:
     config, tensors = export_model(random_model(SHAPES[2]))

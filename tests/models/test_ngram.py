@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmbert.models.ngram import NGram, NGramSettings
-from llmbert.models.ngram_counts import count_ngrams
-from llmbert.models.ngram_smoothing import estimate
+from llmbert.models.ngram.counts import count_ngrams
+from llmbert.models.ngram.smoothing import estimate
 from llmbert.protocols import LLMBertError, Scorer, Stepper
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -289,7 +289,7 @@ def test_a_text_longer_than_what_is_scored_at_once_has_no_seams(monkeypatch):
     model = fit(corpus(), 40, order=4)
     ids, starts = pack(corpus(2, documents=30))
     whole = model.token_nats(ids, starts)
-    monkeypatch.setattr("llmbert.models.ngram._SCORED_AT_ONCE", 7)
+    monkeypatch.setattr("llmbert.models.ngram.model._SCORED_AT_ONCE", 7)
     assert np.array_equal(model.token_nats(ids, starts), whole)
 
 
@@ -297,7 +297,7 @@ def test_many_rows_of_logits_have_no_seams(monkeypatch):
     model = fit(corpus(), 40, order=4)
     ids = torch.from_numpy(pack(corpus(2, documents=9))[0].astype(np.int64))[None]
     whole = model.logits(ids)
-    monkeypatch.setattr("llmbert.models.ngram._CELLS_AT_ONCE", 100)
+    monkeypatch.setattr("llmbert.models.ngram.model._CELLS_AT_ONCE", 100)
     assert torch.equal(model.logits(ids), whole)
 
 
@@ -354,6 +354,17 @@ def test_rewinding_reaches_64_tokens_back_but_not_into_what_is_forgotten():
     assert short.rewind(5).lengths.tolist() == [0, 0]
     with pytest.raises(LLMBertError, match="rewound"):
         short.rewind(6)
+
+
+def test_special_tokens_may_have_any_ids():
+    ids, starts = pack(corpus())
+    swapped = np.where(ids < 4, 39 - ids, np.where(ids > 35, 39 - ids, ids))
+    special = {"padding_id": 39, "unknown_id": 38, "begin_id": 37, "end_id": 36}
+    model = NGram.fit(swapped, starts, 40, NGramSettings(order=4), **special)
+    assert model.token_nats(swapped, starts) == pytest.approx(fit(corpus(), 40, order=4).token_nats(ids, starts))
+    _, state = model.step(torch.zeros(1, 67, dtype=torch.int64), model.start(1))
+    again, _ = model.step(torch.tensor([[5]]), state.rewind(67))
+    assert torch.equal(again, model.logits(torch.tensor([[5]])))
 
 
 # --- Saving ---

@@ -31,14 +31,21 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch, smoothing: float, bias: bool
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 40), vocabulary=st.integers(2, 50), smoothing=st.sampled_from([0.0, 0.2]), seed=st.integers(0, 99))
+@given(
+    rows=st.integers(1, 40),
+    vocabulary=st.integers(2, 50),
+    smoothing=st.sampled_from([0.0, 0.2]),
+    seed=st.integers(0, 99),
+)
 def test_it_is_torchs_cross_entropy(rows: int, vocabulary: int, smoothing: float, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     hidden = torch.randn(rows, 6, generator=random)
     weight = torch.randn(vocabulary, 6, generator=random)
     targets = torch.randint(0, vocabulary, (rows,), generator=random)
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum", label_smoothing=smoothing)
-    torch.testing.assert_close(linear_cross_entropy(hidden, weight, None, targets, smoothing), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        linear_cross_entropy(hidden, weight, None, targets, smoothing), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_terms_are_sums_with_their_counts_and_ignored_targets_count_nothing() -> None:

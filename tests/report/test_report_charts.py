@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -103,7 +104,7 @@ def test_labels_keep_their_distance_and_their_order(places: list[float]) -> None
     moved = charts._spread(places, 17, 0, 400)
     ordered = [y for _, y in sorted(zip(places, moved, strict=True))]
     gap = min(17, 400 / max(1, len(places) - 1))
-    assert all(after - before >= gap - 1e-6 for before, after in zip(ordered, ordered[1:], strict=False))
+    assert all(after - before >= gap - 1e-6 for before, after in pairwise(ordered))
     assert min(moved) >= -1e-6 and max(moved) <= 400 + 1e-6
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_tables_charts_and_headings_can_be_read_aloud(english: tuple[str, Page])
     assert page.all("th") and all(cell.get("scope") for cell in page.all("th"))
     assert len(page.all("caption")) >= 4 and len(page.all("h1")) == 1
     levels = [int(name[1]) for name, _ in page.elements if re.fullmatch(r"h\d", name)]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     charts = page.all("svg")
     assert charts and all(chart["role"] == "img" for chart in charts)
     labels = " ".join(str(chart["aria-label"]) for chart in charts)
@@ -189,21 +190,20 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
     given = poisoned(content())
     given["settings"] = {f"gpt{HOSTILE}": {f"width{HOSTILE}": HOSTILE}}
+    harmless = {key: {name for name, _ in written(tmp_path, content(), key)[1].elements} for key in ("en", "zh")}
     for language in ("en", "zh"):
         source, page = written(tmp_path, given, language)
-        allowed = {"svg", "g", "path", "defs", "use", "text", "clippath", "rect"}
         assert not page.all("script") and "<svg/onload" not in source
         assert not [attributes for _, attributes in page.elements if "onload" in attributes]
-        assert {name for name, _ in page.elements} <= allowed | set(
-            "html head meta link title style body div header strong nav ul li a h1 h2 h3 h4 p main section figure "
-            "figcaption table caption thead tbody tr th td span bdi q em code details summary dl dt dd footer".split()
-        )
+        assert {name for name, _ in page.elements} <= harmless[language]
         assert "<script>alert(1)</script>" in page.text and "{{7*7}}" in page.text and "$x^2$" in page.text
         assert not re.search(r"[\x00-\x08\x0b-\x1f]", source)
 
 
 @pytest.mark.parametrize("missing", [*content(), None])
-def test_any_key_may_be_missing(tmp_path: Path, missing: str | None) -> None:
+def test_any_key_may_be_missing(tmp_path: Path, missing: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing not in ("table", "baselines", "curves"):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)  # the charts don't depend on the others
     given = {} if missing is None else {key: value for key, value in content().items() if key != missing}
     source, page = written(tmp_path, given)
     names = {"table": "curves-heading", "curves": "table-heading"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -34,8 +35,12 @@ def text(length: int = 3000, documents: int = 1) -> tuple[np.ndarray, np.ndarray
     return np.concatenate(parts).astype(np.uint16), np.concatenate(([0], np.cumsum([len(p) for p in parts])))
 
 
-def trainer(family: str = "gpt", documents: int = 1, model_settings: dict[str, Any] | None = None, **settings: Any) -> Trainer:
-    shape = {"layers": 2, "width": 16, "context": 16} | ({"heads": 2} if family == "gpt" else {}) | (model_settings or {})
+def trainer(
+    family: str = "gpt", documents: int = 1, model_settings: dict[str, Any] | None = None, **settings: Any
+) -> Trainer:
+    shape = (
+        {"layers": 2, "width": 16, "context": 16} | ({"heads": 2} if family == "gpt" else {}) | (model_settings or {})
+    )
     values = {"steps": 12, "batch": 8} | settings
     extra = {k: values.pop(k) for k in ("log", "checkpoint", "evaluate", "stop") if k in values}
     chosen = TrainingSettings(**values)
@@ -146,7 +151,7 @@ def test_every_weight_is_given_to_exactly_one_optimiser(family: str, optimiser: 
 def test_a_schedule_warms_up_and_never_rises_again(name: str) -> None:
     factors = [factor(name, step, 100, 10, 0.1) for step in range(100)]
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
-    assert all(a >= b for a, b in zip(factors[9:], factors[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[9:]))
     assert factors[10] == pytest.approx(1.0)
     assert factors[-1] == (1.0 if name == "constant" else pytest.approx(0.1, abs=0.03))
 

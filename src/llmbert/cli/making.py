@@ -113,7 +113,7 @@ def compare(
 
 
 def parse_fields(text: str | None) -> dict[str, str] | None:
-    """"text=body" → {"text": "body"}. Raises UsageError for another form."""
+    """ "text=body" → {"text": "body"}. Raises UsageError for another form."""
     if text is None:
         return None
     pairs = [part.partition("=") for part in text.split(",")]
@@ -130,7 +130,7 @@ def check_language(language: str) -> str:
 
 @contextmanager
 def _ctrl_c(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) was pressed: the first press lets the step end and saves, the second stops at once."""
+    """Whether Ctrl-C (or SIGTERM) came: the first lets the step end and saves, the second stops at once."""
     pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -150,8 +150,6 @@ def _ctrl_c(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 def _say_run(run: Any) -> None:
     from rich.console import Console
 
-    from llmbert.workbench.pages import data_rows  # noqa: F401 - the same words as on the page
-
     scores = run.facts["scores"]
     console = Console(highlight=False)
     parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
@@ -169,7 +167,7 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from llmbert.report import data_size, duration
+    from llmbert.report.numbers import data_size, duration
 
     console = Console(highlight=False)
     for sample in content["samples"]:

@@ -17,7 +17,9 @@ def evaluate(
     run: RunFolder,
     data: Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text to score.")],
     lines: Annotated[bool, typer.Option("--lines", help="Each line a document, though the run was not so.")] = False,
-    split_on: Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")] = None,
+    split_on: Annotated[
+        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")
+    ] = None,
     fields: Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Field of the text.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

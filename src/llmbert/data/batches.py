@@ -97,11 +97,12 @@ class CarriedStreams:
 
     def __init__(self, ids: NDArray[Any], starts: NDArray[np.int64], context: int, batch: int, seed: int) -> None:
         self.ids, self.context, self.batch, self.seed = ids, context, batch, seed
-        inputs = np.diff(np.asarray(starts)) - 1  # a document's last token is a target only
+        starts = np.asarray(starts, dtype=np.int64)
+        inputs = starts[1:] - starts[:-1] - 1  # a document's last token is a target only
         share = max(1, -(-int(inputs.sum()) // batch))
         pieces = -(-inputs // share)
         within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        self.firsts = np.repeat(np.asarray(starts)[:-1], pieces) + share * within
+        self.firsts = np.repeat(starts[:-1], pieces) + share * within
         self.sizes = np.minimum(share, np.repeat(inputs, pieces) - share * within)
 
     def iterate(self, position: int = 0) -> Iterator[Batch]:

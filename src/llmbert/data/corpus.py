@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -203,11 +201,11 @@ class _Spool:
         return target
 
 
-def _named(progress: Progress, stage: str) -> Progress:
+def _named(progress: Progress, name: str) -> Progress:
     """`progress` under another name than the reader's own."""
 
-    def renamed(_: str, done: float, total: float | None = None, **figures: float | str) -> None:
-        progress(stage, done, total, **figures)
+    def renamed(stage: str, done: float, total: float | None = None, **figures: float | str) -> None:
+        progress(name, done, total, **figures)
 
     return renamed
 
@@ -239,6 +237,7 @@ class _Survey:
 
     documents: int = 0
     characters: int = 0
+    bytes: int = 0
     blank: bool = True
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     encodings: dict[str, str] = field(default_factory=dict)
@@ -249,12 +248,13 @@ class _Survey:
         room = HASHED_CHARACTERS
         for piece in document.pieces:
             self.characters += len(piece)
+            self.bytes += len(piece) if piece.isascii() else len(piece.encode())
             if self.blank and piece and not piece.isspace():
                 self.blank = False
             if room > 0:
                 beginning.append(piece[:room])
                 room -= len(piece)
-        text = "".join(beginning).encode("utf-8", "surrogatepass")
+        text = "".join(beginning).encode()
         self.hashes.frombytes(blake2b(text, digest_size=8).digest())
 
 
@@ -376,8 +376,8 @@ def _train(split: _Split, survey: _Survey, kind: str, vocabulary_size: int | Non
         raise UsageError(f"there is no tokeniser {kind!r}; choose one of {', '.join(TOKENISERS)}")
     if kind == "bytes":
         return train_tokeniser(kind, [], vocabulary_size)
-    limit = TOKENISERS[kind].sample_characters
-    share = min(1.0, limit / survey.characters) if limit else 1.0
+    limit = TOKENISERS[kind].sample_bytes
+    share = min(1.0, limit / survey.bytes) if limit else 1.0
     documents = split.documents(_named(progress, "training the tokeniser"), valid=False)
     pieces = (piece for valid, document in documents if not valid for piece in _cut(document.pieces, kind))
     return train_tokeniser(kind, _spread(pieces, share), vocabulary_size)
@@ -411,7 +411,7 @@ def _move(partial_folder: Path, folder: Path) -> None:
     """Give the finished folder its name; another builder that was faster has written the same."""
     partial_folder.chmod(0o755)
     try:
-        os.rename(partial_folder, folder)
+        partial_folder.rename(folder)
     except OSError:
         if not (folder / "corpus.json").is_file():
             raise

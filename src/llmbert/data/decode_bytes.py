@@ -22,7 +22,7 @@ _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\n\v\f\r
 _ASCII = bytes(range(128))
 
 # The most frequent characters of modern and of classical Chinese, simplified and traditional. They make up 60-80 % of
-# Chinese text, and 0-15 % of what other encodings (EUC-KR, EUC-JP, Big5, windows-1251, torn UTF-8) give read as GB18030.
+# Chinese text, and 0-15 % of what other encodings (EUC-KR, EUC-JP, Big5, windows-1251, torn UTF-8) give when read so.
 _COMMON_HAN = frozenset(
     "一七三上下不与专且世业东两並个中丹为主久么之乐九也书买亂了事二于五些交亦产京人什今从他仙代令以们件价任休"
     "会似但位住体何作你佳使來依便保信修個們倒候值假做傳像僧元先光兒入內全兩八公六兮共关兵其内再几出分刚初別利"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from llmbert.protocols import Progress, silent
 from llmbert.text.tokenisers import Tokeniser
 
 SPAN_BYTES = 50
-MOST_VALID_TOKENS = 1 << 22
+MOST_VALID_TOKENS = 1 << 20
 """Beyond this, evenly spread blocks of the validation tokens stand for all of them."""
 
 _CHUNK = 1 << 16
-_FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_BASE = 0x9E3779B97F4A7C15
+_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFT = np.uint64(29)
 
 Hashes = NDArray[np.uint64]
@@ -34,7 +36,7 @@ def measure_overlap(train: Shard, valid: Shard, progress: Progress = silent) -> 
     content = len(train.ids) - 2 * train.documents
     window = max(4, round(SPAN_BYTES * content / max(1, int(train.document_bytes.sum()))))
     blocks = _blocks(len(valid.ids))
-    covered, measured = _covered(train.ids, valid.ids, blocks, window, progress)
+    covered, measured = _covered(train, valid, blocks, window, progress)
     return {
         "duplicate_documents": duplicates,
         "duplicate_document_share": duplicates / valid.documents,
@@ -54,7 +56,7 @@ def _blocks(tokens: int) -> list[tuple[int, int]]:
 
 
 def _covered(
-    train: NDArray[Any], valid: NDArray[Any], blocks: list[tuple[int, int]], window: int, progress: Progress
+    train: Shard, valid: Shard, blocks: list[tuple[int, int]], window: int, progress: Progress
 ) -> tuple[int, int]:
     """How many tokens of the blocks lie in a span that train has too, and how many there are."""
     wanted = np.unique(np.concatenate([h for block in blocks for _, h in _windows(valid, *block, window)]))
@@ -67,25 +69,25 @@ def _covered(
             np.add.at(steps, shared, 1)
             np.add.at(steps, shared + window, -1)
         covered += int(np.count_nonzero(np.cumsum(steps)[:-1]))
-        measured += int(np.count_nonzero(~_is_border(valid[start:end])))
+        measured += int(np.count_nonzero(~_is_border(valid.read(start, end))))
     return covered, measured
 
 
-def _search(train: NDArray[Any], wanted: Hashes, window: int, progress: Progress) -> NDArray[np.bool_]:
+def _search(train: Shard, wanted: Hashes, window: int, progress: Progress) -> NDArray[np.bool_]:
     """Which of the wanted hashes (sorted) the windows of train have."""
     found = np.zeros(len(wanted), bool)
     if not len(wanted):
         return found
-    bits = min(25, max(10, int(len(wanted) * 8).bit_length()))
+    bits = max(10, int(len(wanted) * 8).bit_length())
     table = np.zeros(1 << bits, bool)  # a quick sieve before the search
     shift = np.uint64(64 - bits)
     table[wanted >> shift] = True
-    for places, hashes in _windows(train, 0, len(train), window):
+    for places, hashes in _windows(train, 0, len(train.ids), window):
         candidates = hashes[table[hashes >> shift]]
         at = np.minimum(np.searchsorted(wanted, candidates), len(wanted) - 1)
         found[at[wanted[at] == candidates]] = True
         if len(places):
-            progress("measuring overlap", int(places[-1]), len(train))
+            progress("measuring overlap", int(places[-1]), len(train.ids))
     return found
 
 
@@ -93,10 +95,10 @@ def _is_border(ids: NDArray[Any]) -> NDArray[np.bool_]:
     return (ids == Tokeniser.begin_id) | (ids == Tokeniser.end_id)
 
 
-def _windows(ids: NDArray[Any], start: int, end: int, window: int) -> Iterator[tuple[NDArray[np.int64], Hashes]]:
-    """The windows inside one document of ids[start:end], chunk by chunk: where they begin, and their hashes."""
+def _windows(shard: Shard, start: int, end: int, window: int) -> Iterator[tuple[NDArray[np.int64], Hashes]]:
+    """The windows inside one document of shard.ids[start:end], chunk by chunk: where they begin, and their hashes."""
     for first in range(start, max(start + 1, end - window + 1), _CHUNK):
-        chunk = np.asarray(ids[first : min(first + _CHUNK + window - 1, end)])
+        chunk = shard.read(first, min(first + _CHUNK + window - 1, end))
         if len(chunk) < window:
             yield np.empty(0, np.int64), np.empty(0, np.uint64)
             return
@@ -106,25 +108,23 @@ def _windows(ids: NDArray[Any], start: int, end: int, window: int) -> Iterator[t
 
 
 def _hash_windows(ids: NDArray[Any], window: int) -> Hashes:
-    """Hashes (n - window + 1,) of all windows of ids (n,), each joined from those of half its length."""
-    power = _mix(ids.astype(np.uint64) + np.uint64(1))
-    span, result, joined = 1, power[:0], 0
-    while True:
-        if window & span:
-            result = power if not joined else _join(result, power[joined:])
-            joined += span
-        if joined == window:
-            return result[: len(ids) - window + 1]
-        power = _join(power, power[span:])
-        span *= 2
+    """Hashes (n - window + 1,) of all windows of ids (n,): polynomials modulo 2^64, by differences of one running sum
+    (Karp and Rabin 1987), over token values that are mixed first and a result that is mixed last."""
+    powers, inverses = _powers(len(ids) if len(ids) < _CHUNK else _CHUNK + window)
+    sums = np.zeros(len(ids) + 1, np.uint64)
+    np.cumsum(_mix(ids.astype(np.uint64) + np.uint64(1)) * powers[: len(ids)], out=sums[1:])
+    return _mix((sums[window:] - sums[:-window]) * inverses[: len(ids) - window + 1])
 
 
-def _join(left: Hashes, right: Hashes) -> Hashes:
-    """Hashes of spans followed directly by other spans."""
-    count = min(len(left), len(right))
-    return _mix(left[:count] * _FACTORS[0] + right[:count])
+@lru_cache(maxsize=2)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The base's powers from 0 on, and their inverses, modulo 2^64 (it is odd, so it has one)."""
+    bases = np.full((2, count), [[_BASE], [pow(_BASE, -1, 2**64)]], np.uint64)
+    bases[:, 0] = 1
+    powers = np.cumprod(bases, axis=1, dtype=np.uint64)
+    return powers[0], powers[1]
 
 
 def _mix(values: Hashes) -> Hashes:
-    values = (values ^ (values >> _SHIFT)) * _FACTORS[1]
-    return (values ^ (values >> _SHIFT)) * _FACTORS[2]
+    values = (values ^ (values >> _SHIFT)) * _FACTORS[0]
+    return (values ^ (values >> _SHIFT)) * _FACTORS[1]

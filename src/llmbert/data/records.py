@@ -24,8 +24,15 @@ class _Field:
 
     def text(self, record: Any, place: str) -> str:
         """The record's text. Raises LLMBertError naming `place` ("line 3") where it has none."""
-        if isinstance(record, str):
-            return record
+        text = record if isinstance(record, str) else self._of_object(record, place)
+        try:
+            text.isascii() or text.encode()
+        except UnicodeEncodeError as error:
+            code = ord(text[error.start])
+            raise self._refusal(place, f"holds half a character (U+{code:04X}); remove or replace it") from error
+        return text
+
+    def _of_object(self, record: Any, place: str) -> str:
         if not isinstance(record, dict):
             raise self._refusal(place, f"is {_kind(record)}, not an object or a string; give one object a record")
         if self._column is None:

@@ -131,15 +131,11 @@ class TopP:
     """
 
     p: float
-    shortlist: int = 256  # sorting a whole vocabulary costs more than a small model's step; few tokens usually do
+    shortlist: int = 256
 
     def __call__(self, logits: Tensor, context: Context) -> Tensor:
         probabilities = log_probabilities_of(logits).exp()
-        ranked = probabilities.topk(min(self.shortlist, logits.shape[-1])).values
-        mass = ranked.cumsum(-1, dtype=torch.float64)
-        if bool((mass[:, -1] < self.p).any()):
-            ranked = probabilities.sort(-1, descending=True).values
-            mass = ranked.cumsum(-1, dtype=torch.float64)
+        ranked, mass = _enough(probabilities, probabilities, self.p, self.shortlist)
         count = ((mass < self.p).sum(-1, keepdim=True) + 1).clamp(max=ranked.shape[-1])
         least = ranked.gather(-1, count - 1)
         above, equal = probabilities > least, probabilities == least
@@ -164,16 +160,30 @@ class Typical:
     reaches `p` (Meister et al. 2022, equation 10). The most probable token may go."""
 
     p: float
+    shortlist: int = 256
 
     def __call__(self, logits: Tensor, context: Context) -> Tensor:
         log_probabilities = log_probabilities_of(logits)
         probabilities = log_probabilities.exp()
         entropy = -(probabilities * log_probabilities).nan_to_num(nan=0.0).sum(-1, keepdim=True)
-        distance, order = (-log_probabilities - entropy).abs().sort(dim=-1, stable=True)
-        mass = probabilities.gather(-1, order).cumsum(-1, dtype=torch.float64)
-        last = (mass < self.p).sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
-        reach = distance.gather(-1, last)
-        return keep_only(logits, (-log_probabilities - entropy).abs() <= reach)
+        distance = (-log_probabilities - entropy).abs()
+        nearest, mass = _enough(-distance, probabilities, self.p, self.shortlist)
+        last = (mass < self.p).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
+        return keep_only(logits, distance <= -nearest.gather(-1, last))
+
+
+def _enough(values: Tensor, probabilities: Tensor, p: float, shortlist: int) -> tuple[Tensor, Tensor]:
+    """The highest `values` (B, V) of each row in falling order, and the mass up to each: two (B, K), where K is
+    `shortlist` times a power of 16, so large that every row's mass reaches `p`, or V.
+
+    Sorting a whole vocabulary costs more than a small model's step, and few tokens usually do.
+    """
+    while True:
+        top = values.topk(min(shortlist, values.shape[-1]))
+        mass = probabilities.gather(-1, top.indices).cumsum(-1, dtype=torch.float64)
+        if shortlist >= values.shape[-1] or bool((mass[:, -1] >= p).all()):
+            return top.values, mass
+        shortlist *= 16
 
 
 def build_processors(

@@ -91,6 +91,6 @@ def find_family(name: str) -> Family:
 
 
 def nearest(name: str, known: Any) -> str:
-    """", did you mean 'x'?" for the known name most like `name`, or nothing."""
+    """ ", did you mean 'x'?" for the known name most like `name`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -46,7 +46,9 @@ def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     try:
         make, names = _reader(str(kind), config, vocabulary_size)
     except (KeyError, TypeError, ValueError) as error:
-        raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {_first_line(error)}") from error
+        raise LLMBertError(
+            f"config.json of model_type {kind!r} does not describe a model: {_first_line(error)}"
+        ) from error
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in _state(make()).items()}
     own = _rename_in(tensors, names, shapes)
@@ -191,7 +193,9 @@ def _gpt2_settings(config: Mapping[str, Any]) -> GPTSettings:
     if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
         raise LLMBertError(f"GPT-2 with activation {config['activation_function']!r} cannot be read here; gelu_new can")
     if config.get("layer_norm_epsilon", 1e-5) != 1e-5 or not config.get("scale_attn_weights", True):
-        raise LLMBertError("GPT-2 with another layer_norm_epsilon than 1e-5, or unscaled attention, cannot be read here")
+        raise LLMBertError(
+            "GPT-2 with another layer_norm_epsilon than 1e-5, or unscaled attention, cannot be read here"
+        )
     return GPTSettings(
         style="gpt2",
         layers=config["n_layer"],

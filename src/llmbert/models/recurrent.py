@@ -12,7 +12,7 @@ from llmbert.protocols import Condition, Likelihood, Progress, silent
 
 
 class RecurrentSettings(BaseModel):
-    """The shape of a recurrent model. `context` is how many tokens back-propagation reaches; the state reaches further."""
+    """The shape of a recurrent model; `context` is how far back-propagation reaches, the state reaches further."""
 
     model_config = ConfigDict(extra="forbid")
 

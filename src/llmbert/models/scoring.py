@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,10 +33,12 @@ def target_nats(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     return torch.cat(parts).view(targets.shape)
 
 
-def _windows(starts: NDArray[np.int64], window: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _windows(
+    starts: NDArray[np.int64], window: int, stride: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Every window as (first input, inputs, first scored input): together they score each target once."""
     firsts, sizes, scored = [], [], []
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts):
         inputs = int(end - begin) - 1  # the last token is a target only
         if inputs <= window:
             first, from_ = np.array([0]), np.array([0])
@@ -61,9 +64,9 @@ def sliding_window_nats(
 ) -> NDArray[np.float32]:
     """Nats of each token given up to `window` tokens before it, float32 (N,), 0 at each begin token.
 
-    The window moves by `stride` tokens, `window_stride` where none is given (a stride of a whole window is quickest, and
-    leaves the first tokens of each block little to go by). By default, within a document every token after the first window is scored with at least
-    3/4 of a window before it. Windows of like length share a batch; documents never see each other.
+    The window moves by `stride` tokens, `window_stride` where none is given (a stride of a whole window is quickest,
+    and leaves the first tokens of each block little to go by). By default every token of a document after the first
+    window is scored with at least 3/4 of a window before it. Windows of like length share a batch; documents never see each other.
     """
     was_training = model.training
     model.eval()

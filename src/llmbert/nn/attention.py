@@ -18,7 +18,15 @@ class CausalSelfAttention(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, key_value_heads: int, head_width: int, *, bias: bool, qk_norm: bool, dropout: float
+        self,
+        width: int,
+        heads: int,
+        key_value_heads: int,
+        head_width: int,
+        *,
+        bias: bool,
+        qk_norm: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.heads, self.key_value_heads, self.head_width = heads, key_value_heads, head_width

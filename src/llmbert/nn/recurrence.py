@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from llmbert.protocols import LLMBertError
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 """torch's fused layers: LSTM with tanh candidate and h = o ⊙ tanh(c) (Hochreiter & Schmidhuber 1997, with Gers' forget
 gate); GRU with candidate tanh(W x + r ⊙ (U h)) (Cho et al. 2014, in cuDNN's form); RNN h = tanh(W x + U h + b)."""
 

@@ -14,7 +14,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Σ -log softmax(h Wᵀ + b)[target], with the gradients of h, W and b taken slice by slice on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+    ) -> Tensor:
         rows = max(1, SLICE // weight.shape[0])
         total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
         hidden_gradient = torch.empty_like(hidden)
@@ -40,7 +42,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
         scale = gradient.to(hidden.dtype)
         return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
@@ -54,4 +56,4 @@ def linear_cross_entropy(
     hidden (N, D), weight (V, D), bias (V,) or None. Memory is that of `SLICE` logits, whatever N and V are.
     label_smoothing ε mixes the target with the uniform distribution: (1-ε)·target + ε/V (Szegedy et al. 2016, §7).
     """
-    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing)  # type: ignore[no-any-return]
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing)

@@ -17,7 +17,7 @@ def significant(value: float, digits: int = 4) -> str:
     """A number to so many significant digits, with commas between thousands: 12345.6 → 12,350; 0.000012 → 1.2e-05."""
     if value == 0:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
+    places = digits - 1 - int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 999.96 is 1,000
     value = round(value, places)
     return f"{value:.{digits}g}" if abs(value) < 1e-4 or abs(value) >= 1e15 else f"{value:,.{max(0, places)}f}"
 
@@ -42,7 +42,7 @@ def data_size(count: float) -> str:
 
 def quantity(count: float) -> str:
     """A count as 9,400, 12.3 M or 1.2 G."""
-    return significant(count, 4) if count < 9_999.5 else _scaled(count, ("", "k", "M", "G", "T"))
+    return f"{count:,.0f}" if count < 9_999.5 else _scaled(count, ("", "k", "M", "G", "T"))
 
 
 def _scaled(count: float, units: Sequence[str]) -> str:

@@ -254,8 +254,8 @@ class _Page:
     def _written(self, sample: Mapping[str, Any], room: int) -> dict[str, Any]:
         """A sample's text or tokens, cut to `room` bytes of the page."""
         text, tokens = str(sample.get("text") or ""), sample.get("tokens") or []
-        lengths = [120 + len(escape(str(token.get("text"))).encode()) for token in tokens]
-        characters = [len(escape(character).encode()) for character in text]
+        lengths = [120 + len(escape(str(token.get("text"))).encode()) for token in tokens[: room // 120 + 1]]
+        characters = [len(escape(character).encode()) for character in text[:room]]
         kept, kept_characters = _fitting(lengths, room), _fitting(characters, room)
         cut = sum(len(str(token.get("text"))) for token in tokens[kept:]) if tokens else len(text) - kept_characters
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from llmbert.protocols import LLMBertError
 
@@ -27,11 +27,12 @@ def _jieba_cut() -> Callable[[str], list[str]]:
     with tokenizer.get_dict_file() as dictionary:
         tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(dictionary)
     tokenizer.initialized = True
-    return tokenizer.lcut
+    # Words that its hidden Markov model guesses are mostly met once and would leave the vocabulary full of holes.
+    return partial(tokenizer.lcut, HMM=False)
 
 
 def segment_words(text: str) -> str:
-    """The text with one space between words (jieba, exact mode with its hidden Markov model) and its newlines kept.
+    """The text with one space between words (jieba, exact mode, words of its dictionary only), newlines kept.
 
     Raises LLMBertError where jieba is not installed.
     """

@@ -138,7 +138,7 @@ class Tokeniser:
             kind = json.loads(config)["llmbert_kind"]
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(folder / "tokenizer_config.json", "does not say which kind of tokeniser it is") from error
-        if kind not in TOKENISERS:
+        if not isinstance(kind, str) or kind not in TOKENISERS:
             raise _damaged(folder / "tokenizer_config.json", f"names the unknown kind {kind!r}")
         text = _read(folder / "tokenizer.json")
         try:

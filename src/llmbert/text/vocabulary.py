@@ -43,15 +43,15 @@ class Kind:
 
     train: (texts, vocabulary size or None, progress) to a tokenizer; cut: where a text may be cut without a change
     of its ids (None: anywhere); lossless: decoding gives every text back as it was, unknown tokens aside;
-    prepare: a step before the tokenizer that its file cannot hold; sample_characters: how much text training takes
-    in, the first that comes (None: all of it).
+    prepare: a step before the tokenizer that its file cannot hold; sample_bytes: how much text (UTF-8) training
+    takes in, the first that comes (None: all of it).
     """
 
     train: Callable[[Iterable[str], int | None, Progress], Tokenizer]
     cut: re.Pattern[str] | None
     lossless: bool = False
     prepare: Callable[[str], str] | None = None
-    sample_characters: int | None = None
+    sample_bytes: int | None = None
 
 
 def _finish(tokenizer: Tokenizer) -> Tokenizer:
@@ -186,14 +186,12 @@ _JOIN_CJK = decoders.Replace(Regex(f"(?<=[{_CJK}]) | (?=[{_CJK}])"), "")
 
 
 def _sample(texts: Iterable[str], cut: re.Pattern[str], progress: Progress, kind: str) -> list[str]:
-    """As much of the text as the kind trains on, in pieces without runs beyond LONG_WORD (trainers are slow on them)."""
+    """As much of the text as the kind trains on, in pieces without the long runs that trainers are slow on."""
     sample: list[str] = []
-    room = TOKENISERS[kind].sample_characters or 0
+    room = TOKENISERS[kind].sample_bytes or 0
     for piece in _apart(texts, cut, progress):
-        for part in _LONG_RUN.split(piece[:room]):
-            if part:
-                sample.append(part)
-        room -= len(piece)
+        sample += [part for part in _LONG_RUN.split(piece) if part]
+        room -= len(piece.encode())
         if room <= 0:
             break
     return sample
@@ -343,8 +341,8 @@ TOKENISERS: dict[str, Kind] = {
     "bytes": Kind(_bytes, cut=None, lossless=True),
     "chars": Kind(_chars, cut=None, lossless=True),
     "words": Kind(_words, cut=_BEFORE_SPACE),
-    "bpe": Kind(_bpe, cut=_AFTER_WORD, lossless=True, sample_characters=20_000_000),
-    "unigram": Kind(_unigram, cut=_AROUND_CLAUSE, sample_characters=4_000_000),
-    "wordpiece": Kind(_wordpiece, cut=_BEFORE_SPACE, sample_characters=20_000_000),
+    "bpe": Kind(_bpe, cut=_AFTER_WORD, lossless=True, sample_bytes=6_000_000),
+    "unigram": Kind(_unigram, cut=_AROUND_CLAUSE, sample_bytes=2_000_000),
+    "wordpiece": Kind(_wordpiece, cut=_BEFORE_SPACE, sample_bytes=20_000_000),
     "jieba": Kind(_jieba, cut=_AROUND_CLAUSE, prepare=segment_words),
 }

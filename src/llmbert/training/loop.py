@@ -89,14 +89,14 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * rate
             optimiser.zero_grad(set_to_none=True)
-        count, total, terms_total = max(1, batch.count), 0.0, {}
+        count = max(1, batch.count)
+        terms_total: dict[str, float] = {}
         memories = []
         parts = batch.split(settings.accumulate) if settings.accumulate > 1 else [batch]
         for part, memory in zip(parts, self._split_memory(batch, len(parts)), strict=True):
             with self._precision():
                 terms, memory = self.objective(self.model, part.to(self.device), memory, settings.label_smoothing)
-            loss = sum(value for value, _ in terms.values()) / count  # type: ignore[arg-type]
-            loss.backward()  # type: ignore[union-attr]
+            torch.stack([value / count for value, _ in terms.values()]).sum().backward()
             for name, (value, _) in terms.items():
                 terms_total[name] = terms_total.get(name, 0.0) + float(value.detach())
             memories.append(memory)
@@ -131,7 +131,9 @@ class Trainer:
         """Clip gradients by value, then by norm: g · min(1, c/‖g‖); returns the norm before clipping."""
         gradients = [w.grad for w in self.model.parameters() if w.grad is not None]
         if self.settings.clip_value:
-            nn.utils.clip_grad_value_([w for w in self.model.parameters() if w.grad is not None], self.settings.clip_value)
+            nn.utils.clip_grad_value_(
+                [w for w in self.model.parameters() if w.grad is not None], self.settings.clip_value
+            )
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.settings.clip_norm:
             torch._foreach_mul_(gradients, (self.settings.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0))
@@ -206,7 +208,7 @@ class Trainer:
         return own
 
     def _settle(self) -> None:
-        """Leave in the model what is shipped: the best weights under early stopping, else the average, else the last."""
+        """Leave in the model what is shipped: the best weights under early stopping, else the average or the last."""
         if self.best:
             self._swap(self.best)
         elif self.average:
@@ -229,7 +231,9 @@ class Trainer:
         shown = {"loss": figures["loss"], "tokens/s": self.at.tokens / max(self.at.seconds, 1e-9)}
         if self.at.valid:
             shown["valid"] = self.at.valid[-1][1]
-        self.progress("training", self.at.step, self.settings.steps, **shown, waiting=waited / max(self.at.seconds, 1e-9))
+        self.progress(
+            "training", self.at.step, self.settings.steps, **shown, waiting=waited / max(self.at.seconds, 1e-9)
+        )
 
     # ---- stopping and going on -------------------------------------------------------------------------------------
 
@@ -237,7 +241,9 @@ class Trainer:
         if not self.checkpoint:
             return
         names = {id(w): n for n, w in self.model.named_parameters()}
-        tensors = {f"model.{n}": t for n, t in self.model.state_dict().items() if n != "head.weight" or not self._tied()}
+        tensors = {
+            f"model.{n}": t for n, t in self.model.state_dict().items() if n != "head.weight" or not self._tied()
+        }
         tensors |= optimiser_tensors(self.optimisers, names)
         tensors |= {f"average.{n}": t for n, t in self.average.items()}
         tensors |= {f"best.{n}": t for n, t in self.best.items()}
@@ -261,7 +267,9 @@ class Trainer:
         try:
             self.model.load_state_dict(part["model"], strict=not self._tied())
         except RuntimeError as error:
-            raise LLMBertError(f"{self.checkpoint} holds another model's weights; train again with another --out") from error
+            raise LLMBertError(
+                f"{self.checkpoint} holds another model's weights; train again with another --out"
+            ) from error
         restore_optimisers(self.optimisers, dict(self.model.named_parameters()), tensors)
         self.average, self.best = part["average"], part["best"]
         self.memory = tuple(part["memory"][str(i)].to(self.device) for i in range(len(part["memory"]))) or None
@@ -281,7 +289,7 @@ def _join_memory(memories: list[Any]) -> Any:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """bfloat16 where the processor multiplies it in hardware, float32 elsewhere (there it is a hundred times slower)."""
+    """bfloat16 where the processor multiplies it in hardware, else float32 (emulated, it is 100 times slower)."""
     if precision != "auto":
         return precision
     if device == "cuda":

@@ -14,7 +14,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix to each of (N, rows, columns), roughly: U Vᵀ of its singular value decomposition.
+    """Roughly the semi-orthogonal matrix nearest to each of (N, rows, columns): U Vᵀ of its U S Vᵀ.
 
     Quintic Newton-Schulz iteration (Jordan et al. 2024), in float32: singular values land in about [0.7, 1.2].
     """
@@ -124,7 +124,7 @@ def mark_sections(model: nn.Module) -> None:
         if sections:
             for layer in module.children():
                 if isinstance(layer, nn.Linear) and layer.out_features == sum(sections):
-                    layer.weight.sections = sections  # type: ignore[assignment]
+                    layer.weight.sections = sections  # type: ignore[attr-defined]
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
             gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)

@@ -122,7 +122,9 @@ def _is_dense(text: str) -> bool:
     return sum("\u3040" <= c <= "\u9fff" for c in text) > 0.3 * len(text)
 
 
-def samples(name: str, run: Run, heads: Sequence[str], progress: Progress = silent) -> tuple[list[dict[str, Any]], float]:
+def samples(
+    name: str, run: Run, heads: Sequence[str], progress: Progress = silent
+) -> tuple[list[dict[str, Any]], float]:
     """What a run writes after each prompt, each token with its probability; and tokens/s while it did."""
     import time
 
@@ -195,8 +197,8 @@ def overlap_sentence(corpus: Corpus) -> str:
     """How much of the held-out text stands in the training text too."""
     found, documents = corpus.overlap, corpus.valid.documents
     return (
-        f"{found['shared_tokens']:.1%} of the held-out tokens lie in a stretch of {found['window']} tokens (about 50 bytes) "
-        f"that stands in the training text too; {found['duplicate_documents']:,} of {documents:,} held-out documents "
+        f"{found['shared_tokens']:.1%} of the held-out tokens lie in a stretch of {found['window']} tokens "
+        f"(about 50 bytes) that stands in the training text too; {found['duplicate_documents']:,} of {documents:,} held-out documents "
         f"stand there whole."
     )
 

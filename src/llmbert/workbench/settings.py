@@ -28,7 +28,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def sort_settings(family: Family, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Settings for the model, the training and the corpus. Raises UsageError for an unknown key, with the nearest one."""
+    """Settings for model, training and corpus. Raises UsageError for an unknown key, with the nearest one."""
     model_keys = set(family.settings_class().model_fields)
     training_keys = set() if family.counts else set(TrainingSettings.model_fields)
     known = model_keys | training_keys | set(CORPUS_KEYS)
@@ -70,9 +70,7 @@ def parse_duration(text: str | float) -> float:
     """Seconds of "90s", "5m", "1h30m" or a number of seconds. Raises UsageError for anything else."""
     import re
 
-    if isinstance(text, int | float):
-        seconds = float(text)
-    elif re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+    if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         seconds = float(text)
     else:
         parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())

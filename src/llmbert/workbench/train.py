@@ -275,7 +275,7 @@ def _facts(
     }
 
 
-class _fresh_folder:  # noqa: N801 - reads as a word where it is used
+class _fresh_folder:
     """Makes the run folder, and takes it away again where training fails before anything is worth keeping."""
 
     def __init__(self, training: Training) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmbert.models.ngram_counts import check_documents, count_ngrams
-from llmbert.models.ngram_smoothing import estimate
-from llmbert.models.ngram_storage import NGramConfig, levels_from_tensors, tensors_of
-from llmbert.models.ngram_trie import (
+from llmbert.models.ngram.counts import check_documents, count_ngrams
+from llmbert.models.ngram.smoothing import estimate
+from llmbert.models.ngram.storage import NGramConfig, levels_from_tensors, tensors_of
+from llmbert.models.ngram.trie import (
     Level,
     context_lengths,
     fill_children,
@@ -51,19 +51,21 @@ class NGramState:
     """The last tokens of B texts: enough to predict the next one, and to rewind up to 64 tokens.
 
     history: (B, K) int64, each row's last tokens at its right end, padding before them;
-    remembered: (B,) how many of them are there; lengths: (B,) tokens taken in so far; needed: tokens a context has.
+    remembered: (B,) how many of them are there; lengths: (B,) tokens taken in so far; needed: tokens a context has;
+    padding_id: what stands where there is no token.
     """
 
-    def __init__(self, history: Tensor, remembered: Tensor, lengths: Tensor, needed: int) -> None:
+    def __init__(self, history: Tensor, remembered: Tensor, lengths: Tensor, needed: int, padding_id: int) -> None:
         self.history = history
         self.remembered = remembered
         self.lengths = lengths
         self.needed = needed
+        self.padding_id = padding_id
 
     def select(self, rows: Tensor) -> NGramState:
         """The rows at indices `rows` (K,), in that order."""
         rows = rows.to(self.lengths.device)
-        return NGramState(self.history[rows], self.remembered[rows], self.lengths[rows], self.needed)
+        return self._with(self.history[rows], self.remembered[rows], self.lengths[rows])
 
     def extend(self, other: NGramState) -> NGramState:
         """These rows, then those of `other`, a state of the same model."""
@@ -71,11 +73,10 @@ class NGramState:
 
         if other.history.shape[1] != self.history.shape[1]:
             raise LLMBertError("the states of two n-gram models of different orders cannot be joined")
-        return NGramState(
+        return self._with(
             torch.cat([self.history, other.history]),
             torch.cat([self.remembered, other.remembered]),
             torch.cat([self.lengths, other.lengths]),
-            self.needed,
         )
 
     def rewind(self, tokens: int | Tensor) -> NGramState:
@@ -85,15 +86,18 @@ class NGramState:
         """
         import torch
 
-        back = torch.as_tensor(tokens, dtype=torch.int64).expand(self.lengths.shape)
+        back = torch.as_tensor(tokens, dtype=torch.int64, device="cpu").expand(self.lengths.shape)
         lengths, remembered = self.lengths - back, self.remembered - back
         if bool((back < 0).any()) or bool((lengths < 0).any()):
             raise LLMBertError("a text can be rewound by 0 tokens up to as many as it has")
         if bool((remembered < lengths.clamp(max=self.needed)).any()):
             raise LLMBertError(f"an n-gram state can rewind {_REWINDABLE} tokens, not {int(back.max())}")
         places = torch.arange(self.history.shape[1]) - back[:, None]
-        history = torch.where(places >= 0, self.history.gather(1, places.clamp(min=0)), 0)
-        return NGramState(history, remembered, lengths, self.needed)
+        history = torch.where(places >= 0, self.history.gather(1, places.clamp(min=0)), self.padding_id)
+        return self._with(history, remembered, lengths)
+
+    def _with(self, history: Tensor, remembered: Tensor, lengths: Tensor) -> NGramState:
+        return NGramState(history, remembered, lengths, self.needed, self.padding_id)
 
 
 class NGram:
@@ -106,7 +110,7 @@ class NGram:
     probability zero: its logit is -inf, its nats are inf.
 
     Begin and padding are never predicted: their logits are -inf, their nats 0. Make one with `fit`, `from_tensors`
-    or `llmbert.models.arpa.read_arpa`.
+    or `llmbert.models.ngram.arpa.read_arpa`.
     """
 
     likelihood: ClassVar[Likelihood] = "exact"
@@ -140,7 +144,7 @@ class NGram:
         starts: (documents + 1,) where each begins, and N. No n-gram crosses documents.
         Raises LLMBertError where the documents are not of that form or hold nothing to count.
         """
-        settings = settings or NGramSettings()  # type: ignore[call-arg]
+        settings = settings or NGramSettings()
         special = {"begin_id": begin_id, "end_id": end_id, "padding_id": padding_id, "unknown_id": unknown_id}
         config = NGramConfig.from_dict({**settings.model_dump(), "vocabulary_size": vocabulary_size, **special})
         counted = count_ngrams(
@@ -178,7 +182,7 @@ class NGram:
         needed = self.order - 1
         history = torch.full((batch, needed + _REWINDABLE), self.settings.padding_id, dtype=torch.int64)
         zeros = torch.zeros(batch, dtype=torch.int64)
-        return NGramState(history, zeros, zeros.clone(), needed)
+        return NGramState(history, zeros, zeros.clone(), needed, self.settings.padding_id)
 
     def step(self, ids: Tensor, state: NGramState) -> tuple[Tensor, NGramState]:
         """Take in `ids` (B, T); return natural-log probabilities (B, T, V) float32 as logits, and the new state."""
@@ -191,7 +195,7 @@ class NGram:
         logits = self._logits(seen[:, seen.shape[1] - width :].numpy(), new.shape[1])
         kept = state.history.shape[1]
         remembered = (state.remembered + new.shape[1]).clamp(max=kept)
-        state = NGramState(seen[:, -kept:], remembered, state.lengths + new.shape[1], state.needed)
+        state = state._with(seen[:, -kept:], remembered, state.lengths + new.shape[1])
         return torch.from_numpy(logits).to(ids.device), state
 
     def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
@@ -304,7 +308,7 @@ class NGram:
         return self.settings.model_dump(mode="json")
 
     def tensors(self) -> dict[str, Tensor]:
-        """The model as tensors, fit for safetensors; see `llmbert.models.ngram_storage` for their names."""
+        """The model as tensors, fit for safetensors; see `llmbert.models.ngram.storage` for their names."""
         return tensors_of(self.levels)
 
     @classmethod

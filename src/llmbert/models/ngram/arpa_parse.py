@@ -13,8 +13,8 @@ from typing import IO, NoReturn
 
 import numpy as np
 
-from llmbert.models.arpa_names import BEGIN, END, UNKNOWN, token_names, token_text
-from llmbert.models.ngram_build import Entries
+from llmbert.models.ngram.arpa_names import BEGIN, END, UNKNOWN, token_names, token_text
+from llmbert.models.ngram.build import Entries
 from llmbert.protocols import LLMBertError, Progress
 
 _BYTES_AT_ONCE = 1 << 21

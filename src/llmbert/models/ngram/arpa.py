@@ -1,6 +1,6 @@
 """N-gram models as ARPA files, the text format of SRILM, KenLM and most speech tools.
 
-The names of tokens in the file are those of `llmbert.models.arpa_names`; a name ending in `.gz` is compressed.
+The names of tokens in the file are those of `llmbert.models.ngram.arpa_names`; a name ending in `.gz` is compressed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import IO
 
 import numpy as np
 
-from llmbert.models.arpa_names import BEGIN, END, UNKNOWN, token_names
-from llmbert.models.arpa_parse import parse_arpa
-from llmbert.models.ngram import NGram
-from llmbert.models.ngram_build import levels_from_entries
-from llmbert.models.ngram_storage import NGramConfig
-from llmbert.models.ngram_trie import Level
+from llmbert.models.ngram.arpa_names import BEGIN, END, UNKNOWN, token_names
+from llmbert.models.ngram.arpa_parse import parse_arpa
+from llmbert.models.ngram.build import levels_from_entries
+from llmbert.models.ngram.model import NGram
+from llmbert.models.ngram.storage import NGramConfig
+from llmbert.models.ngram.trie import Level
 from llmbert.protocols import LLMBertError, Progress, silent
 
 # Lines put together at once.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llmbert.models.ngram_trie import Level
+from llmbert.models.ngram.trie import Level
 from llmbert.protocols import LLMBertError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmbert.models.ngram_storage import NGramConfig
-from llmbert.models.ngram_trie import Level, find, score_backoff, walk
+from llmbert.models.ngram.storage import NGramConfig
+from llmbert.models.ngram.trie import Level, find, score_backoff, walk
 from llmbert.protocols import LLMBertError
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmbert.models.ngram_counts import CountLevel
+from llmbert.models.ngram.counts import CountLevel
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 """D1, D2, D3+ where the counts of counts give none or impossible ones (KenLM's `--discount_fallback`)."""
