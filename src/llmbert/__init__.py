@@ -8,6 +8,7 @@ Importing this loads nothing heavy; a verb loads what it needs when it is first 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from llmbert.workbench.compare import compare
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.train import resume, train
+
+# Must be set before torch loads its OpenMP: threads that wait by spinning make training ten times slower as soon as
+# another program wants a core, and gain next to nothing when none does. A value of the user's own stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["LLMBertError", "Run", "UsageError", "compare", "evaluate", "load", "resume", "train"]
 

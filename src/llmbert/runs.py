@@ -235,6 +235,7 @@ def save_model(folder: Path, model: Any) -> None:
     beside = folder / (WEIGHTS + ".partial")
     try:
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, beside, metadata={"format": "pt"})
+        beside.chmod((folder / "tokenizer.json").stat().st_mode & 0o777)  # the writer leaves it to its owner alone
         beside.replace(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         beside.unlink(missing_ok=True)

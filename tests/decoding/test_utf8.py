@@ -82,11 +82,20 @@ class TestMasks:
         for data in (b"\x80", b"\xff", b"\xe4a", b"\xc0\x80", b"\xed\xa0", b"abc\xf4\x90"):
             assert rule.state(tokens_of(data)) == ACCEPT
 
+    def test_a_token_of_no_bytes_ends_a_character_that_was_begun(self):
+        rule = ValidUtf8(BYTES)
+        assert rule.state([4 + 0xE4, 4 + 0xB8]) != ACCEPT
+        assert rule.state([4 + 0xE4, 1, 4 + 0xB8]) == ACCEPT
+
     def test_a_character_is_begun_only_if_it_can_be_ended(self):
         rule = ValidUtf8(BYTES)
         for remaining, longest in ((1, 0x80), (2, 0xE0), (3, 0xF0), (4, 0xF5), (9, 0xF5)):
             after = rule(torch.zeros(1, len(BYTES)), Context([[]], [remaining]))[0, 4:]
             assert int(torch.nonzero(after == 0).max()) == longest - 1
+
+    def test_a_prompt_that_ends_inside_a_character_may_leave_too_little_room(self):
+        after = ValidUtf8(BYTES)(torch.zeros(1, len(BYTES)), Context([tokens_of(b"\xf0")], [1]))
+        assert torch.nonzero(after[0, 4:] == 0)[:, 0].tolist() == list(range(0x90, 0xC0))
 
     def test_merged_tokens_shorten_the_way(self):
         token_bytes = [*BYTES, b"\x9f\x98\x80x"]

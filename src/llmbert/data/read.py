@@ -150,7 +150,7 @@ def _line_documents(stream: TextStream, name: str) -> Iterator[Document]:
             if line and not line.isspace():
                 yield Document(f"{name}:{number}", iter((line.removesuffix("\r"),)), name)
             number += 1
-        if len(carry) > LONG:
+        if len(carry) > LONG and not carry.isspace():
             texts._held = "\r" if carry.endswith("\r") else ""
             pieces = _Pieces(carry.removesuffix("\r"), texts.take)
             carry = ""

@@ -168,9 +168,10 @@ class _JsonReader:
             except RecursionError as error:
                 raise self._refusal("nested too deep") from error
             except json.JSONDecodeError as error:
+                line = self._line + self._text.count("\n", self._at, error.pos)
                 # The value may only be cut off: read on, twice as much each time.
                 if not self._more(wanted):
-                    self._line = error.lineno - 1 + self._line - self._text.count("\n", 0, self._at)
+                    self._line = line
                     raise self._refusal(f"{error.msg} at column {error.colno}") from error
                 wanted = 2 * len(self._text)
 
