@@ -22,22 +22,29 @@ BUDGET = "150s"  # of the GPT; the 5-gram takes a second
 SETTINGS = {"ngram": {"order": 5}}
 
 
-def write_topics(path: Path) -> None:
-    """Python's own help texts, half a megabyte of English, one record a topic.
+HELD_OUT = 8  # every so manieth topic, by name
 
-    Several topics repeat others' sections; each paragraph is kept where it comes first, so that what is held out is not
-    also learned.
+
+def write_topics(train: Path, valid: Path) -> None:
+    """Python's own help texts, half a megabyte of English, one record a topic, every eighth topic held out.
+
+    Many topics repeat sections of others; each paragraph is kept once, in the longest topic it is in, so that what is
+    held out is not also learned.
     """
     from pydoc_data.topics import topics
 
     seen: set[str] = set()
-    with path.open("w", encoding="utf-8") as file:
-        for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):
-            paragraphs = [part for part in re.split(r"\n{2,}", topics[name].strip()) if part.strip()]
-            new = [part for part in paragraphs if " ".join(part.split()) not in seen]
-            seen.update(" ".join(part.split()) for part in paragraphs)
-            if new:
-                file.write(json.dumps({"topic": name, "text": "\n\n".join(new) + "\n"}) + "\n")
+    kept = {}
+    for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):
+        paragraphs = [part for part in re.split(r"\n{2,}", topics[name].strip()) if part.strip()]
+        new = [part for part in paragraphs if " ".join(part.split()) not in seen]
+        seen.update(" ".join(part.split()) for part in paragraphs)
+        if new:
+            kept[name] = "\n\n".join(new) + "\n"
+    for path, wanted in ((train, False), (valid, True)):
+        records = [name for i, name in enumerate(sorted(kept)) if (i % HELD_OUT == 0) is wanted]
+        lines = [json.dumps({"topic": name, "text": kept[name]}, ensure_ascii=False) + "\n" for name in records]
+        path.write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -48,12 +55,13 @@ def main() -> None:
     shutil.rmtree(chosen.out, ignore_errors=True)
     chosen.out.mkdir(parents=True)
     try:
-        text = chosen.out / "topics.jsonl"
-        write_topics(text)
+        text, held_out = chosen.out / "topics.jsonl", chosen.out / "held_out.jsonl"
+        write_topics(text, held_out)
         with Display() as display:
             content = llmbert.compare(
                 text,
                 chosen.out / "comparison",
+                valid=held_out,
                 families=["ngram", "gpt"],
                 tokenizer="bpe",
                 vocabulary_size=1024,

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -242,17 +243,17 @@ def test_an_interrupted_build_leaves_nothing(verses: Path, tmp_path: Path) -> No
     assert list((tmp_path / "c").iterdir()) == []
 
 
-def test_text_that_changes_while_it_is_read_is_noticed(verses: Path, tmp_path: Path) -> None:
-    def meddle(stage: str, *_: object, **__: object) -> None:
-        if stage == "tokenising":
-            return
-        if stage == "surveying":
-            asked.append(stage)
-            if len(asked) == 1:
-                monkey.append(verses.read_text(encoding="utf-8"))
+def test_what_a_killed_build_left_is_swept_away(verses: Path, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    root = tmp_path / "c"
+    for name in (f".0123456789abcdef.{dead.pid}.x.part", f".0123456789abcdef.{os.getpid()}.x.part"):
+        (root / name).mkdir(parents=True)
+    corpus = build_corpus([str(verses)], root, kind="bytes", lines=True)
+    assert {path.name for path in root.iterdir()} == {corpus.folder.name, f".0123456789abcdef.{os.getpid()}.x.part"}
 
-    asked: list[str] = []
-    monkey: list[str] = []
+
+def test_text_that_changes_while_it_is_read_is_noticed(verses: Path, tmp_path: Path) -> None:
     real = corpus_module._survey
 
     def survey_then_change(*arguments: object) -> object:
@@ -263,7 +264,7 @@ def test_text_that_changes_while_it_is_read_is_noticed(verses: Path, tmp_path: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "_survey", survey_then_change)
         with pytest.raises(LLMBertError, match="changed while it was being read"):
-            build_corpus([str(verses)], tmp_path / "c", kind="bytes", lines=True, progress=meddle)
+            build_corpus([str(verses)], tmp_path / "c", kind="bytes", lines=True)
     assert list((tmp_path / "c").iterdir()) == []
 
 
@@ -278,11 +279,17 @@ def test_a_damaged_store_is_refused_and_built_anew(name: str, damage: str, verse
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2 - 1])
-    if not (name == "valid.document_ids" and damage == "cut"):
-        with pytest.raises(LLMBertError, match=r"damaged|corpus store|missing"):
-            open_corpus(corpus.folder)
+    with pytest.raises(LLMBertError, match=r"damaged|corpus store|missing"):
+        open_corpus(corpus.folder)
     again = build_corpus([str(verses)], tmp_path / "c", kind="bytes", lines=True)
     assert again.train.documents == corpus.train.documents
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may read everything")
+def test_a_file_that_may_not_be_read_is_named(verses: Path, tmp_path: Path) -> None:
+    verses.chmod(0)
+    with pytest.raises(LLMBertError, match=r"verses.txt cannot be read"):
+        build_corpus([str(verses)], tmp_path / "c", kind="bytes", lines=True)
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -352,5 +359,6 @@ def poems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_chinese_poems_in_gb18030_make_a_corpus(poems: Path, tmp_path: Path) -> None:
     corpus = build_corpus([str(poems)], tmp_path, kind="chars")
     assert corpus.train.documents + corpus.valid.documents == 2796
+    assert corpus.describe()["encodings"] == {"poems.jsonl": "gb18030"}
     assert "，" in corpus.train.text_of(0, corpus.tokeniser)
     assert isinstance(corpus.tokeniser, Tokeniser)

@@ -174,18 +174,18 @@ def test_csv_with_quotes_newlines_and_another_delimiter(tmp_path: Path) -> None:
 
 
 def test_tsv_has_no_quotes(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.tsv.gz", gzip.compress('label\ttext\r\n0\t"so\n\n1\tit" goes\n'.encode()))
+    file = write(tmp_path / "a.tsv.gz", gzip.compress(b'label\ttext\r\n0\t"so\n\n1\tit" goes\n'))
     assert found(file) == [("a.tsv.gz:2", '"so'), ("a.tsv.gz:4", 'it" goes')]
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".parquet.gz", ".parquet.zst"])
 def test_parquet_rows_are_documents(ending: str, tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
 
     buffer = io.BytesIO()
     rows = [f"row {number} 行" for number in range(3000)]
-    pyarrow.parquet.write_table(pyarrow.table({"n": range(3000), "content": rows}), buffer)
+    parquet.write_table(pyarrow.table({"n": range(3000), "content": rows}), buffer)
     file = write(tmp_path / f"a{ending}", packed(ending, buffer.getvalue()))
     answer = found(file)
     assert [text for _, text in answer] == rows

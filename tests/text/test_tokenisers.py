@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmbert.protocols import LLMBertError, UsageError
-from llmbert.text import segment
+from llmbert.text import byte_level, segment
 from llmbert.text.segment import cut_pieces
 from llmbert.text.tokenisers import SPECIAL_TOKENS, TOKENISERS, Tokeniser, train_tokeniser
+from llmbert.text.vocabulary import byte_letters
 
 ENGLISH = (
     "The river runs past the old mill, and the miller's daughter counts the sacks.\r\n"
@@ -90,6 +91,30 @@ def test_unigram_does_not_take_typed_letters_for_a_byte() -> None:
 @settings(max_examples=60)
 def test_the_fast_path_gives_the_library_s_ids(kind: str, text: str) -> None:
     assert trained(kind).encode(text).tolist() == through_the_library(trained(kind), text)
+
+
+def test_byte_level_words_are_the_library_s_for_every_character() -> None:
+    # A letter, a number, a mark and white space split each of these another way.
+    characters = [chr(code) for code in range(0x10000) if not 0xD800 <= code < 0xE000]
+    tokeniser = trained("bpe")
+    text = "".join(f"a{character}1{character}?{character} {character}{character}b" for character in characters)
+    split, strange = byte_level._patterns()
+    letters = byte_letters()
+    theirs = [word for word, _ in tokeniser._tokenizer.pre_tokenizer.pre_tokenize_str(strange.sub("a", text))]
+    ours = ["".join(letters[byte] for byte in word.encode()) for word in split.findall(strange.sub("a", text))]
+    assert ours == theirs
+    assert not strange.search(ENGLISH + CHINESE + "naïve “quotes” — Привет こんにちは 한국어")
+    assert strange.search("🎉") and strange.search("\u20bf")
+
+
+@given(
+    text=st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from("ab 1'sé中，\n\r\t 🎉\x85\xa0\x1c")))
+)
+@settings(max_examples=300)
+def test_byte_level_ids_are_the_library_s(text: str) -> None:
+    texts = [text, ENGLISH, text + "x" * 100, text * 2]
+    rows = trained("bpe").encode_batch(texts)
+    assert [row.tolist() for row in rows] == [through_the_library(trained("bpe"), each) for each in texts]
 
 
 def test_white_space_between_words_is_python_s() -> None:

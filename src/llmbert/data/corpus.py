@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from array import array
@@ -134,6 +135,7 @@ def build_corpus(
     folder_root = Path(folder_root)
     with refusing_full_disk(folder_root), ExitStack() as stack:
         folder_root.mkdir(parents=True, exist_ok=True)
+        _sweep(folder_root)
         spool = _Spool(folder_root, stack)
         plan = _Plan(
             spool.files(paths, fields),
@@ -145,13 +147,12 @@ def build_corpus(
             plan, tokeniser.fingerprint if tokeniser else (kind, vocabulary_size), progress
         )
         folder = folder_root / fingerprint[:16]
-        if (folder / "corpus.json").is_file():
+        if folder.exists():
             try:
                 return open_corpus(folder)
             except LLMBertError:
                 shutil.rmtree(folder)
-        partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder_root))
-        stack.callback(shutil.rmtree, partial_folder, ignore_errors=True)
+        partial_folder = _passing_folder(folder_root, folder.name, stack)
         _fill(partial_folder, plan, tokeniser, kind, vocabulary_size, {"fingerprint": fingerprint, **files}, progress)
         _move(partial_folder, folder)
     return open_corpus(folder)
@@ -165,6 +166,21 @@ class _Plan:
     valid_paths: list[str] | None
     reading: Reading
     valid_share: float | None
+
+
+def _passing_folder(root: Path, name: str, stack: ExitStack) -> Path:
+    """A new hidden folder that goes with the stack; its name says which process it belongs to."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".part", dir=root))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _sweep(root: Path) -> None:
+    """Remove the passing folders of processes that were killed."""
+    for folder in root.glob(".*.part"):
+        owner = folder.name.split(".")[2]
+        if owner.isdigit() and not Path("/proc", owner).exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Spool:
@@ -181,8 +197,7 @@ class _Spool:
         if path != STANDARD_INPUT and not path.startswith(HUB):
             return path
         if path not in self._known:
-            folder = Path(tempfile.mkdtemp(prefix=".spool.", dir=self._root))
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = _passing_folder(self._root, "spool", self._stack)
             self._known[path] = str(self._write(path, folder, fields))
         return self._known[path]
 
@@ -224,10 +239,13 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
 
 def _digest(source: Source, meter: Meter) -> str:
     digest = hashlib.sha256()
-    with Path(source.path).open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-            meter.add(len(block))
+    try:
+        with Path(source.path).open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                meter.add(len(block))
+    except OSError as error:
+        raise LLMBertError(f"{source.path} cannot be read ({error.strerror}); check its permissions") from error
     return digest.hexdigest()
 
 

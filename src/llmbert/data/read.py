@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from llmbert.data.decode_bytes import TextStream
 from llmbert.data.records import RECORDS
-from llmbert.data.sources import Meter, Source, find_sources, read_blocks
+from llmbert.data.sources import Meter, Source, find_sources, read_text
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 
 LONG = 1 << 20
@@ -56,10 +55,11 @@ def read_documents(
     sources = find_sources(paths)
     sizes = [source.size for source in sources]
     meter = Meter(progress, sum(sizes) if all(sizes) else None)
+    meter.encodings = encodings if encodings is not None else {}
     column = (fields or {}).get("text")
     found = False
     for source in sources:
-        for document in _read_source(source, meter, lines, pattern, column, encodings):
+        for document in _read_source(source, meter, lines, pattern, column):
             found = True
             yield document
     if not found:
@@ -79,23 +79,19 @@ def _read_source(
     lines: bool,
     pattern: re.Pattern[str] | None,
     column: str | None,
-    encodings: MutableMapping[str, str] | None,
 ) -> Iterator[Document]:
     if source.ending in RECORDS:
         for number, text in RECORDS[source.ending](source, meter, column):
             yield Document(f"{source.name}:{number}", iter((text,)), source.name)
         return
-    stream = TextStream(source.name, read_blocks(source, meter))
+    texts = read_text(source, meter)
     if lines:
-        yield from _line_documents(stream, source.name)
+        yield from _line_documents(texts, source.name)
     elif pattern:
-        yield from _split_documents(stream, source.name, pattern)
+        yield from _split_documents(texts, source.name, pattern)
     else:
-        pieces = iter(stream)
-        yield Document(source.name, pieces, source.name)
-        deque(pieces, maxlen=0)
-    if encodings is not None:
-        encodings[source.name] = stream.encoding
+        yield Document(source.name, texts, source.name)
+        deque(texts, maxlen=0)
 
 
 class _Pieces:
@@ -138,9 +134,9 @@ class _Lines:
         return line.removesuffix("\r") if ended or self._held else line, ended
 
 
-def _line_documents(stream: TextStream, name: str) -> Iterator[Document]:
+def _line_documents(pieces: Iterator[str], name: str) -> Iterator[Document]:
     """A document a line; a line that outgrows LONG is handed out while it is still being read."""
-    texts = _Lines(iter(stream))
+    texts = _Lines(pieces)
     number, carry = 1, ""
     while text := texts.next_text():
         ready = text.split("\n")
@@ -203,9 +199,9 @@ class _Splitter:
         self._barred -= dropped
 
 
-def _split_documents(stream: TextStream, name: str, pattern: re.Pattern[str]) -> Iterator[Document]:
+def _split_documents(texts: Iterator[str], name: str, pattern: re.Pattern[str]) -> Iterator[Document]:
     """The text between matches; empty stretches are dropped."""
-    splitter = _Splitter(iter(stream), pattern)
+    splitter = _Splitter(texts, pattern)
     number = 0
     while not splitter.finished:
         piece, ended = splitter.take()

@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from llmbert.data.decode_bytes import TextStream
-from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks
+from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks, read_text
 from llmbert.protocols import LLMBertError
 
 Records = Iterator[tuple[int, str]]
@@ -97,7 +96,7 @@ def _short(error: Exception) -> str:
 def _lines(source: Source, meter: Meter) -> Iterator[str]:
     """Lines without their newline; one is held at a time, however long."""
     held: list[str] = []
-    for text in TextStream(source.name, read_blocks(source, meter)):
+    for text in read_text(source, meter):
         first, *others = text.split("\n")
         held.append(first)
         if others:
@@ -111,7 +110,7 @@ def _lines(source: Source, meter: Meter) -> Iterator[str]:
 def _json(source: Source, meter: Meter, column: str | None) -> Records:
     """One object, a list of objects or strings, or several of them one after another."""
     field = _Field(source, column)
-    reader = _JsonReader(source, iter(TextStream(source.name, read_blocks(source, meter))))
+    reader = _JsonReader(source, read_text(source, meter))
     for number, (record, line) in enumerate(reader.records(), 1):
         text = field.text(record, f"record {number} (line {line})")
         if text and not text.isspace():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +60,8 @@ class Shard:
         self.digests: NDArray[np.uint64] = arrays["digests"]
         text = np.memmap(folder / f"{name}.document_ids", np.uint8, "r")
         self.document_ids: Sequence[str] = DocumentIds(text, arrays["id_ends"])
-        if len(self.starts) == 0 or self.starts[-1] != len(self.ids) or len(self.starts) != self.documents + 1:
+        lengths = (len(self.starts), int(self.starts[-1]), int(arrays["id_ends"][-1]))
+        if lengths != (self.documents + 1, len(self.ids), len(text)):
             raise ValueError(f"{name}: the ids and the documents' places do not fit together")
 
     @property
@@ -245,5 +246,4 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
 
 def _free(folder: Path) -> str:
     there = next((place for place in (folder, *folder.parents) if place.exists()), Path())
-    status = os.statvfs(there)
-    return f"{status.f_bavail * status.f_frsize / 1e6:.0f} MB"
+    return f"{shutil.disk_usage(there).free / 1e6:.0f} MB"

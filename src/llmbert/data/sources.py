@@ -9,11 +9,12 @@ import io
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from llmbert.data.decode_bytes import TextStream
 from llmbert.protocols import LLMBertError, Progress
 
 ENDINGS = (".txt", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -110,11 +111,15 @@ def _source(path: Path, name: str) -> Source:
 
 @dataclass
 class Meter:
-    """Counts the bytes taken from disk over all sources and tells `progress`. total None: not known."""
+    """Counts the bytes taken from disk over all sources and tells `progress`; notes the encodings met.
+
+    total: in bytes, None where it is not known; encodings: by the name of the source, once it is read.
+    """
 
     progress: Progress
     total: int | None
     done: int = 0
+    encodings: MutableMapping[str, str] = field(default_factory=dict)
 
     def add(self, count: int) -> None:
         self.done += count
@@ -136,6 +141,13 @@ class _Counted(io.RawIOBase):
         if data:
             self._meter.add(len(data))
         return len(data)
+
+
+def read_text(source: Source, meter: Meter) -> Iterator[str]:
+    """The source's text in pieces of about a million characters; errors as from `read_blocks` and `TextStream`."""
+    stream = TextStream(source.name, read_blocks(source, meter))
+    yield from stream
+    meter.encodings[source.name] = stream.encoding
 
 
 def read_blocks(source: Source, meter: Meter) -> Iterator[bytes]:

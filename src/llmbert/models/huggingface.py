@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from llmbert.models import FAMILIES
+from llmbert.models import FAMILIES, Family
 from llmbert.models.gpt import GPT, GPTSettings
 from llmbert.models.recurrent import Recurrent
 from llmbert.protocols import LLMBertError
 
 Tensors = dict[str, Tensor]
+NEEDLESS = ("head.weight", ".attn.bias", ".attn.masked_bias", ".inv_freq")
+"""How tensors end that older files hold beside the weights: a tied head once more, masks, frequencies."""
 SPECIAL_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 
 
@@ -36,42 +39,45 @@ def export_model(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
 def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     """The model that a `config.json` and tensors describe, in evaluation mode.
 
-    Raises LLMBertError where the type is unknown, or a tensor is missing, of another shape or left over; nothing
-    larger than the tensors is allocated before that is known.
+    Raises LLMBertError where the type is unknown, or a tensor is missing, of another shape or kind, or left over;
+    nothing larger than the tensors is allocated before that is known.
     """
     kind = config.get("model_type")
     vocabulary_size = config.get("vocab_size")
     if not isinstance(vocabulary_size, int) or vocabulary_size < 1:
         raise LLMBertError(f"config.json states vocab_size {vocabulary_size!r}; it must be a positive number")
     try:
-        make, names = _reader(str(kind), config, vocabulary_size)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LLMBertError(
-            f"config.json of model_type {kind!r} does not describe a model: {_first_line(error)}"
-        ) from error
+        family, settings, names = _reader(str(kind), config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {_in_short(error)}") from error
+    if settings.layers > len(tensors):  # layers take time and memory even where they hold no weights
+        raise LLMBertError(f"config.json states {settings.layers} layers, but model.safetensors has too few tensors")
     with torch.device("meta"):
-        shapes = {name: weight.shape for name, weight in _state(make()).items()}
-    own = _rename_in(tensors, names, shapes)
-    model = make()
+        shapes = {name: weight.shape for name, weight in _state(family.build(settings, vocabulary_size)).items()}
+    own = _rename_in(tensors, names(settings), shapes)
+    model = family.build(settings, vocabulary_size)
     model.load_state_dict(own, strict=False)
     return model.eval()
 
 
-def _reader(kind: str, config: Mapping[str, Any], vocabulary_size: int) -> tuple[Callable[[], nn.Module], list[Any]]:
-    if kind.startswith("llmbert-") and kind.removeprefix("llmbert-") in FAMILIES:
-        family = FAMILIES[kind.removeprefix("llmbert-")]
-        settings = family.settings_class()(**config["settings"])
-        return lambda: family.build(settings, vocabulary_size), []
+def _reader(kind: str, config: Mapping[str, Any]) -> tuple[Family, Any, Callable[[Any], list[Any]]]:
+    """The family, its settings and the names of its tensors."""
+    family = FAMILIES.get(kind.removeprefix("llmbert-")) if kind.startswith("llmbert-") else None
+    if family and not family.counts:
+        return family, family.settings_class()(**config["settings"]), lambda settings: []
     if kind == "gpt2":
-        settings = _gpt2_settings(config)
-        return lambda: GPT(settings, vocabulary_size), _gpt2_names(settings)
+        return FAMILIES["gpt"], _gpt2_settings(config), _gpt2_names
     if kind == "qwen3":
-        settings = _qwen3_settings(config)
-        return lambda: GPT(settings, vocabulary_size), _qwen3_names(settings)
+        return FAMILIES["gpt"], _qwen3_settings(config), _qwen3_names
     raise LLMBertError(f"model_type {kind!r} is not one that can be read here; gpt2, qwen3 and llmbert-* are")
 
 
-def _first_line(error: Exception) -> str:
+def _in_short(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join([*map(str, first["loc"]), first["msg"]])
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
     return " ".join(str(error).split())[:200]
 
 
@@ -148,6 +154,7 @@ def _rename_out(model: GPT, names: list[Any]) -> Tensors:
 def _rename_in(tensors: Tensors, names: list[Any], shapes: Mapping[str, torch.Size]) -> Tensors:
     wanted = names or [(name, (name,), False) for name in shapes]
     own: Tensors = {}
+    used: set[str] = set()
     for ours, theirs, transposed in wanted:
         if ours not in shapes:
             continue
@@ -155,6 +162,8 @@ def _rename_in(tensors: Tensors, names: list[Any], shapes: Mapping[str, torch.Si
         if missing:
             raise LLMBertError(f"model.safetensors has no tensor {missing[0]!r} that its config.json asks for")
         parts = [tensors[name].T if transposed else tensors[name] for name in theirs]
+        if any(not part.is_floating_point() for part in parts):
+            raise LLMBertError(f"model.safetensors holds {theirs[0]!r} as {parts[0].dtype}, which is no weight's type")
         if any(part.dim() != len(shapes[ours]) or part.shape[1:] != shapes[ours][1:] for part in parts) or (
             sum(len(part) for part in parts) != shapes[ours][0] if shapes[ours] else False
         ):
@@ -163,6 +172,10 @@ def _rename_in(tensors: Tensors, names: list[Any], shapes: Mapping[str, torch.Si
                 f"its config.json"
             )
         own[ours] = torch.cat(parts) if len(parts) > 1 else parts[0]
+        used.update(theirs)
+    over = [name for name in tensors if name not in used and not name.endswith(NEEDLESS)]
+    if over:
+        raise LLMBertError(f"model.safetensors holds {over[0]!r}, for which its config.json has no place")
     return own
 
 

@@ -66,7 +66,8 @@ def sliding_window_nats(
 
     The window moves by `stride` tokens, `window_stride` where none is given (a stride of a whole window is quickest,
     and leaves the first tokens of each block little to go by). By default every token of a document after the first
-    window is scored with at least 3/4 of a window before it. Windows of like length share a batch; documents never see each other.
+    window is scored with at least 3/4 of a window before it. Windows of like length share a
+    batch; documents never see each other.
     """
     was_training = model.training
     model.eval()

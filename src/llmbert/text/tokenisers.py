@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.text.byte_level import byte_level_encoder
 from llmbert.text.segment import RUN_CHARACTERS, cut_pieces
 from llmbert.text.vocabulary import SPECIAL_TOKENS, TOKENISERS, byte_letters
 
@@ -162,6 +163,8 @@ class Tokeniser:
             return _characters_by_table(self._tokens)
         if self.kind in ("words", "jieba"):
             return _words_by_lookup(self._tokens)
+        if self.kind == "bpe":
+            return byte_level_encoder(self._tokenizer)
         return self._encode_by_library
 
     def _encode_by_library(self, texts: Sequence[str]) -> Joined:

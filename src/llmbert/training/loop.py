@@ -231,9 +231,9 @@ class Trainer:
         shown = {"loss": figures["loss"], "tokens/s": self.at.tokens / max(self.at.seconds, 1e-9)}
         if self.at.valid:
             shown["valid"] = self.at.valid[-1][1]
-        self.progress(
-            "training", self.at.step, self.settings.steps, **shown, waiting=waited / max(self.at.seconds, 1e-9)
-        )
+        if waited > 0.02 * self.at.seconds:
+            shown["waiting for data"] = waited / self.at.seconds
+        self.progress("training", self.at.step, self.settings.steps, **shown)
 
     # ---- stopping and going on -------------------------------------------------------------------------------------
 

@@ -17,13 +17,15 @@ from llmbert.workbench.pages import (
     curve,
     data_rows,
     fact_rows,
+    flat_settings,
     prompts,
     samples,
     table_row,
-    write_compare_page,
+    write_page,
 )
 from llmbert.workbench.settings import parse_duration, sort_settings, whole_number
-from llmbert.workbench.train import Paths, Source, _paths, read_corpus, train
+from llmbert.workbench.train import Paths, Source, path_list, read_corpus, resume, train
+from llmbert.workbench.wording import compare_summary, say
 
 
 def compare(
@@ -62,8 +64,8 @@ def compare(
     if folder.exists() and not (folder / "compare.json").exists() and any(folder.iterdir()):
         raise LLMBertError(f"{folder} already exists and holds something else; choose another --out")
     source = Source(
-        _paths(data),
-        _paths(valid) if valid is not None else None,
+        path_list(data),
+        path_list(valid) if valid is not None else None,
         lines,
         split_on,
         dict(fields) if fields else None,
@@ -91,8 +93,8 @@ def compare(
                     _trained(folder / label, name, source, seconds, seed, settings, language, progress, stop),
                 )
             )
-    content = _content(runs, corpus, tokeniser, time.monotonic() - began, progress)
-    write_compare_page(folder, content, language)
+    content = _content(runs, corpus, tokeniser, time.monotonic() - began, language, progress)
+    write_page(folder, content, language)
     write_json(folder / "compare.json", asked | {"status": "done", "table": content["table"]})
     return content
 
@@ -118,8 +120,6 @@ def _trained(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> Run:
-    from llmbert.workbench.train import resume
-
     if (out / FACTS).exists():
         status = json.loads((out / FACTS).read_text("utf-8")).get("status")
         return load(out) if status == "done" else resume(out, progress=progress, stop=stop)
@@ -145,44 +145,25 @@ def _trained(
 
 
 def _content(
-    runs: list[tuple[str, Run]], corpus: Any, tokeniser: Any, seconds: float, progress: Progress
+    runs: list[tuple[str, Run]], corpus: Any, tokeniser: Any, seconds: float, language: str, progress: Progress
 ) -> dict[str, Any]:
     heads = prompts(corpus, tokeniser)
-    table = sorted((table_row(label, run) for label, run in runs), key=_rank)
-    drawn = [sample for label, run in runs for sample in samples(label, run, heads, progress)[0]]
-    first = runs[0][1].facts
+    table = sorted((table_row(label, run, language) for label, run in runs), key=_rank)
+    trivial = baselines(corpus, tokeniser, language)
+    signatures = [[say("signature_of", language, name=label), run.facts["scores"]["signature"]] for label, run in runs]
     return {
-        "title": "Which language generator to ship",
-        "subtitle": f"{len(runs)} models on the same text, {seconds / 60:.1f} minutes in all, on this machine",
-        "summary": summary(table),
+        "title": say("compare_title", language),
+        "subtitle": say("compare_subtitle", language, models=len(runs), minutes=seconds / 60),
+        "summary": compare_summary(table, trivial, language),
         "table": table,
-        "baselines": baselines(corpus, tokeniser),
-        "curves": [line for label, run in runs if (line := curve(label, run))],
-        "samples": drawn,
-        "data": data_rows(corpus),
-        "settings": {
-            label: {k: v for part in run.facts["settings"].values() for k, v in part.items()} for label, run in runs
-        },
-        "facts": fact_rows(first, first["scores"])[:-1]
-        + [[f"signature of {label}", run.facts["scores"]["signature"]] for label, run in runs],
+        "baselines": trivial,
+        "curves": [line for label, run in runs if (line := curve(label, run, language))],
+        "samples": [sample for label, run in runs for sample in samples(label, run, heads, language, progress)[0]],
+        "data": data_rows(corpus, language),
+        "settings": {label: flat_settings(run.facts) for label, run in runs},
+        "facts": fact_rows(runs[0][1].facts, language) + signatures,
     }
 
 
 def _rank(row: Mapping[str, Any]) -> float:
     return float("inf") if row["bits_per_byte"] is None else row["bits_per_byte"]
-
-
-def summary(table: Sequence[Mapping[str, Any]]) -> str:
-    """One or two honest sentences: the best in bits/byte, by how much, and whether the intervals keep them apart."""
-    ranked = [row for row in table if row["bits_per_byte"] is not None]
-    if not ranked:
-        return "No model has a figure in bits/byte on this text."
-    best = ranked[0]
-    text = f"Ship {best['name']}: {best['bits_per_byte']:.3f} bits/byte on held-out text"
-    if len(ranked) == 1:
-        return text + "."
-    second = ranked[1]
-    ahead = second["bits_per_byte"] - best["bits_per_byte"]
-    apart = best["interval"] and second["interval"] and best["interval"][1] < second["interval"][0]
-    text += f", {ahead:.3f} below {second['name']}"
-    return text + ("." if apart else "; their 95 % intervals overlap, so the order may be chance.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,16 @@ from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.report import write_card, write_report
-from llmbert.runs import Run, write_json
+from llmbert.runs import LOG, Run, write_json
 from llmbert.text.tokenisers import Tokeniser
+from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
 SAMPLE_TEMPERATURE = 0.8
 COMPRESSED_AT_MOST = 16 << 20  # bytes of training text that a compressor is shown
 
 
-def table_row(name: str, run: Run) -> dict[str, Any]:
+def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
     """A run's line in a table."""
     facts, scores = run.facts, run.facts["scores"]
     interval = scores["interval"] or {}
@@ -42,16 +45,16 @@ def table_row(name: str, run: Run) -> dict[str, Any]:
         "parameters": facts.get("parameters"),
         "bytes_on_disk": run.bytes_on_disk,
         "generate_tokens_per_second": facts.get("generate_tokens_per_second"),
-        "note": "stopped early" if facts.get("stopped_early") else None,
+        "note": say("stopped_early", language) if facts.get("stopped_early") else None,
     }
 
 
-def baselines(corpus: Corpus, tokeniser: Tokeniser) -> list[dict[str, Any]]:
+def baselines(corpus: Corpus, tokeniser: Tokeniser, language: str) -> list[dict[str, Any]]:
     """What costs nothing to beat: uniform bytes, token frequencies, and a compressor that was shown the training text.
 
     Each in bits/byte of the held-out text; what cannot be measured in it is left out.
     """
-    found: list[dict[str, Any]] = [{"name": "uniform over bytes", "bits_per_byte": 8.0}]
+    found: list[dict[str, Any]] = [{"name": say("uniform", language), "bits_per_byte": 8.0}]
     unigram = FAMILIES["ngram"]
     model = unigram.model_class().fit(
         corpus.train.ids, corpus.train.starts, tokeniser.vocabulary_size, unigram.settings_class()(order=1)
@@ -62,10 +65,10 @@ def baselines(corpus: Corpus, tokeniser: Tokeniser) -> list[dict[str, Any]]:
     parts = {"likelihood": "exact", "tokeniser": tokeniser.kind, "context": "none"}
     bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]  # type: ignore[arg-type]
     if bits is not None:
-        found.append({"name": "token frequencies", "bits_per_byte": bits})
+        found.append({"name": say("frequencies", language), "bits_per_byte": bits})
     compressed = _compressed_bits(corpus, tokeniser) if bits is not None and tokeniser.lossless else None
     if compressed is not None:
-        found.append({"name": "xz, shown the training text", "bits_per_byte": compressed})
+        found.append({"name": say("compressor", language), "bits_per_byte": compressed})
     return found
 
 
@@ -83,11 +86,9 @@ def _text(shard: Shard, tokeniser: Tokeniser) -> str:
     return "\n".join(tokeniser.decode(shard.ids[a:b]) for a, b in zip(shard.starts[:-1], shard.starts[1:], strict=True))
 
 
-def curve(name: str, run: Run) -> dict[str, Any] | None:
+def curve(name: str, run: Run, language: str) -> dict[str, Any] | None:
     """A run's loss over the tokens it read, from its log; None for families that count."""
-    import json
-
-    path = run.folder / "log.jsonl"
+    path = run.folder / LOG
     if not path.exists():
         return None
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -99,19 +100,20 @@ def curve(name: str, run: Run) -> dict[str, Any] | None:
         "x": [part[-1]["tokens"] for part in points],
         "train": [float(np.mean([line["loss"] for line in part])) for part in points],
         "valid": [[line["tokens"], line["valid"]] for line in lines if "valid" in line],
-        "x_label": "tokens",
-        "y_label": "nats/token",
+        "x_label": say("axis_tokens", language),
+        "y_label": say("axis_nats", language),
     }
 
 
 def prompts(corpus: Corpus, tokeniser: Tokeniser, count: int = 2) -> list[str]:
-    """The first words of held-out documents, and the empty prompt."""
+    """The first words of some held-out documents, and the empty prompt."""
     shard = corpus.valid
     heads = []
     for index in np.linspace(0, len(shard.starts) - 2, count).astype(int).tolist():
         start, end = int(shard.starts[index]), int(shard.starts[index + 1])
         text = tokeniser.decode(shard.ids[start : min(end, start + 64)])
-        head = text.strip().split("\n")[0][:24] if _is_dense(text) else " ".join(text.split()[:5])[:60]
+        line = text.strip().split("\n")[0]
+        head = line[:12] if _is_dense(text) else " ".join(line.split()[:5])[:60]
         if head and head not in heads:
             heads.append(head)
     return [*heads, ""]
@@ -123,11 +125,9 @@ def _is_dense(text: str) -> bool:
 
 
 def samples(
-    name: str, run: Run, heads: Sequence[str], progress: Progress = silent
+    name: str, run: Run, heads: Sequence[str], language: str, progress: Progress = silent
 ) -> tuple[list[dict[str, Any]], float]:
     """What a run writes after each prompt, each token with its probability; and tokens/s while it did."""
-    import time
-
     tokeniser = run.tokeniser
     per_token = run.facts["scores"]["characters"] / max(1, run.facts["scores"]["tokens"])
     length = max(16, min(SAMPLE_CHARACTERS, math.ceil(SAMPLE_CHARACTERS / max(per_token, 0.25))))
@@ -152,7 +152,7 @@ def samples(
                 "name": name,
                 "prompt": head,
                 "text": handle.text,
-                "settings": f"temperature {SAMPLE_TEMPERATURE} · seed {seed}",
+                "settings": say("sample_settings", language, temperature=SAMPLE_TEMPERATURE, seed=seed),
                 "tokens": _token_spans(handle, tokeniser),
             }
         )
@@ -174,7 +174,7 @@ def _token_spans(handle: Any, tokeniser: Tokeniser) -> list[dict[str, Any]]:
     return spans
 
 
-def data_rows(corpus: Corpus) -> dict[str, Any]:
+def data_rows(corpus: Corpus, language: str) -> dict[str, Any]:
     """The data's table and the sentence on its overlap."""
     train, valid = corpus.train, corpus.valid
     pair = "{:,} / {:,}".format
@@ -182,76 +182,74 @@ def data_rows(corpus: Corpus) -> dict[str, Any]:
     sizes = [int(shard.document_bytes.sum()) for shard in (train, valid)]
     return {
         "rows": [
-            ["documents (train / valid)", pair(len(train.starts) - 1, len(valid.starts) - 1)],
-            ["bytes", pair(*sizes)],
-            ["tokens", pair(*tokens)],
-            ["bytes per token", f"{sizes[0] / max(1, tokens[0]):.2f}"],
-            ["unknown tokens in valid", f"{valid.unknown:,}"],
-            ["fingerprint", corpus.fingerprint[:16]],
+            [say("documents", language), pair(len(train.starts) - 1, len(valid.starts) - 1)],
+            [say("bytes", language), pair(*sizes)],
+            [say("tokens", language), pair(*tokens)],
+            [say("bytes_per_token", language), f"{sizes[0] / max(1, tokens[0]):.2f}"],
+            [say("unknown", language), f"{valid.unknown:,}"],
+            [say("fingerprint", language), corpus.fingerprint[:16]],
         ],
-        "overlap": overlap_sentence(corpus),
+        "overlap": overlap_sentence(corpus, language),
     }
 
 
-def overlap_sentence(corpus: Corpus) -> str:
+def overlap_sentence(corpus: Corpus, language: str) -> str:
     """How much of the held-out text stands in the training text too."""
-    found, documents = corpus.overlap, corpus.valid.documents
-    return (
-        f"{found['shared_tokens']:.1%} of the held-out tokens lie in a stretch of {found['window']} tokens "
-        f"(about 50 bytes) that stands in the training text too; {found['duplicate_documents']:,} of {documents:,} held-out documents "
-        f"stand there whole."
+    found = corpus.overlap
+    return say(
+        "overlap_sentence",
+        language,
+        shared=found["shared_tokens"],
+        window=found["window"],
+        duplicates=found["duplicate_documents"],
+        documents=corpus.valid.documents,
     )
 
 
 def run_content(name: str, run: Run, corpus: Corpus, progress: Progress = silent) -> dict[str, Any]:
     """The page of a single run."""
     facts, scores = run.facts, run.facts["scores"]
-    drawn, speed = samples(name, run, prompts(corpus, run.tokeniser), progress)
+    language = facts.get("language", "en")
+    drawn, speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
     facts["generate_tokens_per_second"] = speed
-    line = curve(name, run)
+    line = curve(name, run, language)
     return {
         "title": f"{facts['family']} · {name}",
-        "subtitle": f"{facts['parameters']:,} parameters, trained on this machine",
-        "summary": _run_summary(facts, scores),
-        "table": [table_row(name, run)],
-        "baselines": baselines(corpus, run.tokeniser),
+        "subtitle": say("run_subtitle", language, parameters=facts["parameters"]),
+        "summary": run_summary(facts, scores, language),
+        "table": [table_row(name, run, language)],
+        "baselines": baselines(corpus, run.tokeniser, language),
         "curves": [line] if line else [],
         "samples": drawn,
-        "data": data_rows(corpus),
-        "settings": {name: {k: v for part in facts["settings"].values() for k, v in part.items()}},
-        "facts": fact_rows(facts, scores),
+        "data": data_rows(corpus, language),
+        "settings": {name: flat_settings(facts)},
+        "facts": [*fact_rows(facts, language), [say("signature", language), scores["signature"]]],
     }
 
 
-def fact_rows(facts: dict[str, Any], scores: dict[str, Any]) -> list[list[str]]:
+def flat_settings(facts: dict[str, Any]) -> dict[str, Any]:
+    """The settings of model and training side by side."""
+    return {key: value for part in facts["settings"].values() for key, value in part.items()}
+
+
+def fact_rows(facts: dict[str, Any], language: str) -> list[list[str]]:
+    """How to repeat a run: command, seed, machine, versions."""
     return [
-        ["command", facts["command"]],
-        ["seed", str(facts["seed"])],
-        ["machine", facts["machine"]],
-        ["versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())],
-        ["signature", scores["signature"]],
+        [say("command", language), facts["command"]],
+        [say("seed", language), str(facts["seed"])],
+        [say("machine", language), facts["machine"]],
+        [say("versions", language), ", ".join(f"{name} {number}" for name, number in facts["versions"].items())],
     ]
-
-
-def _run_summary(facts: dict[str, Any], scores: dict[str, Any]) -> str:
-    if scores["bits_per_byte"] is not None:
-        low, high = scores["interval"]["bits_per_byte"]
-        figure = f"{scores['bits_per_byte']:.3f} bits/byte on held-out text (95 % interval {low:.3f} to {high:.3f})"
-    elif scores["perplexity"] is not None:
-        figure = f"a perplexity of {scores['perplexity']:.1f} a token on held-out text"
-    else:
-        figure = "an infinite perplexity: it gave some held-out tokens no probability"
-    return f"This {facts['family']} reaches {figure}, after {facts['train_seconds']:.0f} s of training."
 
 
 def write_run_page(run: Run, corpus: Corpus, progress: Progress = silent) -> None:
     """`report.html`, `report.json` and the card `README.md` of a run."""
     content = run_content(run.folder.name, run, corpus, progress)
-    write_json(run.folder / "report.json", content)
-    write_report(run.folder / "report.html", content, run.facts.get("language", "en"))
+    write_page(run.folder, content, run.facts.get("language", "en"))
     write_card(run.folder / "README.md", content)
 
 
-def write_compare_page(folder: Path, content: dict[str, Any], language: str) -> None:
+def write_page(folder: Path, content: dict[str, Any], language: str) -> None:
+    """`report.html`, and what it is made of as `report.json`."""
     write_json(folder / "report.json", content)
     write_report(folder / "report.html", content, language)

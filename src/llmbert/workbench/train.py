@@ -123,8 +123,8 @@ def train(
     check_out(folder)
     vocabulary_size = corpus_values.get("vocabulary_size")
     source = Source(
-        _paths(data),
-        _paths(valid) if valid is not None else None,
+        path_list(data),
+        path_list(valid) if valid is not None else None,
         lines,
         split_on,
         dict(fields) if fields else None,
@@ -190,7 +190,7 @@ def read_corpus(source: Source, beside: Path, progress: Progress) -> tuple[Corpu
     return corpus, Tokeniser.load(corpus.folder)
 
 
-def _paths(data: Paths) -> list[str]:
+def path_list(data: Paths) -> list[str]:
     return [os.fspath(data)] if isinstance(data, str | os.PathLike) else [os.fspath(path) for path in data]
 
 

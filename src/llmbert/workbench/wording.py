@@ -1,0 +1,108 @@
+"""What a page says of runs, in English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WORDS: dict[str, tuple[str, str]] = {
+    "compare_title": ("Which language generator to ship", "该用哪个语言生成模型"),
+    "compare_subtitle": (
+        "{models} models on the same text, {minutes:.1f} minutes in all, on this machine",
+        "同一文本上的 {models} 个模型,在本机共用 {minutes:.1f} 分钟",
+    ),
+    "run_subtitle": ("{parameters:,} parameters, trained on this machine", "{parameters:,} 个参数,在本机训练"),
+    "run_bits": (
+        "This {family} reaches {bits:.3f} bits/byte on held-out text (95 % interval {low:.3f} to {high:.3f}), after "
+        "{seconds:.0f} s of training.",
+        "该 {family} 模型在留出文本上达到 {bits:.3f} 比特/字节(95% 区间 {low:.3f} 至 {high:.3f}),"
+        "训练用时 {seconds:.0f} 秒。",
+    ),
+    "run_perplexity": (
+        "This {family} reaches a perplexity of {perplexity:.2f} a token on held-out text, after {seconds:.0f} s of "
+        "training; bits/byte are not stated, since some of that text is unknown to its tokeniser.",
+        "该 {family} 模型在留出文本上的困惑度为每词元 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
+        "留出文本含有分词器未知的字符,故不给出比特/字节。",
+    ),
+    "run_infinite": (
+        "This {family} gives some held-out tokens no probability at all: its perplexity is infinite.",
+        "该 {family} 模型对部分留出词元给出零概率:其困惑度为无穷大。",
+    ),
+    "ship": ("Ship {name}: {bits:.3f} bits/byte on held-out text", "推荐 {name}:留出文本上 {bits:.3f} 比特/字节"),
+    "ahead": (", {ahead:.3f} below {second}", ",比 {second} 低 {ahead:.3f}"),
+    "apart": (".", "。"),
+    "overlap": (
+        "; their 95 % intervals overlap, so the order may be chance.",
+        ";两者的 95% 区间重叠,名次可能出于偶然。",
+    ),
+    "no_bits": (
+        "No model has a figure in bits/byte on this text.",
+        "没有模型在该文本上得到比特/字节的数值。",
+    ),
+    "behind": (
+        " A compressor shown the training text does better than every model here ({bits:.3f}).",
+        " 读过训练文本的压缩程序({bits:.3f})胜过这里的所有模型。",
+    ),
+    "stopped_early": ("stopped early", "提前停止"),
+    "documents": ("documents (train / valid)", "文档(训练 / 验证)"),
+    "bytes": ("bytes", "字节"),
+    "tokens": ("tokens", "词元"),
+    "bytes_per_token": ("bytes per token", "每词元字节数"),
+    "unknown": ("unknown tokens in valid", "验证集未知词元"),
+    "fingerprint": ("fingerprint", "指纹"),
+    "overlap_sentence": (
+        "{shared:.1%} of the held-out tokens lie in a stretch of {window} tokens (about 50 bytes) that stands in the "
+        "training text too; {duplicates:,} of {documents:,} held-out documents stand there whole.",
+        "留出词元中有 {shared:.1%} 位于训练文本也出现的连续 {window} 个词元(约 50 字节)之内;"
+        "{documents:,} 篇留出文档中有 {duplicates:,} 篇整篇出现在训练文本中。",
+    ),
+    "command": ("command", "命令"),
+    "seed": ("seed", "随机种子"),
+    "machine": ("machine", "机器"),
+    "versions": ("versions", "版本"),
+    "signature": ("signature", "签名"),
+    "signature_of": ("signature of {name}", "{name} 的签名"),
+    "uniform": ("uniform over bytes", "字节均匀分布"),
+    "frequencies": ("token frequencies", "词元频率"),
+    "compressor": ("xz + training text", "xz(读过训练文本)"),
+    "sample_settings": ("temperature {temperature} · seed {seed}", "温度 {temperature} · 种子 {seed}"),
+    "axis_tokens": ("tokens", "词元"),
+    "axis_nats": ("nats/token", "纳特/词元"),
+}
+
+
+def say(key: str, language: str, **values: Any) -> str:
+    """The words for `key` in "en" or "zh", with values filled in."""
+    return WORDS[key][language == "zh"].format(**values)
+
+
+def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: str) -> str:
+    """One sentence on a run: its figure on held-out text."""
+    known = {"family": facts["family"], "seconds": facts["train_seconds"]}
+    if scores["bits_per_byte"] is not None:
+        interval = (scores["interval"] or {}).get("bits_per_byte") or [scores["bits_per_byte"]] * 2
+        return say("run_bits", language, bits=scores["bits_per_byte"], low=interval[0], high=interval[1], **known)
+    if scores["perplexity"] is not None:
+        return say("run_perplexity", language, perplexity=scores["perplexity"], **known)
+    return say("run_infinite", language, family=facts["family"])
+
+
+def compare_summary(table: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], language: str) -> str:
+    """The best in bits/byte, by how much, whether intervals keep it apart, and whether a baseline beats it."""
+    ranked = sorted((row for row in table if row["bits_per_byte"] is not None), key=lambda row: row["bits_per_byte"])
+    if not ranked:
+        return say("no_bits", language)
+    best = ranked[0]
+    text = say("ship", language, name=best["name"], bits=best["bits_per_byte"])
+    if len(ranked) == 1:
+        text += say("apart", language)
+    else:
+        second = ranked[1]
+        ahead = second["bits_per_byte"] - best["bits_per_byte"]
+        text += say("ahead", language, ahead=ahead, second=second["name"])
+        apart = best["interval"] and second["interval"] and best["interval"][1] < second["interval"][0]
+        text += say("apart" if apart else "overlap", language)
+    cheapest = min((row["bits_per_byte"] for row in baselines), default=float("inf"))
+    if cheapest < best["bits_per_byte"]:
+        text += say("behind", language, bits=cheapest)
+    return text
