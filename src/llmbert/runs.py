@@ -33,6 +33,7 @@ WEIGHTS, CONFIG, FACTS, CHECKPOINT, LOG = (
     "checkpoint.safetensors",
     "log.jsonl",
 )
+PARTIAL = ".partial"  # how a file's name ends while it is being written
 
 
 class Run:
@@ -200,13 +201,15 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text whole or not at all. Raises LLMBertError where the disk refuses."""
-    beside = path.with_name(path.name + ".partial")
+    beside = path.with_name(path.name + PARTIAL)
     try:
-        beside.write_text(text, encoding="utf-8")
+        # A file name that is no UTF-8 reaches Python as lone surrogates; they go out as their escapes.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: Exception) -> LLMBertError:
@@ -216,13 +219,20 @@ def disk_error(path: Path, error: Exception) -> LLMBertError:
 def check_out(folder: Path) -> None:
     """Refuse a folder that already holds something: nothing of the user's is ever overwritten."""
     if (folder / FACTS).exists():
-        status = json.loads((folder / FACTS).read_text("utf-8")).get("status")
         mend = "choose another --out" + (
-            f", or go on with it: llmbert train --resume {folder}" if status == "training" else ""
+            f", or go on with it: llmbert train --resume {folder}" if run_status(folder) == "training" else ""
         )
         raise LLMBertError(f"{folder} already holds a run; {mend}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(file.suffix != PARTIAL for file in folder.iterdir())):
         raise LLMBertError(f"{folder} already exists and is not an empty folder; choose another --out")
+
+
+def run_status(folder: Path) -> str | None:
+    """How far the run in a folder is: "training", "done", or None where there is none or it is damaged."""
+    try:
+        return read_json(folder / FACTS).get("status")
+    except LLMBertError:
+        return None
 
 
 def save_model(folder: Path, model: Any) -> None:
@@ -232,14 +242,15 @@ def save_model(folder: Path, model: Any) -> None:
         tensors = model.tensors()
     else:
         config, tensors = export_model(model)
-    beside = folder / (WEIGHTS + ".partial")
+    beside = folder / (WEIGHTS + PARTIAL)
     try:
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, beside, metadata={"format": "pt"})
         beside.chmod((folder / "tokenizer.json").stat().st_mode & 0o777)  # the writer leaves it to its owner alone
         beside.replace(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
         raise disk_error(folder / WEIGHTS, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
     write_json(folder / CONFIG, config)
 
 
@@ -253,7 +264,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise LLMBertError(f"there is no run at {folder}; give the folder that llmbert train --out wrote")
     if not path.exists():
         raise LLMBertError(f"{folder} is not a run: it has no {FACTS}; give the folder that llmbert train --out wrote")
-    facts = _read_json(path)
+    facts = read_json(path)
     if facts.get("format") != FORMAT:
         raise LLMBertError(
             f"{folder} is a run of format {facts.get('format')!r}, of llmbert {facts.get('llmbert', 'unknown')}; "
@@ -271,13 +282,22 @@ def load(folder: str | Path) -> Run:
     facts = read_facts(path) if (path / FACTS).exists() or not (path / CONFIG).exists() else {}
     if facts.get("status") == "training":
         raise LLMBertError(f"{path} is not finished; go on with it: llmbert train --resume {path}")
-    config = _read_json(path / CONFIG)
+    config = read_json(path / CONFIG)
     tensors = read_tensors(path / WEIGHTS)
-    if config.get("model_type") == "llmbert-ngram":
-        model = FAMILIES["ngram"].model_class().from_tensors(tensors, config.get("settings") or {})
-    else:
-        model = import_model(config, tensors)
+    try:
+        model = _model_of(config, tensors)
+    except LLMBertError as error:
+        raise LLMBertError(f"{path} cannot be read: {error}; copy it again or train again") from error
     return Run(path, model, _load_tokeniser(path, facts, model), facts)
+
+
+def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
+    if config.get("model_type") != "llmbert-ngram":
+        return import_model(config, tensors)
+    settings = config.get("settings")
+    if not isinstance(settings, dict):
+        raise LLMBertError(f"{CONFIG} describes no n-gram model: its settings are missing")
+    return FAMILIES["ngram"].model_class().from_tensors(tensors, settings)
 
 
 def _load_tokeniser(path: Path, facts: Mapping[str, Any], model: Any) -> Tokeniser | None:
@@ -305,7 +325,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise LLMBertError(f"{path} is damaged ({error}); copy it again or train again") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises LLMBertError where it is missing or damaged."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 import typer
@@ -22,7 +23,9 @@ app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
 app.command("compare")(making.compare)
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 MANY = ("--data", "--valid")  # options that take any number of values
+NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 
 @app.callback(invoke_without_command=True)
@@ -43,8 +46,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        sys.exit(app(spread(sys.argv[1:]), standalone_mode=False) or 0)
+        code = app(spread(sys.argv[1:]), standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except LLMBertError as error:
         _leave(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -54,13 +62,15 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        _leave("the memory of this machine is not enough; take a smaller --size or --set batch=…", 1)
+        _leave(NO_MEMORY, 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own words on a wrong command line
             _leave(f"{error.format_message()} (llmbert --help tells the verbs and options)", 2)
         if os.environ.get("LLMBERT_TRACE"):
             raise
         said = " ".join(str(error).split())[:300]
+        if isinstance(error, RuntimeError) and re.search("out of memory|can't allocate memory", said):
+            _leave(NO_MEMORY, 1)  # torch's way of a MemoryError
         _leave(f"something unforeseen failed ({type(error).__name__}: {said}); LLMBERT_TRACE=1 shows where", 1)
 
 
@@ -78,5 +88,5 @@ def spread(arguments: list[str]) -> list[str]:
 
 
 def _leave(sentence: str, code: int) -> None:
-    print(f"llmbert: {sentence}", file=sys.stderr)
+    print(f"llmbert: {' '.join(sentence.split())}", file=sys.stderr)
     sys.exit(code)

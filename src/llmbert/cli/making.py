@@ -6,11 +6,14 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmbert.protocols import UsageError
+
+if TYPE_CHECKING:
+    from llmbert.cli.display import Display
 
 Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: file, folder, glob, - or hub:NAME.")]
 Valid = Annotated[list[str] | None, typer.Option("--valid", metavar="PATH", help="Held-out text; else split off.")]
@@ -42,15 +45,21 @@ def train(
     language: Language = "en",
 ) -> None:
     """Train a model on text and write a run folder: weights, tokeniser, log, report and card."""
+    asked = {"--family": family, "--data": data, "--out": out}
     if resume is None:
-        for name, given in (("--family", family), ("--data", data), ("--out", out)):
+        for name, given in asked.items():
             if not given:
                 raise UsageError(f"train needs {name}; see llmbert train --help")
+    else:
+        asked |= {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields, "--budget": budget}
+        for name, given in (asked | {"--size": size, "--set": settings, "--tensorboard": tensorboard}).items():
+            if given:
+                raise UsageError(f"--resume goes on with what was asked for first; leave out {name}")
     from llmbert.cli.display import Display
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
 
-    with Display() as display, _ctrl_c(display.say) as stop:
+    with Display() as display, _ctrl_c(display) as stop:
         if resume is not None:
             run = verb.resume(resume, progress=display, stop=stop)
         else:
@@ -92,7 +101,7 @@ def compare(
     from llmbert.cli.display import Display
     from llmbert.workbench import compare as verb
 
-    with Display() as display, _ctrl_c(display.say) as stop:
+    with Display() as display, _ctrl_c(display) as stop:
         content = verb.compare(
             data,
             out,
@@ -103,7 +112,7 @@ def compare(
             tokenizer=tokenizer,
             budget=budget,
             seeds=seeds,
-            families=families.split(",") if families else None,
+            families=[name.strip() for name in families.split(",")] if families else None,
             language=check_language(language),
             progress=display,
             stop=stop,
@@ -129,15 +138,15 @@ def check_language(language: str) -> str:
 
 
 @contextmanager
-def _ctrl_c(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) came: the first lets the step end and saves, the second stops at once."""
+def _ctrl_c(display: Display) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C (or SIGTERM) came: in training the first lets the step end and saves; else it stops at once."""
     pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if pressed:
+        if pressed or display.stage != "training":
             raise KeyboardInterrupt
         pressed.append(number)
-        say("stopping after this step, saving …")
+        display.say("stopping after this step, saving …")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -148,18 +157,16 @@ def _ctrl_c(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 
 def _say_run(run: Any) -> None:
-    from rich.console import Console
-
     scores = run.facts["scores"]
-    console = Console(highlight=False)
     parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
     if scores["perplexity"] is not None:
         parts.append(f"valid perplexity {scores['perplexity']:.2f} ({scores['nats_per_token']:.4f} nats/token)")
     if scores["bits_per_byte"] is not None:
-        low, high = scores["interval"]["bits_per_byte"]
-        parts.append(f"{scores['bits_per_byte']:.4f} bits/byte ({low:.3f} to {high:.3f})")
-    console.print(" · ".join(parts), markup=False)
-    console.print(f"{run.folder}: report.html shows it, llmbert generate {run.folder} --prompt … uses it", markup=False)
+        around = scores["interval"]["bits_per_byte"]
+        interval = f" ({around[0]:.3f} to {around[1]:.3f})" if around else ""
+        parts.append(f"{scores['bits_per_byte']:.4f} bits/byte{interval}")
+    print(" · ".join(parts))
+    print(f"{run.folder}: report.html shows it, llmbert generate {run.folder} --prompt … uses it")
 
 
 def print_comparison(content: dict[str, Any], out: Path) -> None:

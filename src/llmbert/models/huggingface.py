@@ -49,7 +49,8 @@ def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     try:
         family, settings, names = _reader(str(kind), config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {_in_short(error)}") from error
+        why = _in_short(error)
+        raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {why}") from error
     if settings.layers > len(tensors):  # layers take time and memory even where they hold no weights
         raise LLMBertError(f"config.json states {settings.layers} layers, but model.safetensors has too few tensors")
     with torch.device("meta"):

@@ -31,8 +31,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
             os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
         raise LLMBertError(f"could not write {path}: {error}; free some space there or choose another --out") from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,7 +161,7 @@ class Trainer:
         started, saved = time.monotonic() - self.at.seconds, time.monotonic()
         self.model.train()
         source = self.batches.iterate(self.at.step)
-        waited = 0.0
+        waited, first = 0.0, self.at.step
         while self.at.step < settings.steps and not self.at.stopped_early:
             asked = time.monotonic()
             batch = next(source)
@@ -178,6 +178,9 @@ class Trainer:
             if self.checkpoint and time.monotonic() - saved >= settings.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
+        if self.at.step > first:
+            with suppress(LLMBertError):  # what follows may be stopped too; a full disk takes nothing from the model
+                self._save()
         self._settle()
         return self.at
 
@@ -249,6 +252,8 @@ class Trainer:
         tensors |= {f"best.{n}": t for n, t in self.best.items()}
         tensors |= {f"memory.{i}": t for i, t in enumerate(self.memory or ())}
         tensors["random"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.device"] = torch.cuda.get_rng_state(self.device)
         write_checkpoint(self.checkpoint, tensors, {"settings": self.settings.model_dump(), **vars(self.at)})
 
     def _tied(self) -> bool:
@@ -271,10 +276,14 @@ class Trainer:
                 f"{self.checkpoint} holds another model's weights; train again with another --out"
             ) from error
         restore_optimisers(self.optimisers, dict(self.model.named_parameters()), tensors)
-        self.average, self.best = part["average"], part["best"]
+        self.average, self.best = (
+            {n: w.to(self.device) for n, w in part[kind].items()} for kind in ("average", "best")
+        )
         self.memory = tuple(part["memory"][str(i)].to(self.device) for i in range(len(part["memory"]))) or None
         self.at = Progression(**facts)
         torch.set_rng_state(tensors["random"])
+        if self.device.type == "cuda" and "random.device" in tensors:
+            torch.cuda.set_rng_state(tensors["random.device"], self.device)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmbert.data.corpus import Corpus
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.runs import FACTS, Run, load, write_json
+from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write_json
+from llmbert.text.tokenisers import TOKENISERS
+from llmbert.training.loop import Interrupted
 from llmbert.workbench.pages import (
     baselines,
     curve,
@@ -24,8 +26,10 @@ from llmbert.workbench.pages import (
     write_page,
 )
 from llmbert.workbench.settings import parse_duration, sort_settings, whole_number
-from llmbert.workbench.train import Paths, Source, path_list, read_corpus, resume, train
+from llmbert.workbench.train import Paths, Source, given_tokeniser, path_list, read_corpus, resume, train
 from llmbert.workbench.wording import compare_summary, say
+
+PAGE = "compare.json"  # what was asked, and once it is done the table
 
 
 def compare(
@@ -61,8 +65,8 @@ def compare(
     seconds = parse_duration(budget)
     whole_number("seeds", seeds, 1)
     folder = Path(out)
-    if folder.exists() and not (folder / "compare.json").exists() and any(folder.iterdir()):
-        raise LLMBertError(f"{folder} already exists and holds something else; choose another --out")
+    _check_out(folder)
+    _refuse_lossy(str(tokenizer))
     source = Source(
         path_list(data),
         path_list(valid) if valid is not None else None,
@@ -72,12 +76,7 @@ def compare(
         str(tokenizer),
         vocabulary_size,
     )
-    corpus, tokeniser = read_corpus(source, folder, progress)
-    if not tokeniser.lossless:
-        raise UsageError(
-            f"a comparison in bits/byte needs a tokeniser that loses nothing, and {tokeniser.kind} does; "
-            f"take --tokenizer bpe, bytes or chars"
-        )
+    corpus = read_corpus(source, folder, progress)
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
@@ -87,22 +86,40 @@ def compare(
         for name in names:
             label = name if seeds == 1 else f"{name}-{seed}"
             announce(f"{label}: training")
-            runs.append(
-                (
-                    label,
-                    _trained(folder / label, name, source, seconds, seed, settings, language, progress, stop),
-                )
-            )
-    content = _content(runs, corpus, tokeniser, time.monotonic() - began, language, progress)
+            try:
+                run = _trained(folder / label, name, source, corpus, seconds, seed, settings, language, progress, stop)
+            except (Interrupted, KeyboardInterrupt):
+                raise Interrupted(f"stopped at {label}; the same command goes on from there") from None
+            runs.append((label, run))
+    content = _content(runs, corpus, corpus.tokeniser, time.monotonic() - began, language, progress)
     write_page(folder, content, language)
-    write_json(folder / "compare.json", asked | {"status": "done", "table": content["table"]})
+    write_json(folder / PAGE, asked | {"status": "done", "table": content["table"]})
     return content
 
 
+def _check_out(folder: Path) -> None:
+    """Refuse a folder with anything of others; one that was stopped while it read its text holds that text's store."""
+    if not folder.exists() or (folder / PAGE).exists():
+        return
+    if not folder.is_dir() or any(file.name != "corpora" and file.suffix != PARTIAL for file in folder.iterdir()):
+        raise LLMBertError(f"{folder} already exists and holds something else; choose another --out")
+
+
+def _refuse_lossy(tokenizer: str) -> None:
+    given = given_tokeniser(tokenizer)
+    kind = given.kind if given else tokenizer
+    if not TOKENISERS[kind].lossless:
+        lossless = ", ".join(name for name, each in TOKENISERS.items() if each.lossless)
+        raise UsageError(
+            f"a comparison in bits/byte needs a tokeniser that loses nothing, and {kind} does; take --tokenizer with "
+            f"one of {lossless}"
+        )
+
+
 def _remember(folder: Path, asked: dict[str, Any]) -> None:
-    path = folder / "compare.json"
+    path = folder / PAGE
     if path.exists():
-        before = json.loads(path.read_text("utf-8"))
+        before = read_json(path)
         if any(before.get(key) != value for key, value in asked.items()):
             raise LLMBertError(f"{folder} already holds another comparison; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +130,7 @@ def _trained(
     out: Path,
     name: str,
     source: Source,
+    corpus: Corpus,
     seconds: float,
     seed: int,
     settings: Mapping[str, Mapping[str, Any]] | None,
@@ -121,8 +139,8 @@ def _trained(
     stop: Callable[[], bool],
 ) -> Run:
     if (out / FACTS).exists():
-        status = json.loads((out / FACTS).read_text("utf-8")).get("status")
-        return load(out) if status == "done" else resume(out, progress=progress, stop=stop)
+        training = read_facts(out).get("status") == "training"
+        return resume(out, progress=progress, stop=stop) if training else load(out)
     given = dict((settings or {}).get(name, {}))
     if source.vocabulary_size is not None:
         given["vocabulary_size"] = source.vocabulary_size
@@ -141,6 +159,7 @@ def _trained(
         language=language,
         progress=progress,
         stop=stop,
+        corpus=corpus,
     )
 
 

@@ -29,15 +29,17 @@ def evaluate(
     that cannot be read.
     """
     known = run if isinstance(run, Run) else load(Path(run))
-    source = known.facts.get("source") or {}
+    source = known.facts.get("source")
+    source = source if isinstance(source, dict) else {}
+    cut = {} if lines or split_on else source  # a way of cutting that was asked for stands alone
     paths = [data] if isinstance(data, str | os.PathLike) else list(data)
     with tempfile.TemporaryDirectory(prefix="llmbert-") as folder:
         shard = build_shard(
             [os.fspath(path) for path in paths],
             known.tokeniser,
             Path(folder) / "shard",
-            lines=bool(source.get("lines")) if lines is None else lines,
-            split_on=split_on or source.get("split_on"),
+            lines=bool(cut.get("lines")) if lines is None else lines,
+            split_on=split_on or cut.get("split_on"),
             fields=fields or source.get("fields"),
             progress=progress,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from llmbert.runs import (
     FACTS,
     FORMAT,
     LOG,
+    PARTIAL,
     Run,
     check_out,
     command_line,
@@ -97,13 +99,14 @@ def train(
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
     tensorboard: bool = False,
+    corpus: Corpus | None = None,
 ) -> Run:
     """Train a model of a family on text and write a run folder at `out`.
 
     data, valid: files, folders, globs, "-" or "hub:NAME"; lines: each line is a document; tokenizer: a kind or the
     folder of a run whose tokeniser is taken; budget: time for all of it ("5m"), which picks size, batch and steps;
     size: tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step
-    whether to save and stop.
+    whether to save and stop; corpus: what was read from this data already (standard input comes but once).
 
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
@@ -131,13 +134,13 @@ def train(
         str(tokenizer),
         None if vocabulary_size is None else whole_number("vocabulary_size", vocabulary_size, 5),
     )
-    corpus, tokeniser = read_corpus(source, folder.parent, progress)
-    plan = _plan(family, corpus, tokeniser, model_values, training_values, preset, seconds, began)
-    facts = _facts(family, source, corpus, tokeniser, plan, seed, budget, size, folder, language)
-    training = Training(family, folder, corpus, tokeniser, plan, seed, facts, progress, stop, began=began)
-    if tensorboard:
-        training.watch = _tensorboard(folder)
-    with _fresh_folder(training):
+    corpus = corpus or read_corpus(source, beside(folder), progress)
+    plan = _plan(family, source, corpus, model_values, training_values, preset, seconds, began)
+    facts = _facts(family, source, corpus, plan, seed, budget, size, folder, language)
+    training = Training(family, folder, corpus, corpus.tokeniser, plan, seed, facts, progress, stop, began=began)
+    with _fresh_folder(folder):
+        if tensorboard:
+            training.watch = _tensorboard(folder)
         return _run(training, resume=False)
 
 
@@ -153,31 +156,51 @@ def resume(
     if facts.get("status") != "training":
         raise LLMBertError(f"{folder} is finished; train again with another --out to go further")
     chosen = find_family(facts["family"])
-    corpus = open_corpus(folder.parent / facts["corpus"])
+    corpus = open_corpus(beside(folder) / facts["corpus"])
     if corpus.fingerprint != facts["data"]["fingerprint"]:
         raise LLMBertError(f"the corpus at {corpus.folder} is not the one {folder} was training on; train again")
     model = checked(chosen.settings_class(), facts["settings"]["model"])
     training = checked(TrainingSettings, facts["settings"].get("training") or {})
-    tokeniser = Tokeniser.load(folder)
     state = Training(
-        facts["family"], folder, corpus, tokeniser, Plan(model, training), facts["seed"], facts, progress, stop
+        facts["family"], folder, corpus, corpus.tokeniser, Plan(model, training), facts["seed"], facts, progress, stop
     )
     return _run(state, resume=(folder / CHECKPOINT).exists())
 
 
-def read_corpus(source: Source, beside: Path, progress: Progress) -> tuple[Corpus, Tokeniser]:
-    """The corpus store of a source, made beside the runs or found there again, and its tokeniser."""
-    given = None
-    if source.tokenizer not in TOKENISERS:
-        if not (Path(source.tokenizer) / "tokenizer.json").exists():
-            raise UsageError(
-                f"there is no tokeniser {source.tokenizer!r}{nearest(source.tokenizer, TOKENISERS)}; there are "
-                f"{', '.join(TOKENISERS)}, or the folder of a run"
-            )
-        given = Tokeniser.load(Path(source.tokenizer))
-    corpus = build_corpus(
+def beside(folder: Path) -> Path:
+    """The folder that a run's folder lies in, also where the latter is "." or ends in ".."."""
+    return folder.parent if folder.name not in ("", "..") else Path(os.path.abspath(folder)).parent
+
+
+def read_corpus(source: Source, root: Path, progress: Progress) -> Corpus:
+    """The corpus store of a source, made below `root` or found there again; where that fails, nothing is left."""
+    made = [folder for folder in (root / "corpora", root, *root.parents) if not folder.exists()]
+    try:
+        return _read_corpus(source, root, progress)
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # is not there, or holds what is of others
+                folder.rmdir()
+        raise
+
+
+def given_tokeniser(name: str) -> Tokeniser | None:
+    """The tokeniser of the run folder `name`, or None where it names a kind. Raises UsageError where it is neither."""
+    if name in TOKENISERS:
+        return None
+    if not (Path(name) / "tokenizer.json").exists():
+        raise UsageError(
+            f"there is no tokeniser {name!r}{nearest(name, TOKENISERS)}; there are {', '.join(TOKENISERS)}, "
+            f"or the folder of a run"
+        )
+    return Tokeniser.load(Path(name))
+
+
+def _read_corpus(source: Source, root: Path, progress: Progress) -> Corpus:
+    given = given_tokeniser(source.tokenizer)
+    return build_corpus(
         source.data,
-        beside / "corpora",
+        root / "corpora",
         tokeniser=given,
         kind=given.kind if given else source.tokenizer,
         vocabulary_size=source.vocabulary_size,
@@ -187,7 +210,6 @@ def read_corpus(source: Source, beside: Path, progress: Progress) -> tuple[Corpu
         fields=source.fields,
         progress=progress,
     )
-    return corpus, Tokeniser.load(corpus.folder)
 
 
 def path_list(data: Paths) -> list[str]:
@@ -205,8 +227,8 @@ def _preset(family: str, size: str | None) -> dict[str, Any] | None:
 
 def _plan(
     family: str,
+    source: Source,
     corpus: Corpus,
-    tokeniser: Tokeniser,
     model_values: Mapping[str, Any],
     training_values: Mapping[str, Any],
     preset: Mapping[str, Any] | None,
@@ -222,7 +244,7 @@ def _plan(
     plan = plan_training(
         family,
         chosen,
-        tokeniser.vocabulary_size,
+        corpus.tokeniser.vocabulary_size,
         len(corpus.train.ids),
         len(corpus.valid.ids),
         model_values,
@@ -230,7 +252,7 @@ def _plan(
         preset,
         left,
     )
-    check_length(str(corpus.folder), len(corpus.train.ids), len(corpus.valid.ids), plan.model.context)
+    check_length(", ".join(source.data), len(corpus.train.ids), len(corpus.valid.ids), plan.model.context)
     return plan
 
 
@@ -238,7 +260,6 @@ def _facts(
     family: str,
     source: Source,
     corpus: Corpus,
-    tokeniser: Tokeniser,
     plan: Plan,
     seed: int,
     budget: str | float | None,
@@ -247,7 +268,7 @@ def _facts(
     language: str,
 ) -> dict[str, Any]:
     """`run.json` as far as it is known before training."""
-    counts = FAMILIES[family].counts
+    counts, tokeniser = FAMILIES[family].counts, corpus.tokeniser
     settings = {"model": plan.model.model_dump()} | ({} if counts else {"training": plan.training.model_dump()})
     return {
         "format": FORMAT,
@@ -263,7 +284,7 @@ def _facts(
         "language": language,
         "settings": settings,
         "calibrated_tokens_per_second": plan.tokens_per_second,
-        "corpus": os.path.relpath(corpus.folder, folder.parent),
+        "corpus": os.path.relpath(corpus.folder, beside(folder)),
         "data": corpus.describe(),
         "tokeniser": {
             "kind": tokeniser.kind,
@@ -275,45 +296,41 @@ def _facts(
     }
 
 
-class _fresh_folder:
+@contextmanager
+def _fresh_folder(out: Path) -> Iterator[None]:
     """Makes the run folder, and takes it away again where training fails before anything is worth keeping."""
-
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        self.existed = training.out.exists()
-
-    def __enter__(self) -> None:
-        out = self.training.out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            self.training.tokeniser.save(out)
-        except OSError as error:
-            self._remove()
-            raise disk_error(out, error) from error
-        except LLMBertError:
-            self._remove()
-            raise
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or (self.training.out / CHECKPOINT).exists():
-            return
-        self._remove()
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        if not (out / CHECKPOINT).exists():
+            shutil.rmtree(out, ignore_errors=True)
+            if existed:
+                out.mkdir(exist_ok=True)
         if isinstance(error, OSError):
-            raise disk_error(self.training.out, error) from error
-
-    def _remove(self) -> None:
-        shutil.rmtree(self.training.out, ignore_errors=True)
-        if self.existed:
-            self.training.out.mkdir(exist_ok=True)
+            raise disk_error(out, error) from error
+        raise
 
 
 def _run(training: Training, resume: bool) -> Run:
-    write_json(training.out / FACTS, training.facts)
-    if FAMILIES[training.family].counts:
-        model, learned = _count(training)
-    else:
-        model, learned = _learn(training, resume)
-    return _finish(training, model, learned)
+    """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
+    out = training.out
+    try:
+        write_json(out / FACTS, training.facts)
+        training.tokeniser.save(out)
+        model, learned = _count(training) if FAMILIES[training.family].counts else _learn(training, resume)
+        return _finish(training, model, learned)
+    except OSError as error:
+        raise disk_error(out, error) from error
+    except KeyboardInterrupt:
+        if not (out / CHECKPOINT).exists():
+            raise
+        raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
+
+
+def _go_on(out: Path) -> str:
+    return f"go on with: llmbert train --resume {out}"
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
@@ -372,7 +389,7 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     try:
         at = trainer.run()
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; go on with: llmbert train --resume {training.out}") from None
+        raise Interrupted(f"{stopped}; {_go_on(training.out)}") from None
     return model, {
         "train_seconds": at.seconds,
         "train_tokens": at.tokens,
@@ -418,7 +435,8 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     facts["status"] = "done"
     write_run_page(run, training.corpus, training.progress)
     write_json(out / FACTS, facts)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    for file in (out / CHECKPOINT, *out.glob(f"*{PARTIAL}")):
+        file.unlink(missing_ok=True)
     return load(out)
 
 

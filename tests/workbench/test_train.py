@@ -1,0 +1,63 @@
+"""The verb train, from Python: what it leaves behind, and what it adds when asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmbert
+
+SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 4}
+
+
+def test_a_run_folder_holds_what_it_promises(prose: Path, tmp_path: Path) -> None:
+    run = llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "README.md",
+        "config.json",
+        "log.jsonl",
+        "model.safetensors",
+        "report.html",
+        "report.json",
+        "run.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert facts["status"] == "done"
+    assert facts["settings"]["training"]["steps"] == 12
+    assert facts["data"]["fingerprint"]
+    assert facts["scores"] == run.facts["scores"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+
+
+def test_tensorboard_gets_every_step(prose: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes", tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("loss")]
+    log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert losses == pytest.approx(log)
+
+
+def test_without_tensorboard_the_extra_is_named(
+    prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(llmbert.LLMBertError, match=r"llmbert\[track\]"):
+        llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes", tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_page_speaks_one_language(prose: Path, tmp_path: Path, language: str) -> None:
+    llmbert.train("ngram", prose, tmp_path / "run", tokenizer="chars", language=language)
+    content = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+    said = content["summary"] + content["subtitle"] + content["data"]["overlap"] + content["data"]["rows"][0][0]
+    assert any("\u4e00" <= c <= "\u9fff" for c in said) is (language == "zh")
