@@ -73,8 +73,10 @@ class Run:
             raise UsageError(f"ids must be (time,) or (batch, time) with at least one token, not {tuple(block.shape)}")
         if int(block.min()) < 0 or int(block.max()) >= self.model.vocabulary_size:
             raise UsageError(f"ids must lie between 0 and {self.model.vocabulary_size - 1}, the model's vocabulary")
+        if isinstance(self.model, torch.nn.Module):
+            block = block.to(next(self.model.parameters()).device)
         with torch.inference_mode():
-            return self.model.logits(block)
+            return self.model.logits(block).cpu()
 
     def generate(self, prompt: str = "", **settings: Any) -> str:
         """The text the model writes after `prompt` (the prompt itself is not repeated); see `GenerationSettings`."""
@@ -293,7 +295,7 @@ def load(folder: str | Path) -> Run:
 
 def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
     if config.get("model_type") != "llmbert-ngram":
-        return import_model(config, tensors)
+        return import_model(config, tensors).to(device())
     settings = config.get("settings")
     if not isinstance(settings, dict):
         raise LLMBertError(f"{CONFIG} describes no n-gram model: its settings are missing")

@@ -73,9 +73,7 @@ def test_an_epoch_of_streams_reads_everything_exactly_once(lengths: list[int], c
     ids, starts = documents(lengths)
     seen = [pair for batch in epoch(CarriedStreams(ids, starts, context, rows, 0)) for pair in pairs(batch)]
     expected = [
-        (int(a), int(b))
-        for s, e in pairwise(starts)
-        for a, b in zip(ids[s : e - 1], ids[s + 1 : e], strict=True)
+        (int(a), int(b)) for s, e in pairwise(starts) for a, b in zip(ids[s : e - 1], ids[s + 1 : e], strict=True)
     ]
     assert sorted(seen) == sorted(expected)
 

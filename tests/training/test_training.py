@@ -18,7 +18,7 @@ from llmbert.models import FAMILIES
 from llmbert.objectives.causal import causal
 from llmbert.protocols import LLMBertError
 from llmbert.training.checkpoint import read_checkpoint, write_checkpoint
-from llmbert.training.loop import Interrupted, Trainer
+from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.optimisers import OPTIMISERS, Muon, build_optimisers, orthogonalise
 from llmbert.training.schedules import SCHEDULES, factor
 from llmbert.training.settings import TrainingSettings
@@ -282,6 +282,21 @@ def test_a_loss_that_is_no_number_is_said_with_the_mend() -> None:
     made = trainer(learning_rate=1e6, matrix_learning_rate=1e6, optimiser="sgd", clip_norm=None, steps=200)
     with pytest.raises(LLMBertError, match="learning_rate"):
         made.run()
+
+
+@pytest.mark.parametrize("family", ["gpt", "lstm"])
+def test_bfloat16_learns_what_float32_learns(family: str) -> None:
+    """On a processor without bf16 units a GPT is slow, but right; torch's LSTM refuses."""
+    if family == "lstm" and resolve_precision("auto", "cpu") == "float32":
+        pytest.skip("this processor has no bf16 units, and torch's LSTM needs them")
+    options: dict[str, Any] = {"steps": 15, "batch": 4, "model_settings": {"layers": 1}}
+    lines: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for precision, found in lines.items():
+        made = trainer(family, precision=precision, **options)
+        made.watch = lambda line, found=found: found.append(line["loss"])  # type: ignore[misc]
+        made.run()
+        assert all(w.dtype == torch.float32 for w in made.model.parameters())
+    assert lines["bfloat16"] == pytest.approx(lines["float32"], rel=0.05)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:

@@ -46,9 +46,7 @@ def test_tensorboard_gets_every_step(prose: Path, tmp_path: Path) -> None:
     assert losses == pytest.approx(log)
 
 
-def test_without_tensorboard_the_extra_is_named(
-    prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tensorboard_the_extra_is_named(prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(llmbert.LLMBertError, match=r"llmbert\[track\]"):
         llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes", tensorboard=True)

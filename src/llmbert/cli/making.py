@@ -45,16 +45,13 @@ def train(
     language: Language = "en",
 ) -> None:
     """Train a model on text and write a run folder: weights, tokeniser, log, report and card."""
-    asked = {"--family": family, "--data": data, "--out": out}
-    if resume is None:
-        for name, given in asked.items():
-            if not given:
-                raise UsageError(f"train needs {name}; see llmbert train --help")
-    else:
-        asked |= {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields, "--budget": budget}
-        for name, given in (asked | {"--size": size, "--set": settings, "--tensorboard": tensorboard}).items():
-            if given:
-                raise UsageError(f"--resume goes on with what was asked for first; leave out {name}")
+    needed: dict[str, Any] = {"--family": family, "--data": data, "--out": out}
+    free = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields, "--budget": budget}
+    free |= {"--size": size, "--set": settings, "--tensorboard": tensorboard}
+    if resume is None and (missing := [name for name, given in needed.items() if not given]):
+        raise UsageError(f"train needs {missing[0]}; see llmbert train --help")
+    if resume is not None and (over := [name for name, given in (needed | free).items() if given]):
+        raise UsageError(f"--resume goes on with what was asked for first; leave out {over[0]}")
     from llmbert.cli.display import Display
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
@@ -176,7 +173,7 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
 
     from llmbert.report.numbers import data_size, duration
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for sample in content["samples"]:
         console.rule(f"{sample['name']} · {sample['settings']}", align="left", style="dim")
         console.print((sample["prompt"] + "▸" + sample["text"])[:320], markup=False)

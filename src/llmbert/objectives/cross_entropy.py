@@ -19,25 +19,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         rows = max(1, SLICE // weight.shape[0])
         total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
-        hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(weight)
-        bias_gradient = None if bias is None else torch.zeros_like(bias)
-        for first in range(0, len(hidden), rows):
-            part = slice(first, first + rows)
-            h, aims = hidden[part], targets[part]
-            logits = torch.nn.functional.linear(h, weight, bias).to(total.dtype)
-            logarithms = torch.log_softmax(logits, dim=-1)
-            picked = logarithms.gather(1, aims[:, None])
-            total -= (1 - smoothing) * picked.sum() + smoothing * logarithms.mean(dim=-1).sum()
-            slope = logarithms.exp_()
-            slope.scatter_add_(1, aims[:, None], slope.new_full((len(aims), 1), smoothing - 1))
-            if smoothing:
-                slope -= smoothing / weight.shape[0]
-            slope = slope.to(h.dtype)
-            hidden_gradient[part] = slope @ weight
-            weight_gradient.addmm_(slope.T, h)
-            if bias_gradient is not None:
-                bias_gradient += slope.sum(0)
+        kind = (
+            torch.get_autocast_dtype(hidden.device.type)
+            if torch.is_autocast_enabled(hidden.device.type)
+            else hidden.dtype
+        )
+        with torch.autocast(hidden.device.type, enabled=False):
+            states, matrix = hidden.to(kind), weight.to(kind)
+            offset = None if bias is None else bias.to(kind)
+            hidden_gradient = torch.empty_like(hidden)
+            weight_gradient = torch.zeros_like(weight)
+            bias_gradient = None if bias is None else torch.zeros_like(bias)
+            for first in range(0, len(hidden), rows):
+                part = slice(first, first + rows)
+                h, aims = states[part], targets[part]
+                logarithms = torch.log_softmax(torch.nn.functional.linear(h, matrix, offset).to(total.dtype), dim=-1)
+                picked = logarithms.gather(1, aims[:, None])
+                total -= (1 - smoothing) * picked.sum() + smoothing * logarithms.mean(dim=-1).sum()
+                slope = _slope(logarithms, aims, smoothing)
+                if bias_gradient is not None:
+                    bias_gradient += slope.sum(0)
+                slope = slope.to(kind)
+                hidden_gradient[part] = slope @ matrix
+                if kind == weight.dtype:
+                    weight_gradient.addmm_(slope.T, h)
+                else:
+                    weight_gradient += slope.T @ h
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
         return total
 
@@ -46,6 +53,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         scale = gradient.to(hidden.dtype)
         return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
+
+
+def _slope(logarithms: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """softmax - (1 - ε) target - ε/V, the loss's gradient at the logits; takes over the memory of `logarithms`."""
+    slope = logarithms.exp_()
+    slope.scatter_add_(1, targets[:, None], slope.new_full((len(targets), 1), smoothing - 1))
+    return slope.sub_(smoothing / slope.shape[1]) if smoothing else slope
 
 
 def linear_cross_entropy(

@@ -253,6 +253,8 @@ class Trainer:
         tensors |= {f"memory.{i}": t for i, t in enumerate(self.memory or ())}
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.device.type == "cuda":
             tensors["random.device"] = torch.cuda.get_rng_state(self.device)
         write_checkpoint(self.checkpoint, tensors, {"settings": self.settings.model_dump(), **vars(self.at)})
 
@@ -282,6 +284,8 @@ class Trainer:
         self.memory = tuple(part["memory"][str(i)].to(self.device) for i in range(len(part["memory"]))) or None
         self.at = Progression(**facts)
         torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         if self.device.type == "cuda" and "random.device" in tensors:
             torch.cuda.set_rng_state(tensors["random.device"], self.device)
 

@@ -18,7 +18,7 @@ from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.settings import checked
 
-TOKENS_PER_WEIGHT = 1.5  # fewer leave a model half-trained: see benchmarks/budget.md for the sweep behind it
+TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 
 # (layers, width, heads, context), from small to large
@@ -132,7 +132,7 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
     training = plan.training
     steps = max(20, int(seconds * plan.tokens_per_second / (training.batch * plan.model.context)))
     epochs = steps * training.batch * plan.model.context / max(1, train_tokens)
-    dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 2))
+    dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model
     if "dropout" not in model_values and dropout:
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})

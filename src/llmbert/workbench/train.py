@@ -116,7 +116,7 @@ def train(
     seed = whole_number("seed", training_values.pop("seed", seed), 0)
     if not chosen.counts:
         training_values["seed"] = seed
-        checked(TrainingSettings, training_values)
+        _check_precision(checked(TrainingSettings, training_values).precision)
     preset = _preset(family, size)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
     seconds = parse_duration(budget) if budget is not None else None
@@ -167,9 +167,16 @@ def resume(
     return _run(state, resume=(folder / CHECKPOINT).exists())
 
 
+def _check_precision(precision: str) -> None:
+    if precision == "bfloat16" and resolve_precision("auto", device().type) == "float32":
+        raise UsageError(
+            "this machine has no bfloat16 units and would emulate them, a hundred times slower; leave precision=auto"
+        )
+
+
 def beside(folder: Path) -> Path:
     """The folder that a run's folder lies in, also where the latter is "." or ends in ".."."""
-    return folder.parent if folder.name not in ("", "..") else Path(os.path.abspath(folder)).parent
+    return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
 
 
 def read_corpus(source: Source, root: Path, progress: Progress) -> Corpus:

@@ -36,8 +36,9 @@ _CELLS_AT_ONCE = 1 << 22
 class NGramSettings(BaseModel):
     """What an n-gram model is to be.
 
-    order: the longest n-gram counted, in tokens; each length costs a table as long as the text; smoothing: "kneser-ney"
-    (interpolated modified), "ml" (maximum likelihood) or "additive"; alpha: what additive smoothing adds to every count.
+    order: the longest n-gram counted, in tokens (each length costs a table as long as the text); smoothing:
+    "kneser-ney" (interpolated modified), "ml" (maximum likelihood) or "additive"; alpha: what additive smoothing adds
+    to every count.
     """
 
     model_config = ConfigDict(extra="forbid")
