@@ -145,6 +145,17 @@ class Run:
             "context": self.model.scoring_signature,
         }
 
+    def write_arpa(self, path: str | os.PathLike[str], progress: Progress = silent) -> None:
+        """Write an n-gram model as an ARPA file (gzipped where `path` ends in .gz), whole or not at all.
+
+        Raises UsageError for another family, LLMBertError for smoothing that does not back off or a full disk.
+        """
+        if self.family != "ngram":
+            raise UsageError(f"only an n-gram model can be written as ARPA, and {self.folder} is a {self.family}")
+        from llmbert.models.ngram.arpa import write_arpa
+
+        write_arpa(self.model, self.tokeniser.token_texts(), Path(path), progress)
+
     @property
     def bytes_on_disk(self) -> int:
         """Bytes of the weights and the tokeniser: what must be shipped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,18 @@ def test_a_page_speaks_one_language(prose: Path, tmp_path: Path, language: str) 
     content = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
     said = content["summary"] + content["subtitle"] + content["data"]["overlap"] + content["data"]["rows"][0][0]
     assert any("\u4e00" <= c <= "\u9fff" for c in said) is (language == "zh")
+
+
+def test_an_ngram_run_becomes_an_arpa_file_that_kenlm_reads(prose: Path, tmp_path: Path) -> None:
+    kenlm = pytest.importorskip("kenlm")
+    run = llmbert.train("ngram", prose, tmp_path / "run", tokenizer="words", lines=True, settings={"order": 3})
+    run.write_arpa(tmp_path / "model.arpa")
+    other = kenlm.Model(str(tmp_path / "model.arpa"))
+    for line in prose.read_text("utf-8").splitlines()[:20]:
+        assert other.score(line) == pytest.approx(-run.score(line)["nats"][0] / math.log(10), rel=1e-4)
+
+
+def test_only_an_ngram_becomes_an_arpa_file(prose: Path, tmp_path: Path) -> None:
+    run = llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes")
+    with pytest.raises(llmbert.UsageError, match="n-gram"):
+        run.write_arpa(tmp_path / "model.arpa")
