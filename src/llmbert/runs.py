@@ -240,6 +240,13 @@ def check_out(folder: Path) -> None:
         raise LLMBertError(f"{folder} already exists and is not an empty folder; choose another --out")
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process had half written (`.tmp…` is how safetensors begins a file)."""
+    for pattern in (f"*{PARTIAL}", "*.part", ".tmp*"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
 def run_status(folder: Path) -> str | None:
     """How far the run in a folder is: "training", "done", or None where there is none or it is damaged."""
     try:

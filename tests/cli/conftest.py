@@ -62,7 +62,7 @@ def llmbert(*arguments: str | Path, stdin: bytes = b"") -> Result:
 
 
 def start(arguments: Sequence[str | Path], err: Path, threads: int = 2) -> Any:
-    """`llmbert ARGUMENTS 2> err` in a process of its own, forked from one that has loaded the libraries and done nothing more."""
+    """`llmbert ARGUMENTS 2> err` in a process of its own, forked from one that has loaded all libraries and no more."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["llmbert.workbench.compare", "llmbert.cli.display", *LAZY])
     before = os.environ.get("OMP_NUM_THREADS")
@@ -95,7 +95,7 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 lines of ten words that come in no order: 8 kB that nothing learns by heart in a few steps."""
-    words = "the river rises in the hills and runs to the sea where it bends people built a mill".split()
+    words = ["the", "river", "rises", "in", "hills", "and", "runs", "to", "sea", "where", "it", "bends", "a", "mill"]
     draw = random.Random(1)
     path = tmp_path_factory.mktemp("text") / "river.txt"
     path.write_text("\n".join(" ".join(draw.choices(words, k=10)) for _ in range(200)) + "\n")

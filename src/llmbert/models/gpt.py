@@ -25,7 +25,7 @@ class GPTSettings(BaseModel):
     modern: rotary positions, RMSNorm, SwiGLU, grouped queries, QK-norm, no biases; opens as Qwen3 elsewhere.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     style: Literal["gpt2", "modern"] = "modern"
     layers: int = Field(6, ge=1)

@@ -14,7 +14,7 @@ from llmbert.protocols import Condition, Likelihood, Progress, silent
 class RecurrentSettings(BaseModel):
     """The shape of a recurrent model; `context` is how far back-propagation reaches, the state reaches further."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     layers: int = Field(2, ge=1)
     width: int = Field(256, ge=4)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TrainingSettings(BaseModel):
     """How a model is trained. Rates are per optimiser step; tokens a step are batch x context."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(1000, ge=1)
     batch: int = Field(32, ge=1)  # rows in one optimiser step

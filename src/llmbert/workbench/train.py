@@ -25,7 +25,6 @@ from llmbert.runs import (
     FACTS,
     FORMAT,
     LOG,
-    PARTIAL,
     Run,
     check_out,
     command_line,
@@ -35,6 +34,7 @@ from llmbert.runs import (
     machine,
     read_facts,
     save_model,
+    sweep,
     version,
     versions,
     write_json,
@@ -324,6 +324,7 @@ def _run(training: Training, resume: bool) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
     out = training.out
     try:
+        sweep(out)
         write_json(out / FACTS, training.facts)
         training.tokeniser.save(out)
         model, learned = _count(training) if FAMILIES[training.family].counts else _learn(training, resume)
@@ -442,8 +443,7 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     facts["status"] = "done"
     write_run_page(run, training.corpus, training.progress)
     write_json(out / FACTS, facts)
-    for file in (out / CHECKPOINT, *out.glob(f"*{PARTIAL}")):
-        file.unlink(missing_ok=True)
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return load(out)
 
 
