@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+from running import TINY, Result, llmbert, snapshot, start, tiny
 from safetensors.torch import load_file, save_file
 
-from conftest import TINY, Result, llmbert, snapshot, start, tiny
 from llmbert.data.corpus import open_corpus
 
 USAGE, FAILED = 2, 1
@@ -136,10 +136,8 @@ def test_a_wrong_request_is_named_before_anything_is_made(case: str, text: Path,
 
 @pytest.mark.parametrize("option", ["order=0", "order=100000", "steps=5", "alpha=0", "smoothing=good"])
 def test_settings_of_an_ngram_are_checked_too(option: str, text: Path, tmp_path: Path) -> None:
-    refused(train(text, tmp_path / "run", "--set=" + option, family="ngram")
-            if not option.startswith("order")
-            else llmbert("train", "--family=ngram", "--data", text, "--out", tmp_path / "run", "--set=" + option),
-            USAGE, option.split("=")[0])  # fmt: skip
+    ask = ["train", "--family=ngram", "--data", text, "--out", tmp_path / "run", f"--set={option}"]
+    refused(llmbert(*ask), USAGE, option.split("=")[0])
     assert snapshot(tmp_path) == {}
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from conftest import start, tiny
+from running import start, tiny
 
 STEPS = 300
 STEPS_A_LIFE = 25  # the most that a process takes before it is killed

@@ -385,7 +385,8 @@ def _fill(
         "overlap": measure_overlap(train, valid, progress),
     }
     text = json.dumps(described, ensure_ascii=False, indent=2, default=dict)
-    (folder / "corpus.json").write_text(text + "\n", encoding="utf-8")
+    # A file name that is no UTF-8 reaches Python as lone surrogates; they go out as their escapes.
+    (folder / "corpus.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _train(split: _Split, survey: _Survey, kind: str, vocabulary_size: int | None, progress: Progress) -> Tokeniser:

@@ -80,7 +80,10 @@ def plan_training(
     sized = size is not None or any(key in model_values for key in ("layers", "width", "heads"))
     rungs = [shape] if sized or seconds is None else [rung | shape for rung in ladder(family_name)]
     plans = []
+    usual = family.settings_class().model_fields["context"].default
     for rung in rungs:
+        if "context" not in shape and seconds is not None:  # a window must fit a short text twice
+            rung = rung | {"context": min(rung.get("context", usual), max(2, (train_tokens - 2) // 2))}
         settings = checked(family.settings_class(), rung)
         values = training_defaults(family_name, settings.context) | dict(training_values)
         plans.append(Plan(settings, checked(TrainingSettings, values)))
@@ -143,9 +146,10 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
 def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:
     """Refuse a corpus too short to fill two windows of the context, one to learn from and one to spare."""
     if train_tokens < 2 * context + 2:
+        shorter = (train_tokens - 2) // 2
+        mend = f" or set a shorter one, --set context={shorter}" if shorter >= 2 else ""
         raise LLMBertError(
-            f"{name} holds {train_tokens} training tokens, too few for a context of {context}; give more text or set a "
-            f"shorter one, --set context={max(2, (train_tokens - 2) // 4)}"
+            f"{name} holds {train_tokens} training tokens, too few for a context of {context}; give more text{mend}"
         )
     if valid_tokens < 2:
         raise LLMBertError(f"{name} leaves no held-out token to measure on; give more text or a --valid file")

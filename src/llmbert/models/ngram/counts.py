@@ -6,6 +6,7 @@ lie side by side. A node of level n is named by its place there; the nodes of le
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from llmbert.protocols import LLMBertError, Progress, silent
 
 # A key `parent * V + word` and every offset must fit int64.
 _LARGEST_KEY = 2**63 - 1
+# Tokens looked at together where an array of them all would take much more memory than the text.
+_BLOCK = 1 << 20
 
 
 @dataclass
@@ -61,7 +64,7 @@ def count_ngrams(
     Raises LLMBertError where a document does not open with the begin token, holds padding, or nothing is to count.
     """
     check_documents(ids, starts, vocabulary_size)
-    tokens = np.asarray(ids).astype(np.int32)
+    tokens = np.asarray(ids)
     begins = tokens == begin_id
     opened = starts[:-1][starts[1:] > starts[:-1]]
     if not begins[opened].all():
@@ -70,7 +73,9 @@ def count_ngrams(
         raise LLMBertError(f"documents to count must not hold the padding token, id {padding_id}")
     if begins.all():
         raise LLMBertError("there is not one token to count n-grams in; give a corpus that is not empty")
-    counts = np.bincount(tokens, minlength=vocabulary_size)
+    counts = np.zeros(vocabulary_size, np.int64)
+    for i in range(0, len(tokens), _BLOCK):
+        counts += np.bincount(tokens[i : i + _BLOCK], minlength=vocabulary_size)
     none = np.empty(0, np.int32)
     levels = [CountLevel(np.arange(vocabulary_size, dtype=np.int32), none, none, counts)]
     within = np.ones(len(tokens), bool)
@@ -79,38 +84,75 @@ def count_ngrams(
         progress("counting n-grams", n - 1, order)
         within[1:] = within[:-1] & ~begins[1:]
         within[0] = False
-        level, nodes = _count_level(tokens, nodes, np.flatnonzero(within), vocabulary_size, len(levels[-1]))
+        level, nodes = _count_level(tokens, nodes, within, vocabulary_size, len(levels[-1]), n < order)
         levels.append(level)
     progress("counting n-grams", order, order)
     return levels
 
 
 def _count_level(
-    tokens: np.ndarray, nodes: np.ndarray, ends: np.ndarray, vocabulary_size: int, parents: int
+    tokens: np.ndarray, nodes: np.ndarray, within: np.ndarray, vocabulary_size: int, parents: int, numbered: bool
 ) -> tuple[CountLevel, np.ndarray]:
-    """The level above that of `nodes`, and its node at each position of the text.
+    """The level above that of `nodes`, and, if `numbered`, its node at each position of the text.
 
-    nodes: (N,) the node of the n-gram that ends at each position; ends: (K,) where an n+1-gram ends.
+    nodes: (N,) the node of the n-gram that ends at each position; within: (N,) whether an n+1-gram ends there.
     """
     if parents * vocabulary_size > _LARGEST_KEY:
         raise LLMBertError(f"{parents} contexts over {vocabulary_size} words are more than 64 bits can number")
+    packs = parents * vocabulary_size * len(tokens) <= _LARGEST_KEY
+    above = np.zeros(len(tokens) if numbered else 0, np.int32 if len(tokens) < 2**31 else np.int64)
+    keys, places, firsts = [], [], []
+    known, seen, last = 0, 0, -1
+    for key, place in (_packed if packs else _argsorted)(tokens, nodes, within, vocabulary_size):
+        new = np.diff(key, prepend=last) > 0
+        if numbered:
+            above[place] = np.cumsum(new) + (known - 1)
+        keys.append(key[new])
+        places.append(place[new])
+        firsts.append(np.flatnonzero(new) + seen)
+        known, seen, last = known + len(keys[-1]), seen + len(key), int(key[-1])
+    none = np.empty(0, np.int64)
+    key, place, first = (np.concatenate([none, *parts]) for parts in (keys, places, firsts))
+    context, word = np.divmod(key, vocabulary_size)
+    kind = np.int32 if max(parents, len(key)) < 2**31 else np.int64
+    level = CountLevel(
+        words=word.astype(np.int32),
+        parents=context.astype(kind),
+        suffixes=nodes[place].astype(kind),  # any occurrence has the same suffix
+        counts=np.diff(first, append=seen),
+    )
+    return level, above
+
+
+Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def _packed(tokens: np.ndarray, nodes: np.ndarray, within: np.ndarray, vocabulary_size: int) -> Blocks:
+    """Every n-gram as (key, place where it ends), ordered by key, in blocks: int64 each.
+
+    Key and place share one integer, so that 8 bytes a token are sorted where they lie.
+    """
+    packed = np.empty(int(within.sum()), np.int64)
+    done = 0
+    for i in range(0, len(tokens), _BLOCK):
+        ends = np.flatnonzero(within[i : i + _BLOCK]) + i
+        part = packed[done : done + len(ends)]
+        part[:] = nodes[ends - 1]
+        part *= vocabulary_size
+        part += tokens[ends]
+        part *= len(tokens)
+        part += ends
+        done += len(ends)
+    packed.sort()
+    for i in range(0, len(packed), _BLOCK):
+        yield np.divmod(packed[i : i + _BLOCK], len(tokens))
+
+
+def _argsorted(tokens: np.ndarray, nodes: np.ndarray, within: np.ndarray, vocabulary_size: int) -> Blocks:
+    """The same where 64 bits cannot hold both, in five times the memory."""
+    ends = np.flatnonzero(within)
     keys = nodes[ends - 1] * np.int64(vocabulary_size)
     keys += tokens[ends]
     by_key = np.argsort(keys)
-    keys = keys[by_key]
-    new = np.ones(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
-    first = np.flatnonzero(new)
-    ends = ends[by_key]
-    del by_key
-    small = np.int32 if len(first) < 2**31 else np.int64
-    above = np.zeros(len(tokens), small)
-    above[ends] = np.cumsum(new, dtype=small) - 1
-    split = np.divmod(keys[first], vocabulary_size)
-    level = CountLevel(
-        words=split[1].astype(np.int32),
-        parents=split[0].astype(nodes.dtype),
-        suffixes=nodes[ends[first]],  # any occurrence has the same suffix
-        counts=np.diff(first, append=len(keys)),
-    )
-    return level, above
+    for i in range(0, len(keys), _BLOCK):
+        yield keys[by_key[i : i + _BLOCK]], ends[by_key[i : i + _BLOCK]]
