@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from llmbert.data.corpus import Corpus
+from llmbert.metrics import paired_difference
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write_json
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
+from llmbert.workbench.evaluate import shard_nats
 from llmbert.workbench.pages import (
     baselines,
     curve,
@@ -173,7 +175,7 @@ def _content(
     return {
         "title": say("compare_title", language),
         "subtitle": say("compare_subtitle", language, models=len(runs), minutes=seconds / 60),
-        "summary": compare_summary(table, trivial, language),
+        "summary": compare_summary(table, trivial, _lead(table, dict(runs), corpus, progress), language),
         "table": table,
         "baselines": trivial,
         "curves": [line for label, run in runs if (line := curve(label, run, language))],
@@ -182,6 +184,16 @@ def _content(
         "settings": {label: flat_settings(run.facts) for label, run in runs},
         "facts": fact_rows(runs[0][1].facts, language) + signatures,
     }
+
+
+def _lead(
+    table: Sequence[Mapping[str, Any]], runs: Mapping[str, Run], corpus: Corpus, progress: Progress
+) -> dict[str, Any] | None:
+    """The difference of the best two in bits/byte, both resampled together; None where there are no two."""
+    first, *others = [row["name"] for row in table if row["bits_per_byte"] is not None] or [None]
+    if not others:
+        return None
+    return paired_difference(*(shard_nats(runs[name], corpus.valid, progress) for name in (first, others[0])))
 
 
 def _rank(row: Mapping[str, Any]) -> float:

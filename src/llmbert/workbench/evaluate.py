@@ -48,6 +48,10 @@ def evaluate(
 
 def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
     """The scores of a run on a shard of documents."""
+    return likelihood_scores(shard_nats(run, shard, progress), **run.signature())
+
+
+def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:
+    """The nats of every token of a shard under a run, with the sizes of its documents."""
     nats = run.model.token_nats(shard.ids, shard.starts, progress)
-    text = TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
-    return likelihood_scores(text, **run.signature())
+    return TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)

@@ -30,10 +30,15 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "ship": ("Ship {name}: {bits:.3f} bits/byte on held-out text", "推荐 {name}:留出文本上 {bits:.3f} 比特/字节"),
     "ahead": (", {ahead:.3f} below {second}", ",比 {second} 低 {ahead:.3f}"),
-    "apart": (".", "。"),
-    "overlap": (
-        "; their 95 % intervals overlap, so the order may be chance.",
-        ";两者的 95% 区间重叠,名次可能出于偶然。",
+    "end": (".", "。"),
+    "apart": (
+        "; on the same documents the difference lies between {low:.3f} and {high:.3f} (95 %).",
+        ";在同样的文档上,两者之差介于 {low:.3f} 与 {high:.3f} 之间(95%)。",
+    ),
+    "chance": (
+        "; on the same documents the difference lies between {low:.3f} and {high:.3f} (95 %), so the order may be "
+        "chance.",
+        ";在同样的文档上,两者之差介于 {low:.3f} 与 {high:.3f} 之间(95%),名次可能出于偶然。",
     ),
     "no_bits": (
         "No model has a figure in bits/byte on this text.",
@@ -87,21 +92,30 @@ def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: s
     return say("run_infinite", language, family=facts["family"])
 
 
-def compare_summary(table: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], language: str) -> str:
-    """The best in bits/byte, by how much, whether intervals keep it apart, and whether a baseline beats it."""
-    ranked = sorted((row for row in table if row["bits_per_byte"] is not None), key=lambda row: row["bits_per_byte"])
+def compare_summary(
+    table: Sequence[Mapping[str, Any]],
+    baselines: Sequence[Mapping[str, Any]],
+    lead: Mapping[str, Any] | None,
+    language: str,
+) -> str:
+    """The best in bits/byte, by how much, whether chance could do it, and whether a baseline beats it.
+
+    table: best first; lead: the `paired_difference` of its first two.
+    """
+    ranked = [row for row in table if row["bits_per_byte"] is not None]
     if not ranked:
         return say("no_bits", language)
     best = ranked[0]
     text = say("ship", language, name=best["name"], bits=best["bits_per_byte"])
-    if len(ranked) == 1:
-        text += say("apart", language)
-    else:
+    if lead is not None:
         second = ranked[1]
         ahead = second["bits_per_byte"] - best["bits_per_byte"]
         text += say("ahead", language, ahead=ahead, second=second["name"])
-        apart = best["interval"] and second["interval"] and best["interval"][1] < second["interval"][0]
-        text += say("apart" if apart else "overlap", language)
+    if lead is not None and lead["interval"]["difference"]:
+        low, high = (-bound for bound in reversed(lead["interval"]["difference"]))
+        text += say("apart" if lead["better"] == "a" else "chance", language, low=low, high=high)
+    else:
+        text += say("end", language)
     cheapest = min((row["bits_per_byte"] for row in baselines), default=float("inf"))
     if cheapest < best["bits_per_byte"]:
         text += say("behind", language, bits=cheapest)
