@@ -121,7 +121,7 @@ BAD_REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "budget none": (["--budget=0"], ["1s"]),
     "regex": (["--split-on=("], ["'('"]),
     "two ways": (["--split-on=x", "--lines"], ["lines", "split_on"]),
-    "fields": (["--fields=body"], ["text=NAME", "'body'"]),
+    "fields": (["--fields=body"], ["ROLE=NAME", "'body'"]),
     "option": (["--wat"], ["--wat"]),
 }
 
@@ -293,7 +293,7 @@ DAMAGES: dict[str, tuple[str, Damage, list[str]]] = {
     "heads lie": ("gpt", edit("config.json", num_attention_heads=0), ["heads"]),
     "a number is a word": ("gpt", edit("config.json", hidden_size="wide"), ["width"]),
     "rope lies": ("gpt", edit("config.json", rope_parameters=[1]), ["config.json"]),
-    "type unknown": ("gpt", edit("config.json", model_type="llama"), ["'llama'", "qwen3"]),
+    "type unknown": ("gpt", edit("config.json", model_type="mamba"), ["'mamba'", "qwen3"]),
     "recurrent layers lie": ("lstm", edit("config.json", settings={"width": 16, "layers": 10**6}), ["layers"]),
     "no settings": ("lstm", edit("config.json", settings="none"), ["config.json"]),
     "no ngram settings": ("ngram", edit("config.json", settings=[1]), ["config.json", "settings"]),

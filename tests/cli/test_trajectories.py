@@ -18,6 +18,7 @@ from running import llmbert, snapshot, start, tiny
 
 import llmbert as library
 from llmbert.models import FAMILIES
+from llmbert.workbench.compare import COMPARED
 
 SCORES = {"nats_per_token", "perplexity", "bits_per_byte", "interval", "likelihood", "signature"}
 CHINESE = "春江潮水连海平,海上明月共潮生。滟滟随波千万里,何处春江无月明。江流宛转绕芳甸,月照花林皆似霰。"
@@ -36,7 +37,7 @@ def prompt(run: Path, *options: str) -> dict:  # type: ignore[type-arg]
 
 
 @pytest.mark.usefixtures("charts")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPARED)
 def test_train_evaluate_generate(family: str, text: Path, held_out: Path, tmp_path: Path) -> None:
     run = tmp_path / family
     made = llmbert("train", *tiny(family), "--data", text, "--valid", held_out, "--out", run)
@@ -202,7 +203,7 @@ def test_transformers_opens_a_run(style: str, text: Path, tmp_path: Path) -> Non
     torch.testing.assert_close(run.logits(block), theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.counts])
+@pytest.mark.parametrize("family", [name for name in COMPARED if not FAMILIES[name].counts])
 def test_a_budget_is_kept(family: str, text: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     result = llmbert(
@@ -237,10 +238,10 @@ def test_a_comparison_of_all_families_goes_on_after_an_interruption(text: Path, 
     report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     asked = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
     assert asked["status"] == "done"
-    assert {row["name"] for row in report["table"]} == set(FAMILIES) == {row["name"] for row in asked["table"]}
+    assert {row["name"] for row in report["table"]} == set(COMPARED) == {row["name"] for row in asked["table"]}
     ranked = [row["bits_per_byte"] for row in report["table"]]
     assert ranked == sorted(ranked)
-    assert all(name in page and name in result.out for name in FAMILIES)
+    assert all(name in page and name in result.out for name in COMPARED)
     assert "<svg" in page
     assert report["table"][0]["name"] in report["summary"]
     assert llmbert(*ask).code == 0  # and once more: nothing is trained again

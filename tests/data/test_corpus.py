@@ -169,6 +169,18 @@ def test_a_given_tokeniser_is_used(verses: Path, tmp_path: Path) -> None:
     assert np.array_equal(opened.train.ids, corpus.train.ids)
 
 
+def test_more_special_tokens_make_another_store(verses: Path, tmp_path: Path) -> None:
+    tokeniser = train_tokeniser("bpe", [verses.read_text(encoding="utf-8")], 300)
+    mask = ("<|mask token|>",)
+    for given in ({"tokeniser": tokeniser}, {"kind": "bpe", "vocabulary_size": 300}):
+        plain = build_corpus([str(verses)], tmp_path / "corpora", lines=True, **given)
+        masked = build_corpus([str(verses)], tmp_path / "corpora", lines=True, special_tokens=mask, **given)
+        assert plain.fingerprint != masked.fingerprint
+        assert not plain.tokeniser.special_ids
+        assert masked.tokeniser.special_ids == {mask[0]: plain.tokeniser.vocabulary_size}
+        assert np.array_equal(plain.train.ids, masked.train.ids)
+
+
 def test_large_vocabularies_take_four_bytes_a_token(tmp_path: Path) -> None:
     lines = [f"w{number}" for number in range(70_000)]
     corpus = build_corpus([str(write_lines(tmp_path / "a.txt", lines))], tmp_path / "c", kind="words", lines=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llmbert.models import FAMILIES
-from llmbert.protocols import LLMBertError, Scorer, Stepper
+from llmbert.protocols import Condition, LLMBertError, Scorer, Stepper, UsageError
 
 VOCABULARY = 40
 BEGIN, END = 2, 3
@@ -31,11 +31,41 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"layers": 1, "width": 16, "heads": 4, "key_value_heads": 1, "context": 32, "norm": "layer"},
         {"layers": 2, "width": 16, "heads": 2, "context": 32, "style": "gpt2"},
         {"layers": 1, "width": 16, "heads": 2, "context": 32, "style": "gpt2", "tied": False, "norm": "batch"},
+        {"layers": 2, "width": 16, "heads": 4, "context": 32, "qk_norm": False, "rope_scaling": {"factor": 2.0}},
+        {"layers": 1, "width": 16, "heads": 2, "context": 32, "qkv_bias": True, "feedforward_bias": True},
     ],
 }
-CASES = [
-    pytest.param(name, shape, id=f"{name}-{i}") for name, shapes in SHAPES.items() for i, shape in enumerate(shapes)
-]
+SOURCED: dict[str, list[dict[str, Any]]] = {
+    "transformer": [
+        {"layers": 2, "width": 16, "heads": 4, "context": 32},
+        {"layers": 1, "decoder_layers": 2, "width": 16, "heads": 2, "context": 32, "norm_first": True, "tied": "none"},
+        {"layers": 1, "width": 16, "heads": 2, "context": 32, "positions": "learned", "embedding_norm": True},
+    ],
+    "t5": [
+        {"layers": 2, "width": 16, "heads": 4},
+        {"layers": 1, "decoder_layers": 2, "width": 16, "heads": 2, "head_width": 6, "style": "v1.0"},
+    ],
+}
+"""Families that write from a source: the same promises, under one."""
+ENCODERS: dict[str, list[dict[str, Any]]] = {
+    "bert": [
+        {"layers": 2, "width": 16, "heads": 2, "context": 32, "mask_id": 39},
+        {"layers": 1, "width": 16, "heads": 2, "context": 32, "mask_id": 39, "style": "roberta", "tied": False},
+    ]
+}
+"""Families that see both sides of a token: they score, and do not step."""
+
+
+def cases(families: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    return [
+        pytest.param(name, shape, id=f"{name}-{i}")
+        for name, shapes in families.items()
+        for i, shape in enumerate(shapes)
+    ]
+
+
+SCORERS = cases(SHAPES)
+CASES = SCORERS + cases(SOURCED)
 
 
 def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +75,31 @@ def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(documents)
     ]
     return np.concatenate(parts).astype(np.uint16), np.concatenate(([0], np.cumsum([len(p) for p in parts])))
+
+
+class Sourced:
+    """An encoder-decoder that reads the same source in every row, handled as a family without one."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.likelihood, self.vocabulary_size = model, model.likelihood, model.vocabulary_size
+        self.max_length = model.max_length
+        mask = torch.tensor([[True] * 7 + [False] * 2])
+        with torch.inference_mode():
+            self.condition = model.encode(texts(1, 9, seed=2), mask)
+
+    def rows(self, batch: int) -> Condition:
+        source, mask = self.condition.source, self.condition.source_mask
+        assert source is not None and mask is not None
+        return Condition(source.expand(batch, -1, -1), mask.expand(batch, -1))
+
+    def logits(self, ids: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
+        return self.model.logits(ids, self.rows(len(ids)))
+
+    def start(self, batch: int, condition: Condition | None = None) -> Any:
+        return self.model.start(batch, self.rows(batch))
+
+    def step(self, ids: torch.Tensor, state: Any) -> Any:
+        return self.model.step(ids, state)
 
 
 def make(name: str, shape: dict[str, Any]) -> Any:
@@ -57,7 +112,7 @@ def make(name: str, shape: dict[str, Any]) -> Any:
     model = family.build(settings, VOCABULARY).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.4)
-    return model
+    return Sourced(model) if name in SOURCED else model
 
 
 def texts(rows: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -81,10 +136,68 @@ def assert_same(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def test_every_family_is_held_to_the_contract() -> None:
-    assert set(SHAPES) == set(FAMILIES)
+    assert set(SHAPES) | set(SOURCED) | set(ENCODERS) == set(FAMILIES)
 
 
-@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize(("name", "shape"), cases(SOURCED))
+def test_a_source_is_needed_and_read(name: str, shape: dict[str, Any]) -> None:
+    model, ids = make(name, shape).model, texts(2, 5)
+    assert isinstance(model, Stepper)
+    assert model.likelihood == FAMILIES[name].likelihood == "conditional"
+    with pytest.raises(UsageError, match="source"):
+        model.logits(ids)
+    with torch.inference_mode():
+        one, other = (model.logits(ids, model.encode(texts(2, 6, seed=seed))) for seed in (1, 2))
+    assert one.shape == (2, 5, VOCABULARY)
+    assert one.dtype == torch.float32
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(SOURCED))
+def test_padding_never_changes_a_logit(name: str, shape: dict[str, Any]) -> None:
+    """Batched equals single: sources of unlike lengths, padded on the right, with anything in the padding."""
+    model, ids, sources = make(name, shape).model, texts(3, 8), texts(3, 11, seed=5)
+    lengths = torch.tensor([11, 4, 7])
+    mask = torch.arange(11) < lengths[:, None]
+    with torch.inference_mode():
+        together = model.logits(ids, model.encode(sources, mask))
+        for row, length in enumerate(lengths.tolist()):
+            alone = model.logits(ids[row : row + 1], model.encode(sources[row : row + 1, :length]))
+            assert_same(together[row : row + 1], alone)
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(SOURCED))
+def test_rows_with_sources_of_their_own_come_and_go(name: str, shape: dict[str, Any]) -> None:
+    model, ids = make(name, shape).model, texts(3, 12)
+    sources = [texts(1, length, seed=length) for length in (4, 9, 6)]
+    with torch.inference_mode():
+        whole = [model.logits(ids[i : i + 1], model.encode(source))[0] for i, source in enumerate(sources)]
+        states = [model.start(1, model.encode(source)) for source in sources]
+        for i, size in enumerate((5, 2, 7)):
+            _, states[i] = model.step(ids[i : i + 1, :size], states[i])
+        state = states[0].extend(states[1]).extend(states[2]).select(torch.tensor([2, 0, 1, 2]))
+        rows, places = [2, 0, 1, 2], torch.tensor([7, 5, 2, 7])
+        for _ in range(4):
+            logits, state = model.step(ids[rows, places][:, None], state)
+            for place, row in enumerate(rows):
+                assert_same(logits[place, 0], whole[row][places[place]])
+            places = places + 1
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(ENCODERS))
+def test_an_encoder_scores_and_does_not_step(name: str, shape: dict[str, Any]) -> None:
+    model = make(name, shape)
+    assert isinstance(model, Scorer)
+    assert not isinstance(model, Stepper)
+    assert model.likelihood == FAMILIES[name].likelihood == "pseudo"
+    ids, starts = corpus(6)
+    nats = model.token_nats(ids, starts)
+    assert (nats[starts[:-1]] == 0).all()
+    assert (nats[starts[1:] - 1] == 0).all(), "an end that is given is not scored"
+    assert (np.delete(nats, np.concatenate((starts[:-1], starts[1:] - 1))) > 0).all()
+
+
+@pytest.mark.parametrize(("name", "shape"), SCORERS)
 def test_it_is_a_stepper_and_a_scorer(name: str, shape: dict[str, Any]) -> None:
     model = make(name, shape)
     assert isinstance(model, Stepper)
@@ -158,7 +271,7 @@ def test_rewinding_too_far_is_refused(name: str, shape: dict[str, Any]) -> None:
             state.rewind(4)
 
 
-@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize(("name", "shape"), SCORERS)
 def test_scores_are_the_log_softmax_of_logits(name: str, shape: dict[str, Any]) -> None:
     model = make(name, shape)
     ids, starts = corpus(12)

@@ -6,51 +6,15 @@ import json
 import math
 import re
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import HOSTILE, Page, written
 
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import write_report
-
-VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
-HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x^2$\x00\x1b\ud800]]>--><svg/onload=x>"
-
-
-class Page(HTMLParser):
-    """A page taken apart: its elements (name, attributes) and its text; wrong nesting is an error."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(source)
-        self.close()
-        assert not self.open, f"left open: {self.open}"
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def row(name: str, likelihood: str = "exact", **values: Any) -> dict[str, Any]:
@@ -99,13 +63,6 @@ def content() -> dict[str, Any]:
         "settings": {"gpt": {"width": 256, "tied": True, "learning_rate": 0.0006, "resume": None}},
         "facts": [["command", "llmbert compare --data x.txt"], ["seed", "0"], ["signature", "bits/byte|v:1"]],
     }
-
-
-def written(folder: Path, given: dict[str, Any], language: str = "en") -> tuple[str, Page]:
-    path = folder / "report.html"
-    write_report(path, given, language)
-    source = path.read_text(encoding="utf-8")
-    return source, Page(source)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +125,30 @@ def test_kinds_of_likelihood_never_share_a_table(english: tuple[str, Page]) -> N
     assert "≤ bits/byte" in tables[1] and "pseudo-bits/byte" in tables[2]
     assert "bits/byte" not in tables[3] and "2.100" not in tables[3]
     assert tables[0].count("(lowest measured)") == 1
+
+
+@pytest.mark.parametrize("kind", ["conditional", "pseudo", "none"])
+def test_a_kind_that_lacks_a_figure_has_no_column_for_it(tmp_path: Path, kind: str) -> None:
+    bare = row("t5", kind, bits_per_byte=None, interval=None, generate_tokens_per_second=None)
+    source, page = written(tmp_path, {"table": [row("gpt"), bare]})
+    tables = re.findall(r'<table role="table">.*?</table>', source, flags=re.DOTALL)
+    assert "writing" in tables[0] and "writing" not in tables[1] and "bits/byte" not in tables[1]
+    assert "–</span>" not in tables[1] and "3.9 M" in tables[1]
+    alone, page = written(tmp_path, {"table": [bare]})
+    assert '<section id="scores"' not in alone and not page.all("svg") and "2.100" not in page.text
+
+
+def test_bars_of_what_is_not_comparable_share_no_scale(tmp_path: Path) -> None:
+    given = {
+        "table": [row("gpt", bits_per_byte=2.0), row("t5", "conditional", bits_per_byte=0.5, interval=None)],
+        "baselines": [{"name": "xz -9", "bits_per_byte": 2.5}],
+    }
+    source, _ = written(tmp_path, given)
+    wide = [figure for figure in re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL) if 'viewBox="0 0 1000' in figure]
+    boxes = [re.findall(r'd="M ([\d.]+) [\d.]+ L ([\d.]+) [^"]*"[^>]*style="fill: var\(--series', one) for one in wide]
+    lengths = [max(float(right) - float(left) for left, right in found) for found in boxes]
+    assert len(lengths) == 2
+    assert lengths[1] > 0.9 * lengths[0]  # 0.5 fills its own axis, which ends at 0.5
 
 
 def test_the_chart_of_scores_comes_first(english: tuple[str, Page]) -> None:

@@ -136,6 +136,39 @@ def test_typed_special_tokens_are_text(kind: str) -> None:
                 assert tokeniser.decode(ids) == text
 
 
+MORE = ("<|mask token|>", "<|sentinel 0|>")
+
+
+@every_kind
+def test_more_special_tokens_stand_behind_all_others_and_change_no_text(kind: str, tmp_path: Path) -> None:
+    # What was learnt may hold the very letters of the names.
+    plain = train_tokeniser(kind, [*TEXTS, *MORE], 700 if kind == "wordpiece" else None)
+    more = plain.with_special_tokens(MORE)
+    size = plain.vocabulary_size
+    assert plain.special_ids == {}
+    assert more.special_ids == {MORE[0]: size, MORE[1]: size + 1}
+    assert more.vocabulary_size == len(more.token_texts()) == size + 2
+    assert more.token_texts()[size:] == list(MORE)
+    more.save(tmp_path)
+    for tokeniser in (more, Tokeniser.load(tmp_path)):
+        assert tokeniser.fingerprint == more.fingerprint != plain.fingerprint
+        for text in (*TEXTS, f"the {MORE[0]} river", MORE[1] * 2, "🎉 " + MORE[0]):
+            assert tokeniser.encode(text).tolist() == plain.encode(text).tolist()
+        ids = plain.encode("the river")
+        assert tokeniser.decode([*ids, size, size + 1]) == plain.decode(ids)
+    if plain.token_bytes() is not None:
+        assert more.token_bytes() == [*plain.token_bytes(), b"", b""]
+
+
+def test_special_tokens_are_added_once_and_never_by_a_name_that_can_be_typed() -> None:
+    more = trained("bpe").with_special_tokens(MORE)
+    again = more.with_special_tokens([MORE[1], "<|sentinel 1|>", SPECIAL_TOKENS[2]])
+    assert again.special_ids == {**more.special_ids, "<|sentinel 1|>": more.vocabulary_size}
+    for name in ("[MASK]", " <mask> ", ""):
+        with pytest.raises(UsageError, match="space inside"):
+            more.with_special_tokens([name])
+
+
 @every_kind
 def test_decoding_drops_special_tokens(kind: str) -> None:
     tokeniser = trained(kind)

@@ -41,7 +41,7 @@ def trainer(
     shape = (
         {"layers": 2, "width": 16, "context": 16} | ({"heads": 2} if family == "gpt" else {}) | (model_settings or {})
     )
-    values = {"steps": 12, "batch": 8} | settings
+    values = {"steps": 12, "batch": 8, "precision": "float32"} | settings  # the same on every processor
     extra = {k: values.pop(k) for k in ("log", "checkpoint", "evaluate", "stop") if k in values}
     chosen = TrainingSettings(**values)
     torch.manual_seed(chosen.seed)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import repeat
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import torch
+
+from llmbert.data.batches import Batch
+from llmbert.data.masking import MaskedBatch
+from llmbert.data.pairs import PairBatch
 from llmbert.models import FAMILIES, find_family
 from llmbert.models.gpt import GPTSettings
+from llmbert.objectives.causal import causal
+from llmbert.objectives.masked import masked_language_model
+from llmbert.objectives.seq2seq import sequence_to_sequence
 from llmbert.protocols import UsageError
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import ladder, plan_training
+from llmbert.workbench.budget import Plan, ladder, plan_training
+from llmbert.workbench.lessons import Lesson
 from llmbert.workbench.settings import checked, parse_duration, parse_pairs, sort_settings
 
 
@@ -64,10 +76,27 @@ def test_a_value_out_of_range_is_one_sentence(values: dict[str, object]) -> None
     assert any(key in str(raised.value) for key in values)
 
 
+def random_lesson(model: Any, plan: Plan) -> Lesson:
+    """Batches of random ids of the kind that a family learns from."""
+    rows, time = plan.training.batch, plan.model.context
+    ids = torch.randint(4, 298, (rows, time))
+    inside = torch.ones_like(ids, dtype=torch.bool)
+    batch: Any = {
+        "causal": lambda: Batch(ids, ids),
+        "masked": lambda: MaskedBatch(ids, ids),
+        "pairs": lambda: PairBatch(ids, inside, ids, ids),
+    }[FAMILIES[model.family].objectives[0]]()
+    objective = {"causal": causal, "masked": masked_language_model, "pairs": sequence_to_sequence}
+    batches = SimpleNamespace(iterate=lambda position=0: repeat(batch))
+    return Lesson(batches, objective[FAMILIES[model.family].objectives[0]], lambda: 0.0)
+
+
 @pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.counts])
 def test_more_time_never_means_a_smaller_model(family: str) -> None:
+    values = {"context": 32, "mask_id": 299} if family == "bert" else {"context": 32}
     plans = [
-        plan_training(family, FAMILIES[family], 300, 500_000, 30_000, {}, {}, None, seconds) for seconds in (4.0, 30.0)
+        plan_training(family, FAMILIES[family], 300, 500_000, 30_000, values, {}, None, seconds, random_lesson)
+        for seconds in (4.0, 30.0)
     ]
     widths = [rung["width"] * rung["layers"] for rung in ladder(family)]
     chosen = [plan.model.width * plan.model.layers for plan in plans]
@@ -78,13 +107,15 @@ def test_more_time_never_means_a_smaller_model(family: str) -> None:
 
 def test_what_the_user_set_stands_above_the_budget() -> None:
     plan = plan_training(
-        "gpt", FAMILIES["gpt"], 300, 500_000, 30_000, {"layers": 1, "width": 32}, {"steps": 7}, None, 5.0
+        "gpt", FAMILIES["gpt"], 300, 500_000, 30_000, {"layers": 1, "width": 32}, {"steps": 7}, None, 5.0, random_lesson
     )
     assert (plan.model.layers, plan.model.width, plan.training.steps) == (1, 32, 7)
 
 
 def test_a_text_that_is_read_many_times_gets_dropout() -> None:
-    few = plan_training("gpt", FAMILIES["gpt"], 300, 10_000_000, 3_000, {"width": 32}, {}, None, 4.0)
-    many = plan_training("gpt", FAMILIES["gpt"], 300, 1_000, 300, {"width": 32}, {}, None, 4.0)
+    few, many = (
+        plan_training("gpt", FAMILIES["gpt"], 300, train, valid, {"width": 32}, {}, None, 4.0, random_lesson)
+        for train, valid in ((10_000_000, 3_000), (1_000, 300))
+    )
     assert few.model.dropout == 0.0
     assert many.model.dropout > 0.0

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import making, using
+from llmbert.cli import asking, making, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("train")(making.train)
 app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
 app.command("compare")(making.compare)
+for verb in ("translate", "summarise", "write", "chat", "classify", "tag"):
+    app.command(verb)(getattr(asking, verb))
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 MANY = ("--data", "--valid")  # options that take any number of values

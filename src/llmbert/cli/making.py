@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: f
 Valid = Annotated[list[str] | None, typer.Option("--valid", metavar="PATH", help="Held-out text; else split off.")]
 Lines = Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")]
 SplitOn = Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")]
-Fields = Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")]
+Fields = Annotated[
+    str | None,
+    typer.Option("--fields", metavar="ROLE=NAME", help="Which field is text=; of pairs source=,target= or turns=."),
+]
 Tokenizer = Annotated[
     str, typer.Option("--tokenizer", metavar="T", help="bytes, chars, words, bpe, unigram, wordpiece, jieba, or a run.")
 ]
@@ -28,7 +32,9 @@ Language = Annotated[str, typer.Option("--language", help="Language of the page:
 
 
 def train(
-    family: Annotated[str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru or gpt.")] = "",
+    family: Annotated[
+        str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5 or bert.")
+    ] = "",
     data: Data = [],  # noqa: B006 - typer wants a list
     valid: Valid = None,
     lines: Lines = False,
@@ -36,6 +42,21 @@ def train(
     fields: Fields = None,
     out: Annotated[str, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")] = "",
     tokenizer: Tokenizer = "bpe",
+    task: Annotated[
+        str | None, typer.Option("--task", help="What pairs are for: translate, summarise, write or chat.")
+    ] = None,
+    languages: Annotated[str | None, typer.Option("--languages", metavar="en-de", help="Of pairs.")] = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Lower-case pairs.")] = False,
+    detokenise: Annotated[
+        str | None, typer.Option("--detokenise", metavar="STYLE", help="Join targets of words (or hyphens) apart.")
+    ] = None,
+    mixture: Annotated[
+        str | None, typer.Option("--mixture", metavar="FILE", help="JSON list of sets of pairs, each with a prefix.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="causal, infilling, masked, denoising or pairs.")
+    ] = None,
+    base: Annotated[str | None, typer.Option("--base", metavar="RUN", help="Begin with this run's weights.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for all of it: 90s, 5m, 1h.")] = None,
     size: Annotated[str | None, typer.Option("--size", help="tiny, small, medium or large.")] = None,
     settings: Set = None,
@@ -45,13 +66,12 @@ def train(
     language: Language = "en",
 ) -> None:
     """Train a model on text and write a run folder: weights, tokeniser, log, report and card."""
-    needed: dict[str, Any] = {"--family": family, "--data": data, "--out": out}
-    free = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields, "--budget": budget}
-    free |= {"--size": size, "--set": settings, "--tensorboard": tensorboard}
-    if resume is None and (missing := [name for name, given in needed.items() if not given]):
-        raise UsageError(f"train needs {missing[0]}; see llmbert train --help")
-    if resume is not None and (over := [name for name, given in (needed | free).items() if given]):
-        raise UsageError(f"--resume goes on with what was asked for first; leave out {over[0]}")
+    parts = read_mixture(mixture)
+    needed = {"--family": family, "--data": data or parts, "--out": out}
+    free: dict[str, Any] = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields}
+    free |= {"--budget": budget, "--size": size, "--set": settings, "--tensorboard": tensorboard, "--task": task}
+    free |= {"--languages": languages, "--lowercase": lowercase, "--detokenise": detokenise, "--mixture": mixture}
+    _check_train(resume, needed, free | {"--objective": objective, "--base": base})
     from llmbert.cli.display import Display
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
@@ -69,6 +89,13 @@ def train(
                 split_on=split_on,
                 fields=parse_fields(fields),
                 tokenizer=tokenizer,
+                lowercase=lowercase,
+                detokenise=detokenise,
+                mixture=parts,
+                objective=objective,
+                task=task,
+                languages=languages,
+                base=base,
                 budget=budget,
                 size=size,
                 settings=parse_pairs(settings or []),
@@ -79,6 +106,14 @@ def train(
                 tensorboard=tensorboard,
             )
     _say_run(run)
+
+
+def _check_train(resume: str | None, needed: dict[str, Any], free: dict[str, Any]) -> None:
+    """Refuse a training that lacks something, or a resumed one that is told something new."""
+    if resume is None and (missing := [name for name, given in needed.items() if not given]):
+        raise UsageError(f"train needs {missing[0]}; see llmbert train --help")
+    if resume is not None and (over := [name for name, given in (needed | free).items() if given]):
+        raise UsageError(f"--resume goes on with what was asked for first; leave out {over[0]}")
 
 
 def compare(
@@ -118,14 +153,30 @@ def compare(
     print_comparison(content, Path(out))
 
 
+ROLES = ("text", "source", "target", "turns")
+
+
 def parse_fields(text: str | None) -> dict[str, str] | None:
-    """ "text=body" → {"text": "body"}. Raises UsageError for another form."""
+    """ "source=en,target=de" → {"source": "en", "target": "de"}. Raises UsageError for another form."""
     if text is None:
         return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(role != "text" or not name for role, _, name in pairs):
-        raise UsageError(f"--fields takes text=NAME, the field that holds the text, not {text!r}")
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    if any(role not in ROLES or not name for role, _, name in pairs):
+        raise UsageError(f"--fields takes ROLE=NAME with a role of {', '.join(ROLES)}, not {text!r}")
     return {role: name for role, _, name in pairs}
+
+
+def read_mixture(path: str | None) -> list[dict[str, Any]] | None:
+    """The sets of pairs a file describes. Raises UsageError where it is not a JSON list of objects."""
+    if path is None:
+        return None
+    try:
+        parts = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--mixture {path} cannot be read ({error}); give a JSON list of sets of pairs") from error
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise UsageError(f"--mixture {path} is not a JSON list of objects with data, valid, fields, prefix and task")
+    return parts
 
 
 def check_language(language: str) -> str:
@@ -158,12 +209,19 @@ def _say_run(run: Any) -> None:
     parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
     if scores["perplexity"] is not None:
         parts.append(f"valid perplexity {scores['perplexity']:.2f} ({scores['nats_per_token']:.4f} nats/token)")
-    if scores["bits_per_byte"] is not None:
+    for name, found in (run.facts.get("metrics") or {}).items():
+        parts.append(f"{name}: " + ", ".join(f"{key} {score['score']:.2f}" for key, score in found.items()))
+    if scores["bits_per_byte"] is not None and scores["likelihood"] == "exact":
         around = scores["interval"]["bits_per_byte"]
         interval = f" ({around[0]:.3f} to {around[1]:.3f})" if around else ""
         parts.append(f"{scores['bits_per_byte']:.4f} bits/byte{interval}")
     print(" · ".join(parts))
-    print(f"{run.folder}: report.html shows it, llmbert generate {run.folder} --prompt … uses it")
+    use = {"exact": "generate {} --prompt …", "conditional": f"{run.facts.get('task') or 'translate'} {{}} --in …"}
+    usage = use.get(scores["likelihood"], "evaluate {} --data …").format(run.folder)
+    print(f"{run.folder}: report.html shows it, llmbert {usage} uses it")
+    cut = [run.facts.get(key) or 0 for key in ("cut_sources", "cut_targets")]
+    if any(cut):
+        print(f"{cut[0]:,} sources and {cut[1]:,} targets were longer than the context and were cut; --set context=…")
 
 
 def print_comparison(content: dict[str, Any], out: Path) -> None:

@@ -20,7 +20,16 @@ def evaluate(
     split_on: Annotated[
         str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")
     ] = None,
-    fields: Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Field of the text.")] = None,
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="ROLE=NAME", help="text=, or source=,target= or turns= of pairs.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="A,B", help="Of what is written: bleu, chrf, rouge1, …")
+    ] = None,
+    beams: Annotated[int, typer.Option("--beams", help="Of what is written.")] = 1,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="RUN", help="Is this run better or worse?")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score text with a run: nats/token, perplexity, bits/byte, with interval and signature."""
@@ -35,6 +44,9 @@ def evaluate(
             lines=lines or None,
             split_on=split_on,
             fields=parse_fields(fields),
+            metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+            beams=beams,
+            against=against,
             progress=display,
         )
     if as_json:
@@ -47,6 +59,29 @@ def evaluate(
         print(f"{name.replace('_', ' '):<20}{shown:>12}" + (f"   {around[0]:.4f} to {around[1]:.4f}" if around else ""))
     print(f"{scores['tokens']:,} tokens, {scores['documents']:,} documents, {scores['unknown']:,} unknown")
     print(scores["signature"])
+    for name, found in (scores.get("metrics") or {}).items():
+        for metric, score in found.items():
+            _say_score(f"{name} {metric}", score)
+    for metric, found in (scores.get("comparison") or {}).items():
+        _say_comparison(metric, found, run, str(against))
+
+
+def _say_score(name: str, score: dict[str, Any]) -> None:
+    around, trivial = score["interval"], score.get("baseline")
+    print(
+        f"{name:<20}{score['score']:>12.3f}"
+        + (f"   {around[0]:.3f} to {around[1]:.3f}" if around else "")
+        + (f"   ({trivial['name']}: {trivial['value']:.3f})" if trivial else "")
+    )
+    print(f"  {score['signature']}")
+
+
+def _say_comparison(metric: str, found: dict[str, Any], run: str, against: str) -> None:
+    interval = found["interval"]["difference"] if isinstance(found["interval"], dict) else found["interval"]
+    better = {"a": run, "b": against}.get(found["better"] or "", "neither, as far as this text tells")
+    ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    shown = "–" if found["difference"] is None else f"{found['difference']:.3f}{ends}, p {found['p']:.3f}"
+    print(f"difference in {metric}: {shown}; better: {better}")
 
 
 def generate(

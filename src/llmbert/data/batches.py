@@ -34,6 +34,11 @@ class Batch:
         """Targets that are scored."""
         return int((self.targets != IGNORED).sum())
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What each term of the loss is divided by."""
+        return {"nll": self.count}
+
     def split(self, parts: int) -> list[Batch]:
         """Micro-batches: the rows in at most `parts` nearly equal groups."""
         cuts = [slice(int(r[0]), int(r[-1]) + 1) for r in torch.arange(len(self.inputs)).tensor_split(parts) if len(r)]

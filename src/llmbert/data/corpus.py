@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from llmbert.data.overlap import measure_overlap
 from llmbert.data.read import Document, read_documents
-from llmbert.data.shards import Shard, ShardWriter, count_unknown, refusing_full_disk, write_shard
+from llmbert.data.shards import AnyTokeniser, Shard, ShardWriter, count_unknown, refusing_full_disk, write_shard
 from llmbert.data.sources import BLOCK_BYTES, HUB, STANDARD_INPUT, Meter, Source, find_sources, read_blocks
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.segment import cut_pieces
@@ -94,7 +94,7 @@ def open_corpus(folder: Path) -> Corpus:
 
 def build_shard(
     paths: Sequence[str],
-    tokeniser: Tokeniser,
+    tokeniser: AnyTokeniser,
     folder: Path,
     *,
     lines: bool = False,
@@ -104,7 +104,8 @@ def build_shard(
 ) -> Shard:
     """All documents of the paths, tokenised into `folder`: other text for a tokeniser that is there already."""
     reading = Reading(lines, split_on, fields)
-    return write_shard(reading.documents(paths, _named(progress, "tokenising")), tokeniser, Path(folder), "text")
+    documents = reading.documents(paths, renamed_progress(progress, "tokenising"))
+    return write_shard(documents, tokeniser, Path(folder), "text")
 
 
 def build_corpus(
@@ -118,6 +119,7 @@ def build_corpus(
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
     valid_share: float | None = None,
+    special_tokens: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Corpus:
     """Read, split, tokenise and measure some text into a store below `folder_root`, or open the store of the same.
@@ -125,7 +127,8 @@ def build_corpus(
     tokeniser: one to use; None: one of `kind` and `vocabulary_size` is trained on the training text.
     valid_paths: the validation text; without it documents are drawn by a hash of their text, so that equal ones stay
     together: valid_share of them, by default a twentieth of 1000 or more and a tenth of fewer, never none and never
-    all. Text of one document gives its last tenth, counted in characters.
+    all. Text of one document gives its last tenth, counted in characters. special_tokens: more that the tokeniser
+    shall have (a mask, sentinels).
 
     A text of any size is read as a stream. A store appears whole or not at all. Raises LLMBertError for text that
     cannot be read, for too little of it, and for a full disk.
@@ -133,9 +136,11 @@ def build_corpus(
     if valid_share is not None and not 0 < valid_share < 1:
         raise UsageError(f"valid_share is {valid_share}; give a share between 0 and 1")
     folder_root = Path(folder_root)
+    if tokeniser and special_tokens:
+        tokeniser = tokeniser.with_special_tokens(special_tokens)
     with refusing_full_disk(folder_root), ExitStack() as stack:
         folder_root.mkdir(parents=True, exist_ok=True)
-        _sweep(folder_root)
+        sweep_passing(folder_root)
         spool = _Spool(folder_root, stack)
         plan = _Plan(
             spool.files(paths, fields),
@@ -144,7 +149,9 @@ def build_corpus(
             valid_share,
         )
         fingerprint, files = _fingerprint(
-            plan, tokeniser.fingerprint if tokeniser else (kind, vocabulary_size), progress
+            plan,
+            tokeniser.fingerprint if tokeniser else (kind, vocabulary_size, *special_tokens),
+            progress,
         )
         folder = folder_root / fingerprint[:16]
         if folder.exists():
@@ -152,10 +159,21 @@ def build_corpus(
                 return open_corpus(folder)
             except LLMBertError:
                 shutil.rmtree(folder)
-        partial_folder = _passing_folder(folder_root, folder.name, stack)
-        _fill(partial_folder, plan, tokeniser, kind, vocabulary_size, {"fingerprint": fingerprint, **files}, progress)
-        _move(partial_folder, folder)
+        partial_folder = passing_folder(folder_root, folder.name, stack)
+        wanted = _Wanted(tokeniser, kind, vocabulary_size, tuple(special_tokens))
+        _fill(partial_folder, plan, wanted, {"fingerprint": fingerprint, **files}, progress)
+        move_into_place(partial_folder, folder)
     return open_corpus(folder)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which tokeniser a store gets: the one given, or one to be trained."""
+
+    given: Tokeniser | None
+    kind: str
+    vocabulary_size: int | None
+    special_tokens: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -168,14 +186,14 @@ class _Plan:
     valid_share: float | None
 
 
-def _passing_folder(root: Path, name: str, stack: ExitStack) -> Path:
+def passing_folder(root: Path, name: str, stack: ExitStack) -> Path:
     """A new hidden folder that goes with the stack; its name says which process it belongs to."""
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".part", dir=root))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _sweep(root: Path) -> None:
+def sweep_passing(root: Path) -> None:
     """Remove the passing folders of processes that were killed."""
     for folder in root.glob(".*.part"):
         owner = folder.name.split(".")[2]
@@ -197,7 +215,7 @@ class _Spool:
         if path != STANDARD_INPUT and not path.startswith(HUB):
             return path
         if path not in self._known:
-            folder = _passing_folder(self._root, "spool", self._stack)
+            folder = passing_folder(self._root, "spool", self._stack)
             self._known[path] = str(self._write(path, folder, fields))
         return self._known[path]
 
@@ -216,7 +234,7 @@ class _Spool:
         return target
 
 
-def _named(progress: Progress, name: str) -> Progress:
+def renamed_progress(progress: Progress, name: str) -> Progress:
     """`progress` under another name than the reader's own."""
 
     def renamed(stage: str, done: float, total: float | None = None, **figures: float | str) -> None:
@@ -230,14 +248,14 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
     listed: dict[str, Any] = {}
     for name, paths in (("files", plan.paths), ("valid_files", plan.valid_paths or [])):
         sources = find_sources(paths) if paths else []
-        meter = Meter(_named(progress, "fingerprinting"), sum(source.size for source in sources))
-        listed[name] = [{"name": s.name, "bytes": s.size, "sha256": _digest(s, meter)} for s in sources]
+        meter = Meter(renamed_progress(progress, "fingerprinting"), sum(source.size for source in sources))
+        listed[name] = [{"name": s.name, "bytes": s.size, "sha256": digest_of(s, meter)} for s in sources]
     settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **asdict(plan.reading)}
     text = json.dumps({**settings, **listed}, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest(), listed
 
 
-def _digest(source: Source, meter: Meter) -> str:
+def digest_of(source: Source, meter: Meter) -> str:
     digest = hashlib.sha256()
     try:
         with Path(source.path).open("rb") as file:
@@ -260,6 +278,10 @@ class _Survey:
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     encodings: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def digests(self) -> NDArray[np.uint64]:
+        return np.frombuffer(self.hashes, np.uint64)
+
     def take(self, document: Document) -> None:
         self.documents += 1
         beginning: list[str] = []
@@ -278,16 +300,15 @@ class _Survey:
 
 def _survey(plan: _Plan, paths: list[str], progress: Progress, what: str) -> _Survey:
     survey = _Survey()
-    for document in plan.reading.documents(paths, _named(progress, "surveying"), survey.encodings):
+    for document in plan.reading.documents(paths, renamed_progress(progress, "surveying"), survey.encodings):
         survey.take(document)
     if survey.blank:
         raise LLMBertError(f"the {what} text has only blank lines; give files with text in them")
     return survey
 
 
-def _drawn(survey: _Survey, share: float | None) -> NDArray[np.bool_]:
-    """Which documents are for validation: (documents,) bool, some of either kind."""
-    hashes = np.frombuffer(survey.hashes, np.uint64)
+def drawn(hashes: NDArray[np.uint64], share: float | None) -> NDArray[np.bool_]:
+    """Which documents are for validation by the hash of each: (documents,) bool, some of either kind."""
     if share is None:
         share = 1 / 20 if len(hashes) >= 1000 else 1 / 10
     low, high = int(hashes.min()), int(hashes.max())
@@ -302,7 +323,7 @@ class _Split:
 
     def __init__(self, plan: _Plan, survey: _Survey) -> None:
         self._plan, self._survey = plan, survey
-        self._drawn = None if plan.valid_paths or survey.documents == 1 else _drawn(survey, plan.valid_share)
+        self._drawn = None if plan.valid_paths or survey.documents == 1 else drawn(survey.digests, plan.valid_share)
         share = plan.valid_share or 1 / 10
         self._cut = int(survey.characters * (1 - share)) if plan.valid_share else survey.characters * 9 // 10
         if self._drawn is None and not plan.valid_paths and not 0 < self._cut < survey.characters:
@@ -353,9 +374,7 @@ def _head(pieces: Iterable[str], count: int, rest: list[str]) -> Iterator[str]:
 def _fill(
     folder: Path,
     plan: _Plan,
-    tokeniser: Tokeniser | None,
-    kind: str,
-    vocabulary_size: int | None,
+    wanted: _Wanted,
     described: dict[str, Any],
     progress: Progress,
 ) -> None:
@@ -365,8 +384,9 @@ def _fill(
     if plan.valid_paths:
         encodings |= _survey(plan, plan.valid_paths, progress, "validation").encodings
     split = _Split(plan, survey)
-    if tokeniser is None:
-        tokeniser = _train(split, survey, kind, vocabulary_size, progress)
+    tokeniser = wanted.given or _train(split, survey, wanted.kind, wanted.vocabulary_size, progress)
+    if wanted.special_tokens:
+        tokeniser = tokeniser.with_special_tokens(wanted.special_tokens)
     tokeniser.save(folder)
     train, valid = _tokenise(folder, split, tokeniser, progress)
     described |= {
@@ -397,16 +417,16 @@ def _train(split: _Split, survey: _Survey, kind: str, vocabulary_size: int | Non
         return train_tokeniser(kind, [], vocabulary_size)
     limit = TOKENISERS[kind].sample_bytes
     share = min(1.0, limit / survey.bytes) if limit else 1.0
-    documents = split.documents(_named(progress, "training the tokeniser"), valid=False)
+    documents = split.documents(renamed_progress(progress, "training the tokeniser"), valid=False)
     pieces = (piece for valid, document in documents if not valid for piece in _cut(document.pieces, kind))
-    return train_tokeniser(kind, _spread(pieces, share), vocabulary_size)
+    return train_tokeniser(kind, spread(pieces, share), vocabulary_size)
 
 
 def _cut(pieces: Iterable[str], kind: str) -> Iterator[str]:
     return cut_pieces(pieces, TOKENISERS[kind].cut)
 
 
-def _spread(pieces: Iterable[str], share: float) -> Iterator[str]:
+def spread(pieces: Iterable[str], share: float) -> Iterator[str]:
     """Of the pieces as many as make up `share` of the characters, evenly spread."""
     credit = 0.0
     for piece in pieces:
@@ -421,12 +441,12 @@ def _tokenise(folder: Path, split: _Split, tokeniser: Tokeniser, progress: Progr
         train, valid = (ShardWriter(folder, name, tokeniser) for name in ("train", "valid"))
         stack.callback(train.close)
         stack.callback(valid.close)
-        for is_valid, document in split.documents(_named(progress, "tokenising")):
+        for is_valid, document in split.documents(renamed_progress(progress, "tokenising")):
             (valid if is_valid else train).add(document.id, document.pieces)
         return train.finish(), valid.finish()
 
 
-def _move(partial_folder: Path, folder: Path) -> None:
+def move_into_place(partial_folder: Path, folder: Path) -> None:
     """Give the finished folder its name; another builder that was faster has written the same."""
     partial_folder.chmod(0o755)
     try:

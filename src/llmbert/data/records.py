@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks, read_text
@@ -75,25 +76,32 @@ def _names(names: Iterable[str]) -> str:
 
 def _json_lines(source: Source, meter: Meter, column: str | None) -> Records:
     field = _Field(source, column)
-    for number, line in enumerate(_lines(source, meter), 1):
-        if line.isspace() or not line:
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise LLMBertError(f"{source.name}, line {number} is not JSON ({_short(error)}); mend the line") from error
+    for number, record in _json_line_values(source, meter):
         text = field.text(record, f"line {number}")
         if text and not text.isspace():
             yield number, text
 
 
-def _short(error: Exception) -> str:
+def _json_line_values(source: Source, meter: Meter) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(table_lines(source, meter), 1):
+        if line.isspace() or not line:
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise LLMBertError(
+                f"{source.name}, line {number} is not JSON ({json_fault(error)}); mend the line"
+            ) from error
+
+
+def json_fault(error: Exception) -> str:
+    """Why JSON could not be read, in a few words."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _lines(source: Source, meter: Meter) -> Iterator[str]:
+def table_lines(source: Source, meter: Meter) -> Iterator[str]:
     """Lines without their newline; one is held at a time, however long."""
     held: list[str] = []
     for text in read_text(source, meter):
@@ -110,20 +118,23 @@ def _lines(source: Source, meter: Meter) -> Iterator[str]:
 def _json(source: Source, meter: Meter, column: str | None) -> Records:
     """One object, a list of objects or strings, or several of them one after another."""
     field = _Field(source, column)
-    reader = _JsonReader(source, read_text(source, meter))
-    for number, (record, line) in enumerate(reader.records(), 1):
+    for number, (record, line) in enumerate(JsonReader.of(source, meter).records(), 1):
         text = field.text(record, f"record {number} (line {line})")
         if text and not text.isspace():
             yield number, text
 
 
-class _JsonReader:
+class JsonReader:
     """Reads the records of one JSON list, or of values that follow one another, holding one record at a time."""
 
     def __init__(self, source: Source, texts: Iterator[str]) -> None:
         self._source, self._texts = source, texts
         self._text, self._at, self._line = "", 0, 1
         self._decoder = json.JSONDecoder()
+
+    @classmethod
+    def of(cls, source: Source, meter: Meter) -> JsonReader:
+        return cls(source, read_text(source, meter))
 
     def records(self) -> Iterator[tuple[Any, int]]:
         in_list = self._next() == "["
@@ -188,12 +199,7 @@ class _JsonReader:
 
 
 def _csv(source: Source, meter: Meter, column: str | None) -> Records:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    lines = (line + "\n" for line in _lines(source, meter))
-    header_line = next(lines, "")
-    delimiter = max(",;\t", key=header_line.count)
-    reader = csv.reader(_chain(header_line, lines), delimiter=delimiter, strict=True)
-    return _table(source, column, _csv_rows(source, reader))
+    return _table(source, column, _csv_rows(source, meter))
 
 
 def _chain(first: str, others: Iterator[str]) -> Iterator[str]:
@@ -201,7 +207,12 @@ def _chain(first: str, others: Iterator[str]) -> Iterator[str]:
     yield from others
 
 
-def _csv_rows(source: Source, reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(source: Source, meter: Meter) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    lines = (line + "\n" for line in table_lines(source, meter))
+    header_line = next(lines, "")
+    delimiter = max(",;\t", key=header_line.count)
+    reader = csv.reader(_chain(header_line, lines), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -214,8 +225,12 @@ def _csv_rows(source: Source, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _tsv(source: Source, meter: Meter, column: str | None) -> Records:
-    lines = enumerate(_lines(source, meter), 1)
-    return _table(source, column, ((number, line.removesuffix("\r").split("\t")) for number, line in lines))
+    return _table(source, column, _tsv_rows(source, meter))
+
+
+def _tsv_rows(source: Source, meter: Meter) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(table_lines(source, meter), 1):
+        yield number, line.removesuffix("\r").split("\t")
 
 
 def _table(source: Source, column: str | None, rows: Iterator[tuple[int, list[str]]]) -> Records:
@@ -233,7 +248,9 @@ def _table(source: Source, column: str | None, rows: Iterator[tuple[int, list[st
             yield number, row[at]
 
 
-def _parquet(source: Source, meter: Meter, column: str | None) -> Records:
+@contextmanager
+def _open_parquet(source: Source, meter: Meter) -> Iterator[Any]:
+    """A Parquet file, unpacked where it is packed. Raises LLMBertError where it is damaged."""
     try:
         import pyarrow.lib
         import pyarrow.parquet
@@ -241,18 +258,28 @@ def _parquet(source: Source, meter: Meter, column: str | None) -> Records:
         raise LLMBertError(
             f"reading {source.name} needs the package pyarrow, which is not installed; pip install 'llmbert[data]'"
         ) from error
-    field = _Field(source, column)
     try:
         with tempfile.TemporaryFile() as unpacked:
             if source.packed or source.path == STANDARD_INPUT:
                 for block in read_blocks(source, meter):
                     unpacked.write(block)
                 unpacked.seek(0)
-            file = pyarrow.parquet.ParquetFile(unpacked if source.packed else source.path)
-            yield from _parquet_rows(file, field, None if source.packed else meter, source)
+            yield pyarrow.parquet.ParquetFile(unpacked if source.packed else source.path)
     except (pyarrow.lib.ArrowException, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LLMBertError(f"{source.name} is not a whole Parquet file ({first}); write or copy it anew") from error
+
+
+def _parquet(source: Source, meter: Meter, column: str | None) -> Records:
+    field = _Field(source, column)
+    with _open_parquet(source, meter) as file:
+        yield from _parquet_rows(file, field, None if source.packed else meter, source)
+
+
+def _parquet_values(source: Source, meter: Meter) -> Iterator[dict[str, Any]]:
+    with _open_parquet(source, meter) as file:
+        for batch in file.iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
 
 
 def _parquet_rows(file: Any, field: _Field, meter: Meter | None, source: Source) -> Records:
@@ -273,6 +300,14 @@ def _parquet_rows(file: Any, field: _Field, meter: Meter | None, source: Source)
 
 def _hub(source: Source, meter: Meter, column: str | None) -> Records:
     """The training part of a data set of the Hugging Face hub, or of "hub:NAME:PART"."""
+    field = _Field(source, column)
+    for number, row in enumerate(_hub_rows(source), 1):
+        text = field.text(row, f"row {number}")
+        if text and not text.isspace():
+            yield number, text
+
+
+def _hub_rows(source: Source) -> Iterator[Any]:
     try:
         import datasets
     except ImportError as error:
@@ -281,15 +316,41 @@ def _hub(source: Source, meter: Meter, column: str | None) -> Records:
         ) from error
     name, _, part = source.path.removeprefix(HUB).partition(":")
     try:
-        rows = datasets.load_dataset(name, split=part or "train", streaming=True)
+        return iter(datasets.load_dataset(name, split=part or "train", streaming=True))
     except Exception as error:  # whatever the library and the network raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LLMBertError(f"the data set {name} cannot be loaded ({first}); check its name and the network") from error
-    field = _Field(source, column)
-    for number, row in enumerate(rows, 1):
-        text = field.text(row, f"row {number}")
-        if text and not text.isspace():
-            yield number, text
+
+
+def read_rows(source: Source, meter: Meter) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each record whole, with its place ("line 3"), from .jsonl, .json, .csv, .tsv or the hub; blank rows passed over.
+
+    Raises LLMBertError for what is no record, and for a form of file that has none.
+    """
+    for place, record in _rows(source, meter):
+        if not isinstance(record, dict):
+            raise LLMBertError(f"{source.name}, {place} is {_kind(record)}, not an object; give one object a record")
+        yield place, record
+
+
+def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:
+    if source.ending == ".jsonl":
+        return ((f"line {number}", value) for number, value in _json_line_values(source, meter))
+    if source.ending == ".json":
+        records = JsonReader(source, read_text(source, meter)).records()
+        return ((f"record {number} (line {line})", value) for number, (value, line) in enumerate(records, 1))
+    if source.ending in (".csv", ".tsv"):
+        return _table_records((_csv_rows if source.ending == ".csv" else _tsv_rows)(source, meter))
+    if source.ending == ".parquet":
+        return ((f"row {number}", value) for number, value in enumerate(_parquet_values(source, meter), 1))
+    if source.ending == "hub":
+        return ((f"row {number}", dict(row)) for number, row in enumerate(_hub_rows(source), 1))
+    raise LLMBertError(f"{source.name} holds no records with fields; give .jsonl, .json, .csv, .tsv or .parquet")
+
+
+def _table_records(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
+    _, header = next(rows, (1, []))
+    return ((f"line {number}", dict(zip(header, row, strict=False))) for number, row in rows if row not in ([], [""]))
 
 
 RECORDS: dict[str, Callable[[Source, Meter, str | None], Records]] = {

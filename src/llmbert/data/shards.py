@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from llmbert.data.read import Document
 from llmbert.protocols import LLMBertError
+from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import Tokeniser
 
+AnyTokeniser = Tokeniser | ForeignTokeniser
 _SHORT_CHARACTERS = 1 << 16
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 1 << 13
@@ -82,7 +84,7 @@ class Shard:
         """The ids of document `index`, from its begin token to its end token."""
         return self.ids[self.starts[index] : self.starts[index + 1]]
 
-    def text_of(self, index: int, tokeniser: Tokeniser) -> str:
+    def text_of(self, index: int, tokeniser: AnyTokeniser) -> str:
         """The text of document `index`, exact where the tokeniser is lossless."""
         return tokeniser.decode(self.document(index))
 
@@ -97,7 +99,7 @@ class Shard:
         }
 
 
-def count_unknown(ids: NDArray[Any], tokeniser: Tokeniser) -> int:
+def count_unknown(ids: NDArray[Any], tokeniser: AnyTokeniser) -> int:
     """How many of the ids are the unknown token."""
     return int(np.count_nonzero(ids == tokeniser.unknown_id))
 
@@ -106,7 +108,7 @@ class ShardWriter:
     """Writes a shard's files one document after another, short ones many at a time; memory stays bounded but for
     40 bytes a document."""
 
-    def __init__(self, folder: Path, name: str, tokeniser: Tokeniser) -> None:
+    def __init__(self, folder: Path, name: str, tokeniser: AnyTokeniser) -> None:
         self._folder, self._name, self._tokeniser = folder, name, tokeniser
         self.dtype = "uint16" if tokeniser.vocabulary_size <= 1 << 16 else "uint32"
         self._arrays = {key: array(code) for key, code in _ARRAYS.items()}
@@ -216,7 +218,7 @@ def _bounded(pieces: Iterator[str], enough: int) -> Iterator[str]:
         yield piece
 
 
-def write_shard(documents: Iterable[Document], tokeniser: Tokeniser, folder: Path, name: str) -> Shard:
+def write_shard(documents: Iterable[Document], tokeniser: AnyTokeniser, folder: Path, name: str) -> Shard:
     """Tokenise documents into the files `name`.* of a folder. Raises LLMBertError where the disk is full."""
     with refusing_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)

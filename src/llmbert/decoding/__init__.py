@@ -1,6 +1,7 @@
 """Logits become ids and ids become text: greedy, sampling, beam search, in batches whose rows come and go."""
 
 from llmbert.decoding.beam import Hypothesis, beam_search
+from llmbert.decoding.conditions import split_condition, stack_conditions
 from llmbert.decoding.engine import Delta, Engine, FinishReason, Handle, Token
 from llmbert.decoding.processors import Context, Processor, build_processors
 from llmbert.decoding.settings import GenerationSettings, Request
@@ -24,4 +25,6 @@ __all__ = [
     "beam_search",
     "build_processors",
     "cut_at_stop",
+    "split_condition",
+    "stack_conditions",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
-from llmbert.decoding.settings import Request, check_prompt
+from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
 from llmbert.decoding.stepping import Row, RunningBatch, evaluating
 from llmbert.decoding.streaming import Decode, cut_at_stop, first_stop
 from llmbert.decoding.utf8 import ValidUtf8
@@ -53,13 +53,14 @@ class _Search:
 def beam_search(
     model: Stepper,
     requests: Iterable[Request],
-    begin_id: int,
-    end_id: int,
+    begin_id: int | None,
+    end_id: int | Sequence[int],
     decode: Decode,
     token_bytes: Sequence[bytes] | None = None,
     *,
     padding_id: int | None = None,
     unknown_id: int | None = None,
+    never_ids: Sequence[int] = (),
     n_best: int = 1,
     device: torch.device | str | None = None,
     progress: Progress = silent,
@@ -76,10 +77,12 @@ def beam_search(
     A request is done when no hypothesis goes on, or as soon as its `n_best` ended ones score at least what any other
     could still reach: the result is the same as without this early finish.
 
+    begin_id None: prompts stand alone; end_id: one end token or several.
     Raises UsageError where a request cannot be met. Memory: the model's state for the sum of all beams.
     """
     valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
-    never = tuple(token for token in (begin_id, padding_id) if token is not None)
+    end_ids = end_ids_of(end_id)
+    never = never_written(begin_id, padding_id, never_ids, end_ids)
     searches = []
     for request in requests:
         if not 1 <= n_best <= request.settings.beams:
@@ -90,12 +93,17 @@ def beam_search(
         searches.append(_Search(request, rules, [root]))
     batch: RunningBatch[_Beam] = RunningBatch(model, begin_id, device)
     with evaluating(model):
-        _search(batch, searches, end_id, decode, n_best, progress)
+        _search(batch, searches, end_ids, decode, n_best, progress)
     return [sorted(each.done, key=lambda hypothesis: -hypothesis.score)[:n_best] for each in searches]
 
 
 def _search(
-    batch: RunningBatch[_Beam], searches: list[_Search], end_id: int, decode: Decode, n_best: int, progress: Progress
+    batch: RunningBatch[_Beam],
+    searches: list[_Search],
+    end_ids: tuple[int, ...],
+    decode: Decode,
+    n_best: int,
+    progress: Progress,
 ) -> None:
     joining: list[_Beam] = [beam for search in searches for beam in search.live]
     steps = 0
@@ -109,7 +117,7 @@ def _search(
             if not search.live:
                 continue
             parents = [place[id(beam)] for beam in search.live]
-            chosen = _extend(search, logits[torch.tensor(parents, device=logits.device)], end_id, decode)
+            chosen = _extend(search, logits[torch.tensor(parents, device=logits.device)], end_ids, decode)
             if _settled(search, n_best):
                 search.live = []
                 continue
@@ -120,7 +128,7 @@ def _search(
         progress("beam search", steps, None, rows=len(rows))
 
 
-def _extend(search: _Search, logits: Tensor, end_id: int, decode: Decode) -> list[int]:
+def _extend(search: _Search, logits: Tensor, end_ids: tuple[int, ...], decode: Decode) -> list[int]:
     """Continue the live hypotheses by one token each way, keep the best; return each new live one's parent.
 
     logits: (live, V).
@@ -149,17 +157,19 @@ def _extend(search: _Search, logits: Tensor, end_id: int, decode: Decode) -> lis
             search.done.append(hypothesis)
             continue
         parent, token = divmod(place, vocabulary)
-        beam = _continue(search, live[parent], token, totals_at[place], end_id, decode)
+        beam = _continue(search, live[parent], token, totals_at[place], end_ids, decode)
         if beam is not None:
             search.live.append(beam)
             parents.append(parent)
     return parents
 
 
-def _continue(search: _Search, parent: _Beam, token: int, total: float, end_id: int, decode: Decode) -> _Beam | None:
+def _continue(
+    search: _Search, parent: _Beam, token: int, total: float, end_ids: tuple[int, ...], decode: Decode
+) -> _Beam | None:
     """The parent with one more token; None where that ends it, and then it is among the done."""
     settings, generated = search.request.settings, parent.generated + 1
-    if token == end_id:
+    if token in end_ids:
         search.done.append(_ended(search, parent, parent.tokens, total, "end", decode, generated))
         return None
     tokens = [*parent.tokens, token]

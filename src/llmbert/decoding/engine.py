@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
 from llmbert.decoding.sampling import greedy, sample
-from llmbert.decoding.settings import Request, check_prompt
+from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
 from llmbert.decoding.stepping import Row, RunningBatch, evaluating
 from llmbert.decoding.streaming import Decode, StopFinder, TextStream
 from llmbert.decoding.utf8 import ValidUtf8
@@ -141,10 +141,10 @@ class Engine:
     Requests join a running batch as others leave it; each has its own settings and random numbers, so what it gets
     does not depend on its neighbours (as far as the model computes a row alike alone and in a batch).
 
-    begin_id: put before every prompt, never written; end_id: ends a text; padding_id is never written, unknown_id only
-    where the settings allow it; decode: ids to text; token_bytes: by id, for byte-level vocabularies: then only whole
-    UTF-8 characters are written; max_batch: most rows at a time, which bounds the memory of the model's state;
-    progress is told the tokens generated so far.
+    begin_id: put before every prompt (None: nothing is), never written; end_id: ends a text, one or several;
+    padding_id and never_ids are never written, unknown_id only where the settings allow it; decode: ids to text;
+    token_bytes: by id, for byte-level vocabularies: then only whole UTF-8 characters are written; max_batch: most rows
+    at a time, which bounds the memory of the model's state; progress is told the tokens generated so far.
 
     Texts longer than the model reaches slide (see `RunningBatch`). Not for use by several threads at once.
     """
@@ -152,13 +152,14 @@ class Engine:
     def __init__(
         self,
         model: Stepper,
-        begin_id: int,
-        end_id: int,
+        begin_id: int | None,
+        end_id: int | Sequence[int],
         decode: Decode,
         token_bytes: Sequence[bytes] | None = None,
         *,
         padding_id: int | None = None,
         unknown_id: int | None = None,
+        never_ids: Sequence[int] = (),
         max_batch: int = 32,
         device: torch.device | str | None = None,
         progress: Progress = silent,
@@ -166,11 +167,11 @@ class Engine:
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
         self.model = model
-        self.end_id = end_id
+        self.end_ids = end_ids_of(end_id)
         self.decode = decode
         self.max_batch = max_batch
         self.generated = 0
-        self._never = tuple(token for token in (begin_id, padding_id) if token is not None)
+        self._never = never_written(begin_id, padding_id, never_ids, self.end_ids)
         self._unknown = (unknown_id,) if unknown_id is not None else ()
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
         self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device)
@@ -281,7 +282,7 @@ class Engine:
             for index, each in zip(asked, log_probabilities, strict=True):
                 details[index] = _detailed(chosen[index], each, rows[index].handle.request.settings.logprobs)
         for row, token in zip(rows, details, strict=True):
-            if token.id == self.end_id:
+            if token.id in self.end_ids:
                 row.handle._end("end")
                 continue
             row.tokens.append(token.id)
@@ -299,7 +300,7 @@ class Engine:
             members = [rows[index] for index in indices]
             block = logits if len(indices) == len(rows) else logits[torch.tensor(indices, device=logits.device)]
             context = Context([row.tokens for row in members], [row.remaining for row in members])
-            block = _stuck(_apply(processors, block, context), processors, context, self.end_id)
+            block = _stuck(_apply(processors, block, context), processors, context, self.end_ids[0])
             if is_greedy:
                 tokens = greedy(block)
             else:

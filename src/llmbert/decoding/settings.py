@@ -117,6 +117,21 @@ def check_prompt(prompt: Sequence[int], vocabulary_size: int) -> list[int]:
     return ids
 
 
+def end_ids_of(end_id: int | Sequence[int]) -> tuple[int, ...]:
+    """One or several end tokens as a tuple; UsageError for none."""
+    ids = (int(end_id),) if isinstance(end_id, numbers.Integral) else tuple(end_id)  # type: ignore[arg-type]
+    if not ids:
+        raise UsageError("There is no end token; give at least one.")
+    return ids
+
+
+def never_written(
+    begin_id: int | None, padding_id: int | None, others: Sequence[int], end_ids: Sequence[int]
+) -> tuple[int, ...]:
+    """The tokens no text may hold: begin, padding and `others`, unless they end texts (GPT-2 begins with the end)."""
+    return tuple(token for token in (begin_id, padding_id, *others) if token is not None and token not in end_ids)
+
+
 def _whole(name: str, value: float, least: int, remark: str) -> None:
     if not isinstance(value, numbers.Integral) or value < least:
         raise UsageError(f"{name} must be a whole number of at least {least} ({remark}), not {value}.")

@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from llmbert.protocols import Condition, LLMBertError, State, Stepper
+from llmbert.decoding.conditions import kind_of, stack_conditions
+from llmbert.protocols import Condition, LLMBertError, State, Stepper, UsageError
 
 _PREFILL_LOGITS = 2**24  # most logits of a prefill held at once (64 MiB)
 
@@ -32,14 +33,15 @@ R = TypeVar("R", bound=Row)
 class RunningBatch(Generic[R]):
     """Rows of one model that step together though they came at different times.
 
-    Every row is prefilled with the begin token and then its tokens. A row whose state is as long as the model reaches
-    (`max_length`), and a prompt longer than that, slides: it is prefilled anew with the begin token and its last
-    `max_length // 2` tokens, which costs one prefill every `max_length // 2` tokens.
+    Every row is prefilled with the begin token (begin_id None: without one) and then its tokens; rows of equally many
+    tokens share a prefill, whatever their conditions, as long as these are of one kind. A row whose state is as long as
+    the model reaches (`max_length`), and a prompt longer than that, slides: it is prefilled anew with the begin token
+    and its last `max_length // 2` tokens, which costs one prefill every `max_length // 2` tokens.
     """
 
-    def __init__(self, model: Stepper, begin_id: int, device: torch.device | str | None = None):
+    def __init__(self, model: Stepper, begin_id: int | None, device: torch.device | str | None = None):
         self.model = model
-        self.begin_id = begin_id
+        self.begin = [] if begin_id is None else [begin_id]
         self.device = torch.device(device) if device is not None else device_of(model)
         self.rows: list[R] = []
         self.state: State | None = None
@@ -75,12 +77,14 @@ class RunningBatch(Generic[R]):
 
     def window(self, row: Row) -> list[int]:
         """The ids a row is prefilled with."""
-        reach = self.model.max_length
-        if reach is None or len(row.tokens) < reach:
-            return [self.begin_id, *row.tokens]
+        reach, whole = self.model.max_length, [*self.begin, *row.tokens]
+        if not whole:
+            raise UsageError("There is nothing to begin with: give a prompt of at least one token.")
+        if reach is None or len(whole) <= reach:
+            return whole
         if reach == 1:  # no room for a begin token and a text
             return row.tokens[-1:]
-        return [self.begin_id, *row.tokens[-(reach // 2) :]]
+        return [*self.begin, *row.tokens[-(reach // 2) :]]
 
     def _step(self) -> Tensor:
         assert self.state is not None
@@ -93,7 +97,7 @@ class RunningBatch(Generic[R]):
     def _prefill(self, rows: list[R]) -> tuple[Tensor, State]:
         """Rows of equally long windows; long ones in pieces, so that their logits need no more than 64 MiB."""
         ids = torch.tensor([self.window(row) for row in rows], device=self.device)
-        state = self.model.start(len(rows), rows[0].condition)
+        state = self.model.start(len(rows), stack_conditions([row.condition for row in rows]))
         piece = max(1, _PREFILL_LOGITS // (len(rows) * self.model.vocabulary_size))
         for part in ids.split(piece, dim=1):
             logits, state = self.model.step(part, state)
@@ -103,13 +107,13 @@ class RunningBatch(Generic[R]):
 
 
 def _alike(rows: Sequence[R], window: Callable[[R], list[int]]) -> Iterator[list[R]]:
-    """Rows that can be prefilled together: as long as each other and without a condition; the others one by one."""
-    free = sorted((row for row in rows if row.condition is None), key=lambda row: len(window(row)))
-    for _, group in groupby(free, key=lambda row: len(window(row))):
+    """Rows that can be prefilled together: as long as each other, with conditions of one kind."""
+
+    def key(row: R) -> tuple[tuple[bool, bool, bool], int]:
+        return kind_of(row.condition), len(window(row))
+
+    for _, group in groupby(sorted(rows, key=key), key=key):
         yield list(group)
-    for row in rows:
-        if row.condition is not None:
-            yield [row]
 
 
 def device_of(model: object) -> torch.device:

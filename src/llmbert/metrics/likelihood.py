@@ -67,6 +67,19 @@ class TokenNats:
         """Scored tokens of each document, int64 (documents,)."""
         return np.diff(self.starts) - 1
 
+    def without_ends(self) -> TokenNats:
+        """The same without each document's last token, its end: what a model that is given the end is scored on.
+
+        Documents of no token but the end are left out. Raises LLMBertError where none is left.
+        """
+        kept = np.diff(self.starts) > 2
+        inside = np.repeat(kept, np.diff(self.starts))
+        inside[self.starts[1:] - 1] = False
+        starts = np.concatenate(([0], np.cumsum(np.diff(self.starts)[kept] - 1)))
+        return TokenNats(
+            self.nats[inside], starts, self.document_bytes[kept], self.document_characters[kept], self.unknown
+        )
+
     def per_document(self) -> np.ndarray:
         """Nats, tokens, bytes and characters of each document: float64 (documents, 4)."""
         sums = np.add.reduceat(self.nats, self.starts[:-1], dtype=np.float64)

@@ -16,7 +16,8 @@ class Family:
     """Where a family lives and what is true of it; its module is loaded when it is first used.
 
     counts: it is fitted by counting, not by gradients; recurrent: it carries a memory from batch to batch;
-    fixed: arguments of the class that the family's name stands for; sizes: what `--size` means.
+    objectives: what it may learn by, the usual one first; fixed: arguments of the class that the family's name stands
+    for; sizes: what `--size` means.
     """
 
     module: str
@@ -26,6 +27,7 @@ class Family:
     sizes: Mapping[str, Mapping[str, Any]]
     counts: bool = False
     recurrent: bool = False
+    objectives: tuple[str, ...] = ("causal",)
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def settings_class(self) -> Any:
@@ -79,6 +81,46 @@ FAMILIES: dict[str, Family] = {
             "medium": {"layers": 6, "width": 384, "heads": 6, "context": 256},
             "large": {"layers": 12, "width": 768, "heads": 12, "context": 1024},
         },
+        objectives=("causal", "infilling"),
+    ),
+    "transformer": Family(
+        "llmbert.models.transformer",
+        "Transformer",
+        "TransformerSettings",
+        "conditional",
+        {
+            "tiny": {"layers": 4, "width": 128, "heads": 4, "inner": 256, "context": 256},
+            "small": {"layers": 3, "width": 256, "heads": 4, "inner": 1024, "context": 512},
+            "medium": {"layers": 6, "width": 512, "heads": 8, "inner": 2048, "context": 512},
+            "large": {"layers": 6, "width": 1024, "heads": 16, "inner": 4096, "context": 1024},
+        },
+        objectives=("pairs",),
+    ),
+    "t5": Family(
+        "llmbert.models.t5",
+        "T5",
+        "T5Settings",
+        "conditional",
+        {
+            "tiny": {"layers": 3, "width": 128, "heads": 4, "inner": 256, "context": 256},
+            "small": {"layers": 4, "width": 256, "heads": 4, "inner": 512, "context": 512},
+            "medium": {"layers": 6, "width": 512, "heads": 8, "inner": 1024, "context": 512},
+            "large": {"layers": 12, "width": 768, "heads": 12, "inner": 2048, "context": 512},
+        },
+        objectives=("pairs", "denoising"),
+    ),
+    "bert": Family(
+        "llmbert.models.bert",
+        "BERT",
+        "BERTSettings",
+        "pseudo",
+        {
+            "tiny": {"layers": 2, "width": 128, "heads": 2, "context": 128},
+            "small": {"layers": 4, "width": 256, "heads": 4, "context": 128},
+            "medium": {"layers": 8, "width": 512, "heads": 8, "context": 256},
+            "large": {"layers": 12, "width": 768, "heads": 12, "context": 512},
+        },
+        objectives=("masked",),
     ),
 }
 

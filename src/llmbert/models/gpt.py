@@ -10,19 +10,43 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from llmbert.models.scoring import sliding_window_nats
-from llmbert.nn.attention import CausalSelfAttention, document_mask
+from llmbert.nn.attention import SelfAttention, document_mask
 from llmbert.nn.cache import KeyValueCache
-from llmbert.nn.feedforward import GELUFeedForward, SwiGLUFeedForward
+from llmbert.nn.feedforward import FeedForward, GatedFeedForward
 from llmbert.nn.norms import NORMS
-from llmbert.nn.positions import RotaryPositions, document_positions
+from llmbert.nn.positions import RotaryPositions, document_positions, stretched_frequencies
 from llmbert.protocols import Condition, Likelihood, LLMBertError, Progress, silent
+
+
+class RopeScaling(BaseModel):
+    """How rotary positions are stretched to `factor` times the length; see `stretched_frequencies`.
+
+    original_context None: all alike (Chen et al. 2023); a number: by how often each turns within it (Llama 3).
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    factor: float = Field(ge=1.0)
+    original_context: int | None = Field(None, ge=1)  # tokens
+    low_turns: float = Field(1.0, gt=0.0)
+    high_turns: float = Field(4.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RopeScaling:
+        if self.high_turns <= self.low_turns:
+            raise ValueError(f"high_turns {self.high_turns:g} must be above low_turns {self.low_turns:g}")
+        return self
+
+    def stretch(self, frequencies: Tensor) -> Tensor:
+        return stretched_frequencies(frequencies, self.factor, self.low_turns, self.high_turns, self.original_context)
 
 
 class GPTSettings(BaseModel):
     """The shape of a GPT. `style` chooses the defaults of what is left None.
 
     gpt2: learned positions, LayerNorm, GELU, biases, tied head (Radford et al. 2019); opens as GPT-2 elsewhere.
-    modern: rotary positions, RMSNorm, SwiGLU, grouped queries, QK-norm, no biases; opens as Qwen3 elsewhere.
+    modern: rotary positions, RMSNorm, SwiGLU, grouped queries, QK-norm, no biases; opens as Qwen3 elsewhere, without
+    QK-norm as Llama.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -39,6 +63,13 @@ class GPTSettings(BaseModel):
     tied: bool = True
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     rope_base: float = Field(10_000.0, gt=1.0)
+    rope_scaling: RopeScaling | None = None
+    qk_norm: bool | None = None
+    qkv_bias: bool | None = None
+    out_bias: bool | None = None
+    feedforward_bias: bool | None = None
+    activation: Literal["gelu_tanh", "gelu", "silu", "relu"] | None = None
+    norm_epsilon: float | None = Field(None, gt=0.0)
 
     @model_validator(mode="after")
     def _complete(self) -> GPTSettings:
@@ -56,8 +87,19 @@ class GPTSettings(BaseModel):
         if self.inner is None:
             # SwiGLU has three matrices where GELU has two: 8/3 of the width gives both the same size.
             self.inner = 4 * self.width if self.style == "gpt2" else 16 * math.ceil(self.width * 8 / 3 / 16)
-        self.norm = self.norm or ("layer" if self.style == "gpt2" else "rms")
+        self._fill()
         return self
+
+    def _fill(self) -> None:
+        """What is left None, by the style."""
+        gpt2 = self.style == "gpt2"
+        self.norm = self.norm or ("layer" if gpt2 else "rms")
+        self.norm_epsilon = self.norm_epsilon or (1e-6 if self.norm == "rms" else 1e-5)
+        self.activation = self.activation or ("gelu_tanh" if gpt2 else "silu")
+        self.qk_norm = not gpt2 if self.qk_norm is None else self.qk_norm
+        self.qkv_bias, self.out_bias, self.feedforward_bias = (
+            gpt2 if bias is None else bias for bias in (self.qkv_bias, self.out_bias, self.feedforward_bias)
+        )
 
 
 class Block(nn.Module):
@@ -65,22 +107,25 @@ class Block(nn.Module):
 
     def __init__(self, settings: GPTSettings) -> None:
         super().__init__()
-        gpt2 = settings.style == "gpt2"
-        assert settings.norm and settings.inner and settings.head_width and settings.key_value_heads
-        norm = NORMS[settings.norm]
-        self.attention_norm = norm(settings.width)
-        self.attention = CausalSelfAttention(
-            settings.width,
-            settings.heads,
-            settings.key_value_heads,
-            settings.head_width,
-            bias=gpt2,
-            qk_norm=not gpt2,
-            dropout=settings.dropout,
+        s = settings
+        assert s.norm and s.inner and s.head_width and s.key_value_heads and s.norm_epsilon and s.activation
+        assert s.qkv_bias is not None and s.feedforward_bias is not None
+        self.attention_norm = NORMS[s.norm](s.width, s.norm_epsilon)
+        self.attention = SelfAttention(
+            s.width,
+            s.heads,
+            s.key_value_heads,
+            s.head_width,
+            bias=s.qkv_bias,
+            qk_norm=bool(s.qk_norm),
+            dropout=s.dropout,
+            norm_epsilon=s.norm_epsilon if s.norm == "rms" else 1e-6,
+            out_bias=s.out_bias,
         )
-        self.feedforward_norm = norm(settings.width)
-        self.feedforward = (GELUFeedForward if gpt2 else SwiGLUFeedForward)(settings.width, settings.inner)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.feedforward_norm = NORMS[s.norm](s.width, s.norm_epsilon)
+        kind = FeedForward if s.style == "gpt2" else GatedFeedForward
+        self.feedforward = kind(s.width, s.inner, s.activation, bias=s.feedforward_bias)
+        self.dropout = nn.Dropout(s.dropout)
 
     def forward(
         self,
@@ -105,14 +150,15 @@ class GPT(nn.Module):
         super().__init__()
         self.settings, self.vocabulary_size = settings, vocabulary_size
         self.max_length: int | None = settings.context
-        assert settings.norm and settings.head_width
+        assert settings.norm and settings.head_width and settings.norm_epsilon
         self.embedding = nn.Embedding(vocabulary_size, settings.width)
         gpt2 = settings.style == "gpt2"
         self.position_embedding = nn.Embedding(settings.context, settings.width) if gpt2 else None
-        self.rotary = None if gpt2 else RotaryPositions(settings.head_width, settings.rope_base)
+        scaling = settings.rope_scaling.stretch if settings.rope_scaling else None
+        self.rotary = None if gpt2 else RotaryPositions(settings.head_width, settings.rope_base, scaling)
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
-        self.norm = NORMS[settings.norm](settings.width)
+        self.norm = NORMS[settings.norm](settings.width, settings.norm_epsilon)
         self.head = nn.Linear(settings.width, vocabulary_size, bias=False)
         self._initialise()
         if settings.tied:

@@ -1,4 +1,4 @@
-"""Multi-head scaled dot-product attention that looks only backwards."""
+"""Multi-head scaled dot-product attention: of a sequence to itself, and of one sequence to another."""
 
 from __future__ import annotations
 
@@ -9,12 +9,64 @@ from llmbert.nn.cache import KeyValueCache
 from llmbert.nn.norms import RMSNorm
 from llmbert.nn.positions import rotate
 
+SHORT = 128 * 128  # products of a head up to which they are quickest written out
 
-class CausalSelfAttention(nn.Module):
-    """softmax(Q Kᵀ / √D) V (Vaswani et al. 2017, eq. 1) where no token sees a later one.
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(Q Kᵀ · scale) V: query (B, H, T, D), key and value (B, H or fewer, S, D) → (B, H, T, D).
+
+    torch's fused attention, but for training in bfloat16 on a processor: there its way back is two to eight times
+    slower than the products written out (short texts) or than itself in float32 (long ones).
+    """
+    slow = query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad
+    if slow and query.shape[2] * key.shape[2] <= SHORT:
+        return _written_out(query, key, value, mask, causal, dropout, scale)
+    if slow:
+        query, key, value = (each.float() for each in (query, key, value))
+        mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
+    mixed = nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal,
+        dropout_p=dropout,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return mixed.bfloat16() if slow else mixed
+
+
+def _written_out(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float, scale: float | None
+) -> Tensor:
+    if query.shape[1] != key.shape[1]:
+        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
+    products = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if causal:
+        mask = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        products = products.masked_fill(~mask, torch.finfo(products.dtype).min)
+    elif mask is not None:
+        products = products + mask
+    weights = products.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return nn.functional.dropout(weights, dropout) @ value
+
+
+class SelfAttention(nn.Module):
+    """softmax(Q Kᵀ · scale) V (Vaswani et al. 2017, eq. 1), queries, keys and values from the same sequence.
 
     heads may share keys and values in groups (Ainslie et al. 2023); queries and keys may be RMS-normalised per head
-    (Henry et al. 2020), which keeps the products bounded at high learning rates.
+    (Henry et al. 2020), which keeps the products bounded at high learning rates. scale None: 1/√D of a head; bias: of
+    queries, keys and values, and of the output unless out_bias says otherwise.
     """
 
     def __init__(
@@ -25,17 +77,20 @@ class CausalSelfAttention(nn.Module):
         head_width: int,
         *,
         bias: bool,
-        qk_norm: bool,
-        dropout: float,
+        qk_norm: bool = False,
+        dropout: float = 0.0,
+        scale: float | None = None,
+        norm_epsilon: float = 1e-6,
+        out_bias: bool | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.key_value_heads, self.head_width = heads, key_value_heads, head_width
-        self.dropout = dropout
+        self.dropout, self.scale = dropout, scale
         self.sections = (heads * head_width, key_value_heads * head_width, key_value_heads * head_width)
         self.qkv = nn.Linear(width, sum(self.sections), bias=bias)
-        self.out = nn.Linear(heads * head_width, width, bias=bias)
-        self.query_norm = RMSNorm(head_width) if qk_norm else None
-        self.key_norm = RMSNorm(head_width) if qk_norm else None
+        self.out = nn.Linear(heads * head_width, width, bias=bias if out_bias is None else out_bias)
+        self.query_norm = RMSNorm(head_width, norm_epsilon) if qk_norm else None
+        self.key_norm = RMSNorm(head_width, norm_epsilon) if qk_norm else None
 
     def forward(
         self,
@@ -44,8 +99,14 @@ class CausalSelfAttention(nn.Module):
         mask: Tensor | None,
         cache: KeyValueCache | None = None,
         layer: int = 0,
+        *,
+        causal: bool = True,
     ) -> Tensor:
-        """x (B, T, D) → (B, T, D). mask: (B, 1, T, S) true where a query may look, or None for plain causal."""
+        """x (B, T, D) → (B, T, D).
+
+        mask: (B, 1 or H, T, S), true where a query may look, or numbers added to the products (relative positions,
+        with -inf where it may not); None: everywhere, with `causal` no later than itself.
+        """
         batch, time, _ = x.shape
         query, key, value = self.qkv(x).split(self.sections, dim=-1)
         query = query.view(batch, time, self.heads, self.head_width).transpose(1, 2)
@@ -57,15 +118,45 @@ class CausalSelfAttention(nn.Module):
             query, key = rotate(query, *angles), rotate(key, *angles)
         if cache is not None:
             key, value = cache.write(layer, key, value)
-        mixed = nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=mask is None and time > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.heads != self.key_value_heads,
-        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(query, key, value, mask, causal and mask is None and time > 1, dropout, self.scale)
+        return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
+
+
+class CrossAttention(nn.Module):
+    """softmax(Q Kᵀ · scale) V, queries from one sequence, keys and values from another (Vaswani et al. 2017, §3.2.3).
+
+    The other sequence's keys and values are computed once, by `keys_values`, however many steps look at them.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        *,
+        bias: bool,
+        dropout: float = 0.0,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads, self.head_width, self.dropout, self.scale = heads, head_width, dropout, scale
+        self.sections = (heads * head_width, heads * head_width)
+        self.query = nn.Linear(width, heads * head_width, bias=bias)
+        self.key_value = nn.Linear(width, sum(self.sections), bias=bias)
+        self.out = nn.Linear(heads * head_width, width, bias=bias)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """source (B, S, D) → keys and values, each (B, H, S, D of a head)."""
+        batch, length, _ = source.shape
+        key, value = self.key_value(source).view(batch, length, 2, self.heads, self.head_width).unbind(2)
+        return key.transpose(1, 2), value.transpose(1, 2)
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """x (B, T, D) → (B, T, D). mask: (B, 1, 1, S) true where the source holds a token, or None for everywhere."""
+        batch, time, _ = x.shape
+        query = self.query(x).view(batch, time, self.heads, self.head_width).transpose(1, 2)
+        mixed = attend(query, *keys_values, mask, False, self.dropout if self.training else 0.0, self.scale)
         return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
 
 

@@ -95,3 +95,45 @@ class KeyValueCache:
 
 def _padded(x: Tensor, room: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, room - x.shape[2]))
+
+
+class DecoderState:
+    """A decoder's own cache, and what it looks at: keys and values of the encoded source, layer by layer.
+
+    cross: a list over layers of (keys, values), each (B, H, S, D); source_mask: (B, S) true where there is a token.
+    Satisfies `State`: whatever is done to it consumes it.
+    """
+
+    def __init__(self, cache: KeyValueCache, cross: list[tuple[Tensor, Tensor]], source_mask: Tensor) -> None:
+        self.cache, self.cross, self.source_mask = cache, cross, source_mask
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.cache.lengths
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, 1, 1, S) for cross-attention; None where no source is padded."""
+        return None if bool(self.source_mask.all()) else self.source_mask[:, None, None]
+
+    def select(self, rows: Tensor) -> DecoderState:
+        self.cache = self.cache.select(rows)
+        self.cross = [(keys[rows], values[rows]) for keys, values in self.cross]
+        self.source_mask = self.source_mask[rows]
+        return self
+
+    def extend(self, other: DecoderState) -> DecoderState:
+        room = max(self.source_mask.shape[1], other.source_mask.shape[1])
+        self.cache = self.cache.extend(other.cache)
+        self.cross = [
+            (torch.cat((_padded(a, room), _padded(c, room))), torch.cat((_padded(b, room), _padded(d, room))))
+            for (a, b), (c, d) in zip(self.cross, other.cross, strict=True)
+        ]
+        self.source_mask = torch.cat(
+            [torch.nn.functional.pad(mask, (0, room - mask.shape[1])) for mask in (self.source_mask, other.source_mask)]
+        )
+        return self
+
+    def rewind(self, tokens: int | Tensor) -> DecoderState:
+        self.cache = self.cache.rewind(tokens)
+        return self

@@ -15,7 +15,8 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
+        # Under autocast the weight is float32 and x is not: torch's fused kernel wants both alike.
+        return nn.functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
 
 class LayerNorm(nn.LayerNorm):

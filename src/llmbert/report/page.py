@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from itertools import pairwise
@@ -15,12 +15,21 @@ from typing import Any
 
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import charts
+from llmbert.report.classes import class_sections
+from llmbert.report.conversations import usage_section
+from llmbert.report.examples import example_section
+from llmbert.report.measures import metric_section
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
-from llmbert.report.texts import TEXTS
+from llmbert.report.sheet import Sheet, fitting, interval_of, script
 
 KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
+SECTIONS = (
+    *("metrics", "usage", "classes", "examples", "scores", "table", "curves", "samples", "data", "settings", "facts"),
+)
+_OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
+_SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
 
 # Column: key, heading, unit.
 _COLUMNS = (
@@ -41,7 +50,15 @@ _LABELS = {"tokens": "词元数", "seconds": "秒", "steps": "步数", "nats/tok
 def write_report(path: Path, content: dict[str, Any], language: str = "en") -> None:
     """Write `content` (JSON-able; any key may be missing) as one HTML page below 1 MB, in one move.
 
-    Keys: title, subtitle, summary: str;
+    Keys: title, subtitle, summary: str; task: what a card is told, see `write_card`;
+    metrics: rows of name (a run), metric ("bleu", or any name), value, interval [low, high] or None, unit ("" or "%"),
+    higher_is_better, signature, baseline {name, value} or None, and where runs have several tasks their task;
+    examples: rows of name (a run), source, text (what it wrote), references [str, ...], prefix (of the source), note;
+    examples_note: a sentence on how they were chosen, or True: they are the first held-out ones;
+    classes: {name, labels, counts [[texts of true label i taken for label j]], by_class {label: {precision, recall,
+    f1 (%), true, predicted}}} or a list of these, by_class from the counts where it is missing;
+    usage: what `tasks.chat_report.chat_report` returns, and times: [seconds of a reply, ...], talks: [{run, turns:
+    [{speaker, text, own (whether the run wrote it), seconds, thumb ("up", "down", None), note}]}];
     table: rows of name, family, likelihood (a `Likelihood`), bits_per_byte, interval [low, high] or None,
     nats_per_token, perplexity, train_seconds, tokens_per_second (training), generate_tokens_per_second, parameters,
     bytes_on_disk, note; baselines: rows of name, bits_per_byte;
@@ -62,77 +79,118 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     write_text(path, page)
 
 
+@cache
+def _template() -> Any:
+    """The page's template, compiled; those it includes lie beside it."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    def source(name: str) -> str:
+        return (files("llmbert") / name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(source)
+    )
+    return environment.get_template("report.html.jinja")
+
+
 class _Page:
     """One rendering of a content; `share` (0-1] of the room that long texts and many rows may take."""
 
     def __init__(self, content: Mapping[str, Any], language: str, share: float) -> None:
-        self.content, self.language, self.share = content, language, share
-        self.t = {key: pair[language == "zh"] for key, pair in TEXTS.items()}
+        self.content, self.language = content, language
+        self.sheet = Sheet(language, share, _series_of(content))
+        self.t, self.series = self.sheet.t, self.sheet.series
         self.rows = sorted(content.get("table") or [], key=lambda row: _rank(row.get("bits_per_byte")))
         self.kinds = {str(row.get("name")): _kind(row) for row in self.rows}
-        self.series = _series_of(content)
+        self.one = len(self.rows) == 1 or (not self.rows and len(_names(content, "metrics", "examples")) == 1)
         if len(self.rows) == 1:
             self.t |= {key: self.t[f"{key}_one"] for key in ("scores", "curves", "samples")}
+        if self.one:
+            self.t |= {key: self.t[f"{key}_one"] for key in ("metrics", "examples", "classes")}
         self.charted = True
 
     def render(self) -> str:
         """The page's HTML."""
-        from jinja2 import Environment, StrictUndefined
-
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        source = (files("llmbert") / "report.html.jinja").read_text(encoding="utf-8")
         context = self._context()
         shown = {
             **context,
-            "scores": context["tables"],
+            "metrics": context["metrics"]["figures"],
+            "examples": context["examples"]["groups"],
+            "scores": context["bars"] or self._has_bars(),
             "table": context["tables"],
             "data": any(context["data"].values()),
         }
-        names = ("scores", "table", "curves", "samples", "data", "settings", "facts")
-        context["sections"] = [(name, self.t[f"nav_{name}"]) for name in names if shown[name]]
-        return environment.from_string(source).render(context)
+        context["sections"] = [(name, self.t[f"nav_{name}"]) for name in SECTIONS if shown[name]]
+        context["shown"] = {name for name, _ in context["sections"]}
+        return _template().render(context)
 
     def _context(self) -> dict[str, Any]:
-        content = self.content
+        content, sheet = self.content, self.sheet
         data = content.get("data") or {}
         samples, samples_left_out = self._samples()
-        settings, settings_left_out = self._some(list((content.get("settings") or {}).items()), 60)
+        settings, settings_left_out = sheet.some(list((content.get("settings") or {}).items()), 60)
         return {
-            **{key: content.get(key) or "" for key in ("subtitle", "summary")},
+            "subtitle": content.get("subtitle") or "",
+            "summary": re.sub(r"(?<=\d) (?=%)", "\u00a0", str(content.get("summary") or "")),
             **{"lang": "zh-Hans" if self.language == "zh" else "en", "t": self.t, "glyphs": charts.GLYPHS},
             "title": content.get("title") or self.t["report"],
+            "metrics": metric_section(content.get("metrics") or [], sheet, list(self.kinds)),
+            "examples": example_section(
+                content.get("examples") or [], sheet, content.get("examples_note"), one_run=self.one
+            ),
+            "classes": class_sections(content.get("classes"), sheet),
+            "usage": usage_section(content.get("usage"), sheet),
             **{"bars": self._bars(), "tables": self._tables(), "curves": self._curves()},
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},
             "tokens_shown": any(sample["tokens"] for group in samples for sample in group["samples"]),
-            "data": {"rows": self._pairs(data.get("rows")), "overlap": self._value(data.get("overlap"))},
-            "settings": [(name, self._pairs(values.items())) for name, values in settings],
+            "data": {"rows": sheet.pairs(data.get("rows")), "overlap": sheet.value(data.get("overlap"))},
+            "settings": [(name, sheet.pairs(values.items())) for name, values in settings],
             "settings_left_out": settings_left_out,
-            "facts": self._pairs(content.get("facts")),
+            "facts": sheet.pairs(content.get("facts")),
             "without_charts": not self.charted,
         }
 
+    def _has_bars(self) -> bool:
+        return any(number(row.get("bits_per_byte")) is not None and _kind(row) != "none" for row in self.rows)
+
     def _bars(self) -> list[dict[str, Any]]:
-        """A chart of bits/byte for each kind that has any, all to one scale."""
+        """A chart of bits/byte for each kind that has any; those that measure the same thing stand to one scale."""
         rows = [row for row in self.rows if number(row.get("bits_per_byte")) is not None and _kind(row) != "none"]
         if not rows:
             return []
-        shown_rows, left_out = self._some(rows, 60)
+        shown_rows, left_out = self.sheet.some(rows, 60)
         groups = {kind: [self._bar(row) for row in shown_rows if _kind(row) == kind] for kind in KINDS}
-        bars = [bar for group in groups.values() for bar in group]
-        axis = charts.BarAxis.over(self.t["axis"], bars, self._baselines())
-        figures = [self._bar_figure(kind, groups[kind], axis) for kind in KINDS if groups[kind]]
-        shown = [(self.t["bars_intervals"], axis.intervals), (self.t["bars_baselines"], bool(self._baselines()))]
-        figures[0]["caption"] = self._joined(
+        scales: dict[str, list[charts.Bar]] = {}
+        for kind, bars in groups.items():
+            scales.setdefault(kind if kind in _OWN_SCALE else "", []).extend(bars)
+        axes = {
+            scale: charts.BarAxis.over(self.t["axis"], bars, self._lines(scale))
+            for scale, bars in scales.items()
+            if bars
+        }
+        kinds = [kind for kind in KINDS if groups[kind]]
+        figures = [self._bar_figure(kind, groups[kind], axes[kind if kind in _OWN_SCALE else ""]) for kind in kinds]
+        shown = [
+            (self.t["bars_intervals"], any(axis.intervals for axis in axes.values())),
+            (self.t["bars_baselines"], any(self._lines(kind) for kind in kinds)),
+        ]
+        figures[0]["caption"] = self.sheet.joined(
             figures[0]["caption"], *(text for text, needed in shown if needed), left_out
         )
         return [figure for figure in figures if figure["wide"]]
 
+    def _lines(self, kind: str) -> list[tuple[str, float]]:
+        """The baselines, for a kind that is a code length."""
+        return [] if kind == "pseudo" else self._baselines()
+
     def _bar(self, row: Mapping[str, Any]) -> charts.Bar:
-        return charts.Bar(str(row.get("name")), float(row["bits_per_byte"]), _interval(row), self._series(row))
+        return charts.Bar(
+            str(row.get("name")), float(row["bits_per_byte"]), interval_of(row), self.sheet.series_of(row)
+        )
 
     def _bar_figure(self, kind: str, bars: Sequence[charts.Bar], axis: charts.BarAxis) -> dict[str, Any]:
-        t, lines = self.t, [] if kind == "pseudo" else self._baselines()
+        t, lines = self.t, self._lines(kind)
         label = t["bars_label"].format("; ".join([_said(bar, t["interval"]) for bar in bars] + _said_lines(lines)))
         wide, narrow = self._both(
             lambda narrow: charts.bar_chart(bars, lines, axis, label, f"bars-{kind}-{narrow:d}", narrow)
@@ -144,10 +202,7 @@ class _Page:
         kinds = [_kind(row) for row in self.rows]
         compared = any(kinds.count(kind) > 1 for kind in kinds)
         notes = [self.t["best_note"] if compared else "", self.t["kinds_note"] if len(set(kinds)) > 1 else ""]
-        return self._joined(*notes, self._some(self.rows, 200)[1])
-
-    def _joined(self, *texts: str) -> str:
-        return ("" if self.language == "zh" else " ").join(text for text in texts if text)
+        return self.sheet.joined(*notes, self.sheet.some(self.rows, 200)[1])
 
     def _both(self, draw: Callable[[bool], str]) -> tuple[Any, Any]:
         """The wide and the narrow form of a chart; nothing where matplotlib is missing."""
@@ -163,10 +218,11 @@ class _Page:
         """A table for each kind of likelihood; the baselines stand in the first that is a code length."""
         baselines = [{"name": name, "text": f"{value:.3f}"} for name, value in self._baselines()]
         tables = []
-        shown, _ = self._some(self.rows, 200)
+        shown, _ = self.sheet.some(self.rows, 200)
         for kind in KINDS:
             rows = [row for row in shown if _kind(row) == kind]
-            keys = [key for key, _, _ in _COLUMNS if any(number(row.get(key)) is not None for row in shown)]
+            measured = rows if kind in _SPARE else shown
+            keys = [key for key, _, _ in _COLUMNS if any(number(row.get(key)) is not None for row in measured)]
             keys = [key for key in keys if kind != "none" or key not in _SCORES]
             if rows:
                 here = baselines if kind != "pseudo" and keys[:1] == ["bits_per_byte"] else []
@@ -193,11 +249,11 @@ class _Page:
     def _row(self, row: Mapping[str, Any], columns: Iterable[Mapping[str, str]], best: float | None) -> dict[str, Any]:
         cells = []
         for column in columns:
-            key, value, interval = column["key"], number(row.get(column["key"])), _interval(row)
+            key, value, interval = column["key"], number(row.get(column["key"])), interval_of(row)
             first = key == "bits_per_byte"
             cells.append(
                 {
-                    **{"label": self._joined(column["label"], column["unit"]), "key": first},
+                    **{"label": self.sheet.joined(column["label"], column["unit"]), "key": first},
                     "text": "–" if value is None else _FORMATS[key](value, self.language),
                     "best": first and value is not None and value == best,
                     "interval": f"{interval[0]:.3f}–{interval[1]:.3f}" if first and interval else "",
@@ -205,8 +261,8 @@ class _Page:
             )
         name, family = str(row.get("name")), str(row.get("family") or "")
         family = "" if family.casefold() in name.casefold() else family
-        note = self._value(row.get("note"))
-        return {"name": name, "family": family, "note": note, "series": self._series(row), "cells": cells}
+        note = self.sheet.value(row.get("note"))
+        return {"name": name, "family": family, "note": note, "series": self.sheet.series_of(row), "cells": cells}
 
     def _curves(self) -> list[dict[str, Any]]:
         """A chart for each pair of axes and kind of likelihood."""
@@ -226,9 +282,9 @@ class _Page:
     def _curve_figure(self, i: int, x: str, y: str, kind: str, curves: Sequence[charts.Curve]) -> dict[str, Any]:
         t = self.t
         x, y = (_LABELS.get(label, label) if self.language == "zh" else label for label in (x, y))
-        curves, left_out = self._some(curves, 40)
+        curves, left_out = self.sheet.some(curves, 40)
         logarithmic = charts.is_logarithmic(curves)
-        caption = self._joined(t["curves_caption"], t["logarithmic"] if logarithmic else "", left_out)
+        caption = self.sheet.joined(t["curves_caption"], t["logarithmic"] if logarithmic else "", left_out)
         label = t["curves_label"].format(y, x, "; ".join(f"{curve.name} {curve.end():.3f}" for curve in curves))
         thin = [curve.thinned(charts.POINTS, logarithmic) for curve in curves]
         wide, narrow = self._both(lambda narrow: charts.line_chart(thin, x, y, label, f"curves-{i}-{narrow:d}", narrow))
@@ -241,13 +297,17 @@ class _Page:
 
     def _samples(self) -> tuple[list[dict[str, Any]], str]:
         """The samples by prompt, and a sentence on those left out."""
-        samples, left_out = self._some(self.content.get("samples") or [], 60)
-        room = int(400_000 * self.share / max(1, len(samples)))
+        samples, left_out = self.sheet.some(self.content.get("samples") or [], 60)
+        room = int(400_000 * self.sheet.share / max(1, len(samples)))
         groups: dict[str, dict[str, Any]] = {}
         for sample in samples:
             prompt, name = str(sample.get("prompt") or "")[: max(200, room)], str(sample.get("name"))
-            group = groups.setdefault(prompt, {"prompt": prompt, "lang": _script(prompt), "samples": []})
-            shown = {"name": name, "series": self.series.get(name, 0), "settings": self._value(sample.get("settings"))}
+            group = groups.setdefault(prompt, {"prompt": prompt, "lang": script(prompt), "samples": []})
+            shown = {
+                "name": name,
+                "series": self.series.get(name, 0),
+                "settings": self.sheet.value(sample.get("settings")),
+            }
             group["samples"].append(shown | self._written(sample, room))
         return list(groups.values()), left_out
 
@@ -255,13 +315,13 @@ class _Page:
         """A sample's text or tokens, cut to `room` bytes of the page."""
         text, tokens = str(sample.get("text") or ""), sample.get("tokens") or []
         lengths = [120 + len(escape(str(token.get("text"))).encode()) for token in tokens[: room // 120 + 1]]
-        characters = [len(escape(character).encode()) for character in text[:room]]
-        kept, kept_characters = _fitting(lengths, room), _fitting(characters, room)
-        cut = sum(len(str(token.get("text"))) for token in tokens[kept:]) if tokens else len(text) - kept_characters
+        kept = fitting(lengths, room)
+        shown, left_out = self.sheet.cut(text, room)
+        if tokens:
+            left_out = self.sheet.cut_note(sum(len(str(token.get("text"))) for token in tokens[kept:]))
         return {
-            **{"text": text[:kept_characters], "tokens": [self._token(token) for token in tokens[:kept]]},
-            "lang": _script(text or "".join(str(token.get("text")) for token in tokens)),
-            "left_out": self.t["left_out_characters"].format(f"{cut:,}") if cut else "",
+            **{"text": shown, "tokens": [self._token(token) for token in tokens[:kept]], "left_out": left_out},
+            "lang": script(text or "".join(str(token.get("text")) for token in tokens)),
         }
 
     def _token(self, token: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,34 +335,6 @@ class _Page:
     def _baselines(self) -> list[tuple[str, float]]:
         rows = [(str(row.get("name")), number(row.get("bits_per_byte"))) for row in self.content.get("baselines") or []]
         return sorted(((name, value) for name, value in rows if value is not None), key=lambda row: row[1])[:20]
-
-    def _series(self, row: Mapping[str, Any]) -> int:
-        return self.series.get(str(row.get("name")), 0)
-
-    def _some(self, rows: Sequence[Any], most: int) -> tuple[Sequence[Any], str]:
-        """The first `most` rows (fewer on a page cut short), and a sentence on the others."""
-        most = max(3, int(most * self.share))
-        return rows[:most], self.t["left_out"].format(f"{len(rows) - most:,}") if len(rows) > most else ""
-
-    def _pairs(self, pairs: Iterable[Sequence[Any]] | None) -> list[tuple[str, str]]:
-        shown, _ = self._some([(self._value(name), self._value(value) or "–") for name, value in pairs or []], 200)
-        return list(shown)
-
-    def _value(self, value: Any) -> str:
-        """A setting or a fact as text."""
-        if value is None:
-            return ""
-        if isinstance(value, bool):
-            return self.t["yes"] if value else self.t["no"]
-        if isinstance(value, int):
-            return f"{value:,}" if abs(value) >= 10_000 else str(value)
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        most = max(100, int(4000 * self.share))
-        return (
-            text
-            if len(text) <= most
-            else f"{text[:most]} … {self.t['left_out_characters'].format(f'{len(text) - most:,}')}"
-        )
 
 
 _FORMATS: dict[str, Callable[[float, str], str]] = {
@@ -327,20 +359,26 @@ def _kind(row: Mapping[str, Any]) -> str:
     return kind if kind in KINDS else "unstated"
 
 
-def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = (number(end) for end in (row.get("interval") or (None, None)))
-    return None if low is None or high is None else (min(low, high), max(low, high))
-
-
 def _series_of(content: Mapping[str, Any]) -> dict[str, int]:
     """A series (colour and marker) for each name; shared by a family's runs where there are more names than series."""
-    rows = [row for key in ("table", "curves", "samples") for row in content.get(key) or []]
-    names = list(dict.fromkeys(str(row.get("name")) for row in rows))
+    names = _names(content, "table", "curves", "samples", "metrics", "examples")
+    names += [name for name in _talkers(content) if name not in names]
     families = {str(row.get("name")): str(row.get("family")) for row in content.get("table") or [] if row.get("family")}
     if len(names) > charts.SERIES:
         shared = list(dict.fromkeys(families.get(name, name) for name in names))
         return {name: shared.index(families.get(name, name)) % charts.SERIES for name in names}
     return {name: i for i, name in enumerate(names)}
+
+
+def _names(content: Mapping[str, Any], *keys: str) -> list[str]:
+    """The names in the rows of these keys, each once."""
+    return list(dict.fromkeys(str(row.get("name")) for key in keys for row in content.get(key) or []))
+
+
+def _talkers(content: Mapping[str, Any]) -> list[str]:
+    """The runs in the logged conversations."""
+    talks = (content.get("usage") or {}).get("talks") or []
+    return list(dict.fromkeys(str(talk.get("run")) for talk in talks))
 
 
 def _points(pairs: Iterable[Sequence[Any]]) -> list[tuple[float, float]]:
@@ -372,26 +410,6 @@ def _said_lines(lines: Iterable[tuple[str, float]]) -> list[str]:
 def _levels() -> list[str]:
     edges = (0, *SURPRISE_BITS)
     return [f"{low}–{high}" for low, high in pairwise(edges)] + [f"≥ {edges[-1]}"]
-
-
-def _fitting(lengths: Iterable[int], room: int) -> int:
-    """How many of the lengths fit into `room`, from the first."""
-    count = 0
-    for length in lengths:
-        room -= length
-        if room < 0:
-            break
-        count += 1
-    return count
-
-
-def _script(text: str) -> str:
-    """The HTML language of a text as far as its script tells, so that the right glyphs are chosen: "" for unknown."""
-    if re.search(r"[\u3040-\u30ff]", text):
-        return "ja"
-    if re.search(r"[\uac00-\ud7af]", text):
-        return "ko"
-    return "zh-Hans" if re.search(r"[\u3400-\u9fff]", text) else ""
 
 
 def clean(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.byte_level import byte_level_encoder
@@ -43,6 +43,27 @@ class Tokeniser:
         self._settings = TOKENISERS[kind]
         self.lossless: bool = self._settings.lossless
         self.vocabulary_size: int = tokenizer.get_vocab_size()
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """The ids of special tokens beyond the four that every tokeniser has (a mask, sentinels), by name."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {added[i].content: i for i in sorted(added) if added[i].special and i >= len(SPECIAL_TOKENS)}
+
+    def with_special_tokens(self, names: Sequence[str]) -> Tokeniser:
+        """This tokeniser with more special tokens, their ids behind all others; those it has already stay.
+
+        Raises UsageError for a name without a space inside, which typed text could spell.
+        """
+        for name in names:
+            if " " not in name.strip():
+                raise UsageError(
+                    f"a special token needs a space inside its name, so that no text can spell it: {name!r}"
+                )
+        wanted = [name for name in names if name not in self.special_ids and name not in SPECIAL_TOKENS]
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in wanted])
+        return Tokeniser(self.kind, tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,7 +120,11 @@ class Tokeniser:
         """Each token as text, by id, for display: a byte that is no text alone shows as �."""
         if self.kind in ("bytes", "bpe"):
             stood_for = self.token_bytes() or []
-            return [*SPECIAL_TOKENS, *(token.decode("utf-8", "replace") for token in stood_for[len(SPECIAL_TOKENS) :])]
+            special = dict.fromkeys(range(len(SPECIAL_TOKENS))) | dict.fromkeys(self.special_ids.values())
+            return [
+                self._tokens[i] if i in special else token.decode("utf-8", "replace")
+                for i, token in enumerate(stood_for)
+            ]
         return self._tokens
 
     def token_bytes(self) -> list[bytes] | None:
@@ -107,8 +132,9 @@ class Tokeniser:
         if self.kind not in ("bytes", "bpe"):
             return None
         values = {letter: byte for byte, letter in enumerate(byte_letters())}
-        return [b""] * len(SPECIAL_TOKENS) + [
-            bytes(values[letter] for letter in token) for token in self._tokens[len(SPECIAL_TOKENS) :]
+        special = {*range(len(SPECIAL_TOKENS)), *self.special_ids.values()}
+        return [
+            b"" if i in special else bytes(values[letter] for letter in token) for i, token in enumerate(self._tokens)
         ]
 
     def save(self, folder: Path) -> None:
@@ -160,7 +186,7 @@ class Tokeniser:
         if self.kind == "bytes":
             return _encode_bytes
         if self.kind == "chars":
-            return _characters_by_table(self._tokens)
+            return _characters_by_table(self._tokens[: self.vocabulary_size - len(self.special_ids)])
         if self.kind in ("words", "jieba"):
             return _words_by_lookup(self._tokens)
         if self.kind == "bpe":

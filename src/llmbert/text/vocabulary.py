@@ -22,6 +22,8 @@ from llmbert.text.segment import PIECE_CHARACTERS, cut_pieces, segment_words
 
 SPECIAL_TOKENS = ("<|padding token|>", "<|unknown token|>", "<|begin of text|>", "<|end of text|>")
 """Ids 0, 1, 2, 3 in every tokeniser. No kind can compose a token that holds a raw space, so typed text never is one."""
+MASK_TOKEN = "<|mask token|>"
+"""The special token that stands for a hidden one; only tokenisers of encoders have it, behind all their others."""
 
 SUBWORD_VOCABULARY = 4096
 LONG_WORD = 1000

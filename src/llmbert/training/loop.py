@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from llmbert.nn.state import state_once
 from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
 from llmbert.training.optimisers import build_optimisers
@@ -26,6 +27,9 @@ class Interrupted(LLMBertError):
 
 
 class Batches(Protocol):
+    """Batches without end from number `position` on; each has `counts` (how many things each term of its loss sums),
+    `count` (tokens learned from, for the log), `fresh`, `split(parts)` and `to(device)`."""
+
     def iterate(self, position: int = 0) -> Iterator[Any]: ...
 
 
@@ -80,28 +84,28 @@ class Trainer:
     def step(self, batch: Any) -> dict[str, float]:
         """One optimiser step over a batch, in `accumulate` micro-batches; returns the figures of the step.
 
-        Each term is a sum divided by the count of the whole batch, so the gradient is the full batch's whatever the
+        Each term is a sum divided by its count over the whole batch, so the gradient is the full batch's whatever the
         number of micro-batches.
         """
         settings = self.settings
-        rate = factor(settings.schedule, self.at.step, settings.steps, settings.warmup, settings.floor)
+        rate = factor(settings.schedule, self.at.step, settings.steps, settings.warmup, settings.floor, settings.hold)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * rate
             optimiser.zero_grad(set_to_none=True)
-        count = max(1, batch.count)
+        counts = {name: max(1, count) for name, count in batch.counts.items()}
         terms_total: dict[str, float] = {}
         memories = []
         parts = batch.split(settings.accumulate) if settings.accumulate > 1 else [batch]
         for part, memory in zip(parts, self._split_memory(batch, len(parts)), strict=True):
             with self._precision():
                 terms, memory = self.objective(self.model, part.to(self.device), memory, settings.label_smoothing)
-            torch.stack([value / count for value, _ in terms.values()]).sum().backward()
+            torch.stack([value / counts[name] for name, (value, _) in terms.items()]).sum().backward()
             for name, (value, _) in terms.items():
-                terms_total[name] = terms_total.get(name, 0.0) + float(value.detach())
+                terms_total[name] = terms_total.get(name, 0.0) + float(value.detach()) / counts[name]
             memories.append(memory)
         self.memory = _join_memory(memories)
-        total = sum(terms_total.values()) / count
+        total = sum(terms_total.values())
         if not math.isfinite(total):
             raise LLMBertError(
                 f"the loss became {total} at step {self.at.step}; lower the rate with --set learning_rate=… "
@@ -112,8 +116,9 @@ class Trainer:
             optimiser.step()
         self._move_average()
         self.at.step += 1
-        self.at.tokens += count
-        return {"loss": total, "rate": rate, "gradient_norm": norm}
+        self.at.tokens += batch.count
+        each = terms_total if len(terms_total) > 1 else {}
+        return {"loss": total, **each, "rate": rate, "gradient_norm": norm}
 
     def _precision(self) -> AbstractContextManager[Any]:
         if resolve_precision(self.settings.precision, self.device.type) == "bfloat16":
@@ -244,9 +249,7 @@ class Trainer:
         if not self.checkpoint:
             return
         names = {id(w): n for n, w in self.model.named_parameters()}
-        tensors = {
-            f"model.{n}": t for n, t in self.model.state_dict().items() if n != "head.weight" or not self._tied()
-        }
+        tensors = {f"model.{n}": t for n, t in state_once(self.model).items()}
         tensors |= optimiser_tensors(self.optimisers, names)
         tensors |= {f"average.{n}": t for n, t in self.average.items()}
         tensors |= {f"best.{n}": t for n, t in self.best.items()}
@@ -254,12 +257,7 @@ class Trainer:
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        if self.device.type == "cuda":
-            tensors["random.device"] = torch.cuda.get_rng_state(self.device)
         write_checkpoint(self.checkpoint, tensors, {"settings": self.settings.model_dump(), **vars(self.at)})
-
-    def _tied(self) -> bool:
-        return getattr(self.model.head, "weight", None) is getattr(getattr(self.model, "embedding", None), "weight", 0)
 
     def resume(self) -> None:
         """Take up everything from the checkpoint, so that what follows is what would have followed.
@@ -272,7 +270,9 @@ class Trainer:
             raise LLMBertError(f"{self.checkpoint} was written with other settings; train again with another --out")
         part = {k: _under(tensors, k) for k in ("model", "average", "best", "memory")}
         try:
-            self.model.load_state_dict(part["model"], strict=not self._tied())
+            lacking = self.model.load_state_dict(part["model"], strict=False)
+            if lacking.unexpected_keys or set(state_once(self.model)) - part["model"].keys():
+                raise RuntimeError("other weights")
         except RuntimeError as error:
             raise LLMBertError(
                 f"{self.checkpoint} holds another model's weights; train again with another --out"
@@ -286,8 +286,6 @@ class Trainer:
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        if self.device.type == "cuda" and "random.device" in tensors:
-            torch.cuda.set_rng_state(tensors["random.device"], self.device)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,13 +1,18 @@
-"""Optimisers: torch's, and Muon for the matrices of a model with AdamW for the rest."""
+"""Optimisers: torch's, and Muon for the matrices of a model with AdamW for the rest; what learns, and how fast."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llmbert.nn.crf import CRF
+from llmbert.nn.lora import add_lora
+from llmbert.protocols import UsageError
 from llmbert.training.settings import TrainingSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -36,7 +41,7 @@ class Muon(torch.optim.Optimizer):
     torch's own Muon iterates in bfloat16, which processors without it compute a hundred times slower.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(self, weights: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -85,36 +90,110 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], TrainingSettings], torch.o
 }
 
 
+def adapt(model: nn.Module, settings: TrainingSettings) -> None:
+    """Freeze what `settings` says and put LoRA on; to be done before the optimisers are built or a training resumed.
+
+    With heads on a trunk LoRA is the trunk's alone, and the heads learn beside it. Raises UsageError for patterns that
+    match nothing, or that leave nothing to learn.
+    """
+    if settings.lora_rank:
+        trunk = getattr(model, "trunk", model)
+        add_lora(trunk, settings.lora_rank, settings.lora_alpha, settings.lora_targets)
+    if settings.freeze is not None:
+        freeze(model, settings.freeze)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise UsageError(f"freeze={settings.freeze} leaves nothing to learn; freeze less")
+
+
+def freeze(model: nn.Module, what: str) -> list[str]:
+    """Keep weights as they are: "3" the embeddings and the lowest three layers, else patterns, "trunk.blocks.0.*,…".
+
+    Returns the names of the weights that are frozen. Raises UsageError where none is.
+    """
+    depths = layer_depths(model)
+    if what.strip().isdigit():
+        chosen = [name for name, depth in depths.items() if depth <= int(what)]
+    else:
+        patterns = [pattern.strip() for pattern in what.split(",")]
+        chosen = [name for name in depths if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise UsageError(f"freeze={what!r} matches no weight; name some of {', '.join(sorted(depths)[:5])}, …")
+    for name in chosen:
+        model.get_parameter(name).requires_grad_(False)
+    return chosen
+
+
+_LAYER = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.|_l(\d+)(?:_reverse)?$")
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """How deep each weight lies, by name: 0 for embeddings, n + 1 for layer n, and above all layers for what follows.
+
+    In an encoder-decoder layer n of the one is as deep as layer n of the other.
+    """
+    found: dict[str, int | None] = {}
+    for name, _ in model.named_parameters():
+        layer = _LAYER.search(name)
+        if layer:
+            found[name] = 1 + int(layer[1] or layer[2])
+        else:
+            found[name] = 0 if "embedding" in name else None
+    top = 1 + max((depth for depth in found.values() if depth is not None), default=0)
+    return {name: top if depth is None else depth for name, depth in found.items()}
+
+
 def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
     """The optimisers of a model: one, or for `muon` Muon over its inner matrices and AdamW over the rest.
 
     Weight decay falls on matrices alone, not on biases, gains or embeddings. Each group remembers its base rate as
-    "base_lr", which the schedule multiplies.
+    "base_lr", which the schedule multiplies. With `layer_decay` ξ the layers below the top have their own:
+    ξ^(how far below) of the rate (Howard & Ruder 2018, §3.2).
     """
     mark_sections(model)
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    head = getattr(model, "head", None)
-    if head is not None:
-        embeddings.add(id(head.weight))
-    weights = [w for w in model.parameters() if w.requires_grad]
-    matrices = [w for w in weights if w.dim() == 2 and id(w) not in embeddings]
-    rest = [w for w in weights if w.dim() != 2 or id(w) in embeddings]
+    apart = _no_inner_matrices(model)
+    weights = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
+    matrices = [(name, w) for name, w in weights if w.dim() == 2 and id(w) not in apart]
+    rest = [(name, w) for name, w in weights if w.dim() != 2 or id(w) in apart]
+    grouped = _Groups(model, settings.layer_decay)
+    found: list[torch.optim.Optimizer] = []
     if settings.optimiser == "muon":
-        found: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), weight_decay=0.0)
-        ]
-        if matrices:
-            found.append(Muon(matrices, settings.matrix_learning_rate, settings.momentum, settings.weight_decay))
+        adamw = grouped(rest, settings.learning_rate, weight_decay=0.0)
+        muon = grouped(matrices, settings.matrix_learning_rate)
+        if adamw:
+            found.append(torch.optim.AdamW(adamw, settings.learning_rate, betas=(settings.beta1, settings.beta2)))
+        if muon:
+            found.append(Muon(muon, settings.matrix_learning_rate, settings.momentum, settings.weight_decay))
     else:
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        found = [OPTIMISERS[settings.optimiser]([g for g in groups if g["params"]], settings)]
+        groups = grouped(matrices, settings.learning_rate, weight_decay=settings.weight_decay)
+        groups += grouped(rest, settings.learning_rate, weight_decay=0.0)
+        found.append(OPTIMISERS[settings.optimiser](groups, settings))
     for optimiser in found:
         for group in optimiser.param_groups:
             group["base_lr"] = group["lr"]
     return found
+
+
+class _Groups:
+    """Sorts weights into groups for an optimiser, one for each rate."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        depths = layer_depths(model) if decay < 1 else {}
+        top = max(depths.values(), default=0)
+        self.shares = {name: decay ** (top - depth) for name, depth in depths.items()}
+
+    def __call__(self, weights: list[tuple[str, nn.Parameter]], rate: float, **options: Any) -> list[dict[str, Any]]:
+        by_share: dict[float, list[nn.Parameter]] = {}
+        for name, weight in weights:
+            by_share.setdefault(self.shares.get(name, 1.0), []).append(weight)
+        return [{"params": params, "lr": rate * share, **options} for share, params in by_share.items()]
+
+
+def _no_inner_matrices(model: nn.Module) -> set[int]:
+    """Matrices that are none between two hidden states: embeddings, output layers and transitions between labels."""
+    found = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    found |= {id(m.transitions) for m in model.modules() if isinstance(m, CRF)}
+    outputs = [m for name, m in model.named_modules() if name == "head" or re.fullmatch(r"heads\.[^.]+\.out", name)]
+    return found | {id(m.weight) for m in outputs if isinstance(m, nn.Linear)}
 
 
 def mark_sections(model: nn.Module) -> None:

@@ -41,11 +41,13 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def factor(schedule: str, step: int, steps: int, warmup: int, floor: float) -> float:
-    """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up over `warmup`, then the schedule.
+def factor(schedule: str, step: int, steps: int, warmup: int, floor: float, hold: int = 0) -> float:
+    """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up over `warmup` steps, the full rate
+    for `hold` steps, then the schedule.
 
     The last step still learns: progress reaches 1 only after it.
     """
     if step < warmup:
         return (step + 1) / warmup
-    return SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup), floor)
+    begins = warmup + hold
+    return 1.0 if step < begins else SCHEDULES[schedule]((step - begins) / max(1, steps - begins), floor)

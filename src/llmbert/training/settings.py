@@ -24,6 +24,7 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0.0)
     schedule: Literal["constant", "linear", "exponential", "cosine", "wsd"] = "wsd"
     warmup: int = Field(0, ge=0)  # steps
+    hold: int = Field(0, ge=0)  # steps at the full rate between warm-up and schedule
     floor: float = Field(0.0, ge=0.0, le=1.0)  # what the schedule ends at, as a share of the rate
     clip_norm: float | None = Field(1.0, gt=0.0)
     clip_value: float | None = Field(None, gt=0.0)
@@ -33,5 +34,19 @@ class TrainingSettings(BaseModel):
     evaluate_every: int | None = Field(None, ge=1)  # steps; None: twenty times in all
     patience: int | None = Field(None, ge=1)  # evaluations without a better one before stopping; None: never
     checkpoint_seconds: float = Field(60.0, ge=0.0)
+    batch_tokens: int | None = Field(None, ge=8)  # of pairs: rows as many as fit so many padded tokens on either side
+    keep_end: bool = False  # of a source too long: keep its end instead of its start
+    mixture_temperature: float = Field(1.0, ge=1.0)  # of several tasks: 1 in proportion to their sizes, more evens out
+    next_sentence: bool = True  # masked: also tell whether one stretch of text follows another
+    whole_words: bool = False  # masked: hide whole words
+    infilling: float = Field(0.0, ge=0.0, le=1.0)  # share of texts with something to be filled in
+    blanks: float = Field(0.3, ge=0.0, le=1.0)  # of those the share with blanks instead of a middle moved to the end
     across_documents: bool = False  # let attention see through the end of a document into the one before
     seed: int = Field(0, ge=0)
+    freeze: str | None = (
+        None  # "3": embeddings and the lowest three layers; else patterns of names of weights, "trunk.*"
+    )
+    layer_decay: float = Field(1.0, gt=0.0, le=1.0)  # a layer's rate as a share of that of the layer above it
+    lora_rank: int = Field(0, ge=0)  # 0: no LoRA
+    lora_alpha: float | None = Field(None, gt=0.0)  # None: the rank
+    lora_targets: str = "*attention*"  # patterns of names of linear maps

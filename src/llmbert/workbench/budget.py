@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import torch
-
-from llmbert.data.batches import Batch
 from llmbert.models import Family
-from llmbert.objectives.causal import causal
 from llmbert.protocols import LLMBertError
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
@@ -32,6 +29,23 @@ GPT_LADDER = [
     (12, 768, 12, 512),
 ]
 RECURRENT_LADDER = [(1, 128), (1, 256), (2, 256), (2, 512), (2, 768), (2, 1024), (2, 1536)]
+ENCODER_LADDER = [
+    (2, 128, 2, 64),
+    (4, 128, 4, 64),
+    (4, 256, 4, 128),
+    (6, 384, 6, 128),
+    (8, 512, 8, 128),
+    (12, 768, 12, 512),
+]
+# (layers of encoder and decoder each, width, heads, inner)
+PAIRS_LADDER = [
+    (2, 96, 2, 192),
+    (3, 128, 4, 256),
+    (3, 192, 4, 512),
+    (3, 256, 4, 1024),
+    (4, 384, 6, 1536),
+    (6, 512, 8, 2048),
+]
 
 
 @dataclass(frozen=True)
@@ -41,14 +55,21 @@ class Plan:
     model: Any
     training: TrainingSettings
     tokens_per_second: float | None = None  # measured in the calibration
+    tokens_per_step: float | None = None
 
 
 def ladder(family_name: str) -> list[dict[str, Any]]:
     """Model settings from small to large that a budget chooses from."""
-    if family_name == "gpt":
+    if family_name in ("gpt", "bert"):
+        rungs = GPT_LADDER if family_name == "gpt" else ENCODER_LADDER
         return [
             {"layers": layers, "width": width, "heads": heads, "context": context}
-            for layers, width, heads, context in GPT_LADDER
+            for layers, width, heads, context in rungs
+        ]
+    if family_name in ("transformer", "t5"):
+        return [
+            {"layers": layers, "width": width, "heads": heads, "inner": inner}
+            for layers, width, heads, inner in PAIRS_LADDER
         ]
     return [{"layers": layers, "width": width, "context": 64} for layers, width in RECURRENT_LADDER]
 
@@ -57,6 +78,17 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
     """How a family is trained where the user says nothing: small batches and many steps suit a small machine."""
     if family_name == "gpt":
         return {"batch": max(4, 1024 // context), "optimiser": "muon", "schedule": "wsd"}
+    if family_name == "bert":
+        return {"batch": max(4, 2048 // context), "optimiser": "muon", "schedule": "wsd", "warmup": 50}
+    if family_name in ("transformer", "t5"):
+        return {
+            "batch": 16,
+            "batch_tokens": 2048,
+            "optimiser": "muon",
+            "schedule": "wsd",
+            "warmup": 50,
+            "label_smoothing": 0.1,
+        }
     return {"batch": 16, "optimiser": "adamw", "learning_rate": 4e-3, "schedule": "linear", "warmup": 50}
 
 
@@ -70,8 +102,9 @@ def plan_training(
     training_values: Mapping[str, Any],
     size: Mapping[str, Any] | None,
     seconds: float | None,
+    teach: Callable[[Any, Plan], Any],
 ) -> Plan:
-    """Decide size, batch and steps.
+    """Decide size, batch and steps. teach: (model, plan) → the lesson it would learn by.
 
     What the user set stands. Without `seconds` there is nothing to decide. With it the largest rung of the ladder is
     taken whose tokens in that time are at least TOKENS_PER_WEIGHT for each of its weights, and steps fill the time.
@@ -90,7 +123,7 @@ def plan_training(
     if seconds is None:
         return plans[0]
     began = time.monotonic()
-    plan = _largest_affordable(family, vocabulary_size, plans, seconds)
+    plan = _largest_affordable(family, vocabulary_size, plans, seconds, teach)
     if "steps" in training_values:
         return plan
     assert plan.tokens_per_second
@@ -100,47 +133,51 @@ def plan_training(
     return _fill(plan, max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE), train_tokens, model_values, family)
 
 
-def _largest_affordable(family: Family, vocabulary_size: int, plans: list[Plan], seconds: float) -> Plan:
+def _largest_affordable(
+    family: Family, vocabulary_size: int, plans: list[Plan], seconds: float, teach: Callable[[Any, Plan], Any]
+) -> Plan:
     """Walk up the ladder while the next rung, at its measured speed, still sees enough tokens; a few seconds in all."""
     patience = min(2.0, 0.02 * seconds)
     best: Plan | None = None
     for plan in plans:
         model = family.build(plan.model, vocabulary_size)
         weights = sum(w.numel() for w in model.parameters() if w.dim() > 1) - model.embedding.weight.numel() // 2
-        speed = measure_speed(model, plan, vocabulary_size, patience)
+        speed, tokens = measure_speed(model, plan, teach(model, plan), patience)
         if best is not None and speed * seconds < TOKENS_PER_WEIGHT * weights:
             break
-        best = Plan(plan.model, plan.training, speed)
+        best = Plan(plan.model, plan.training, speed, tokens)
     assert best is not None
     return best
 
 
-def measure_speed(model: Any, plan: Plan, vocabulary_size: int, seconds: float) -> float:
-    """Training tokens/s of a model on random ids, over at least three steps and about `seconds`."""
-    trainer = Trainer(model, causal, None, plan.training)  # type: ignore[arg-type]
+def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[float, float]:
+    """Training tokens/s of a model over at least three steps and about `seconds`, and tokens a step."""
+    trainer = Trainer(model, lesson.objective, lesson.batches, plan.training)
     model.train()
-    shape = (plan.training.batch, plan.model.context)
-    batch = Batch(torch.randint(4, vocabulary_size, shape), torch.randint(4, vocabulary_size, shape))
-    trainer.step(batch)
-    started, steps = time.perf_counter(), 0
+    batches = list(islice(lesson.batches.iterate(), 8))
+    trainer.step(batches[0])
+    started, steps, tokens = time.perf_counter(), 0, 0
     while steps < 3 or time.perf_counter() - started < seconds:
+        batch = batches[steps % len(batches)]
         trainer.step(batch)
+        tokens += batch.count
         steps += 1
-    return steps * shape[0] * shape[1] / (time.perf_counter() - started)
+    return tokens / (time.perf_counter() - started), sum(batch.count for batch in batches) / len(batches)
 
 
 def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:
     """Steps that fill the time, and dropout where the text will be read many times over."""
-    assert plan.tokens_per_second
+    assert plan.tokens_per_second and plan.tokens_per_step
     training = plan.training
-    steps = max(20, int(seconds * plan.tokens_per_second / (training.batch * plan.model.context)))
-    epochs = steps * training.batch * plan.model.context / max(1, train_tokens)
+    steps = max(20, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
+    epochs = steps * plan.tokens_per_step / max(1, train_tokens)
     dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model
-    if "dropout" not in model_values and dropout:
+    if "dropout" not in model_values:
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
     warmup = min(training.warmup, steps // 10)
-    return Plan(model, training.model_copy(update={"steps": steps, "warmup": warmup}), plan.tokens_per_second)
+    training = training.model_copy(update={"steps": steps, "warmup": warmup})
+    return Plan(model, training, plan.tokens_per_second, plan.tokens_per_step)
 
 
 def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:

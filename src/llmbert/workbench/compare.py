@@ -15,7 +15,7 @@ from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write_json
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
-from llmbert.workbench.evaluate import shard_nats
+from llmbert.workbench.measure import shard_nats
 from llmbert.workbench.pages import (
     baselines,
     curve,
@@ -28,9 +28,11 @@ from llmbert.workbench.pages import (
     write_page,
 )
 from llmbert.workbench.settings import parse_duration, sort_settings, whole_number
-from llmbert.workbench.train import Paths, Source, given_tokeniser, path_list, read_corpus, resume, train
+from llmbert.workbench.sources import Paths, Source, given_tokeniser, path_list, read_corpus
+from llmbert.workbench.train import resume, train
 from llmbert.workbench.wording import compare_summary, say
 
+COMPARED = tuple(name for name, family in FAMILIES.items() if family.likelihood == "exact")
 PAGE = "compare.json"  # what was asked, and once it is done the table
 
 
@@ -61,7 +63,7 @@ def compare(
     Raises UsageError for what is asked wrongly (a tokeniser that loses text among it), LLMBertError for bad data.
     """
     began = time.monotonic()
-    names = list(families or FAMILIES)
+    names = list(families or COMPARED)
     for name in names:
         sort_settings(find_family(name), (settings or {}).get(name, {}))
     seconds = parse_duration(budget)
@@ -161,7 +163,7 @@ def _trained(
         language=language,
         progress=progress,
         stop=stop,
-        corpus=corpus,
+        store=corpus,
     )
 
 

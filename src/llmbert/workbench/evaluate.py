@@ -1,4 +1,4 @@
-"""A run and text → scores with an interval and a signature."""
+"""A run and text → scores with an interval and a signature; two runs → whether one is better than chance."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmbert.data.corpus import Shard, build_shard
-from llmbert.metrics import TokenNats, likelihood_scores
-from llmbert.protocols import Progress, silent
+from llmbert.data.corpus import build_shard
+from llmbert.data.pairs import Reference, read_pairs
+from llmbert.metrics import compare_texts, paired_difference
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
+from llmbert.tasks.requests import fit_sources
+from llmbert.workbench.measure import (
+    TASKS,
+    answer_references,
+    score_shard,
+    shard_nats,
+    target_language,
+    write_answers,
+)
 
 
 def evaluate(
@@ -21,37 +31,85 @@ def evaluate(
     lines: bool | None = None,
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
+    metrics: Sequence[str] | None = None,
+    beams: int = 1,
+    against: str | os.PathLike[str] | Run | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """How probable a run finds text: nats_per_token, perplexity, bits_per_byte, interval, likelihood, signature, ….
 
-    Text is cut into documents as it was for training, unless said otherwise. Raises LLMBertError for a run or data
-    that cannot be read.
+    Text is cut into documents as it was for training, unless said otherwise. A run that writes from a source is given
+    pairs: the scores are of the targets, and "metrics" compare what it writes (with `beams`) with them. against:
+    another run on the same text; "comparison" says which is better, and whether that may be chance.
+
+    Raises LLMBertError for a run or data that cannot be read.
     """
     known = run if isinstance(run, Run) else load(Path(run))
+    other = None if against is None else against if isinstance(against, Run) else load(Path(against))
+    paths = [os.fspath(data)] if isinstance(data, str | os.PathLike) else [os.fspath(path) for path in data]
+    if other is not None and other.reads_source != known.reads_source:
+        raise UsageError(f"{known.folder} and {other.folder} are not asked alike: only one of them reads a source")
+    if known.reads_source:
+        return _evaluate_pairs(known, other, paths, fields, metrics, beams, progress)
+    if metrics:
+        raise UsageError(f"{known.folder} writes from no source, so there are no references; leave out metrics")
     source = known.facts.get("source")
     source = source if isinstance(source, dict) else {}
     cut = {} if lines or split_on else source  # a way of cutting that was asked for stands alone
-    paths = [data] if isinstance(data, str | os.PathLike) else list(data)
+    reading: dict[str, Any] = {
+        "lines": bool(cut.get("lines")) if lines is None else lines,
+        "split_on": split_on or cut.get("split_on"),
+        "fields": fields or source.get("fields"),
+        "progress": progress,
+    }
     with tempfile.TemporaryDirectory(prefix="llmbert-") as folder:
-        shard = build_shard(
-            [os.fspath(path) for path in paths],
-            known.tokeniser,
-            Path(folder) / "shard",
-            lines=bool(cut.get("lines")) if lines is None else lines,
-            split_on=split_on or cut.get("split_on"),
-            fields=fields or source.get("fields"),
-            progress=progress,
+        shard = build_shard(paths, known.tokeniser, Path(folder) / "a", **reading)
+        scores = score_shard(known, shard, progress)
+        if other is not None:
+            second = build_shard(paths, other.tokeniser, Path(folder) / "b", **reading)
+            difference = paired_difference(shard_nats(known, shard), shard_nats(other, second))
+            scores["comparison"] = {"bits_per_byte": difference}
+        return scores
+
+
+def _evaluate_pairs(
+    run: Run,
+    other: Run | None,
+    paths: list[str],
+    fields: Mapping[str, str] | None,
+    metrics: Sequence[str] | None,
+    beams: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Scores of the targets given their sources, metrics of what is written, and the comparison with another run."""
+    prefix, trained_fields, lowercase = _reading(run)
+    pairs = list(read_pairs(paths, fields or trained_fields, prefix, lowercase, progress=progress))
+    grouped: dict[str, Reference] = {}
+    for pair in pairs:
+        known = grouped.setdefault(pair.source, Reference(pair.source.removeprefix(prefix), [], prefix))
+        known.targets.append(pair.target)
+    references = list(grouped.values())
+    scores = run.score([pair.target for pair in pairs], fit_sources(run, [pair.source for pair in pairs], "head"))
+    scores.pop("nats")
+    scores |= answer_references(run, references, progress, metrics=metrics, beams=beams)
+    if other is not None:
+        name, found = next(iter(scores["metrics"].items()))
+        task = TASKS.get(name.split()[0], TASKS["translate"])
+        ours, theirs = (write_answers(each, references, task, progress, beams=beams) for each in (run, other))
+        targets = [reference.targets for reference in references]
+        language = target_language(run, name, references)
+        scores["comparison"] = compare_texts(ours, theirs, targets, tuple(found), language=language)
+    return scores
+
+
+def _reading(run: Run) -> tuple[str, Mapping[str, str] | None, bool]:
+    """How a run's pairs are read: the prefix, the fields, whether lower-cased."""
+    source = run.facts.get("source") or {}
+    prefixes = run.facts.get("prefixes") or {}
+    if len(prefixes) > 1:
+        raise LLMBertError(
+            f"{run.folder} knows {len(prefixes)} tasks ({', '.join(prefixes)}); evaluate one by its fields and "
+            f"a file whose sources begin with its prefix"
         )
-        return score_shard(known, shard, progress)
-
-
-def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
-    """The scores of a run on a shard of documents."""
-    return likelihood_scores(shard_nats(run, shard, progress), **run.signature())
-
-
-def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:
-    """The nats of every token of a shard under a run, with the sizes of its documents."""
-    nats = run.model.token_nats(shard.ids, shard.starts, progress)
-    return TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
+    fields = source.get("fields") if not source.get("mixture") else source["mixture"][0].get("fields")
+    return next(iter(prefixes.values()), ""), fields, bool(source.get("lowercase"))

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.pairs import PairCorpus
 from llmbert.decoding import Request
 from llmbert.decoding.settings import GenerationSettings
-from llmbert.metrics import TokenNats, likelihood_scores
+from llmbert.metrics import METRICS, TokenNats, likelihood_scores
 from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.report import write_card, write_report
 from llmbert.runs import LOG, Run, write_json
-from llmbert.text.tokenisers import Tokeniser
 from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
@@ -49,7 +49,7 @@ def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
     }
 
 
-def baselines(corpus: Corpus, tokeniser: Tokeniser, language: str) -> list[dict[str, Any]]:
+def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, Any]]:
     """What costs nothing to beat: uniform bytes, token frequencies, and a compressor that was shown the training text.
 
     Each in bits/byte of the held-out text; what cannot be measured in it is left out.
@@ -63,7 +63,7 @@ def baselines(corpus: Corpus, tokeniser: Tokeniser, language: str) -> list[dict[
     nats = model.token_nats(shard.ids, shard.starts)
     text = TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
     parts = {"likelihood": "exact", "tokeniser": tokeniser.kind, "context": "none"}
-    bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]  # type: ignore[arg-type]
+    bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]
     if bits is not None:
         found.append({"name": say("frequencies", language), "bits_per_byte": bits})
     compressed = _compressed_bits(corpus, tokeniser) if bits is not None and tokeniser.lossless else None
@@ -72,7 +72,7 @@ def baselines(corpus: Corpus, tokeniser: Tokeniser, language: str) -> list[dict[
     return found
 
 
-def _compressed_bits(corpus: Corpus, tokeniser: Tokeniser) -> float | None:
+def _compressed_bits(corpus: Corpus, tokeniser: Any) -> float | None:
     """How much longer xz makes the training text when the held-out text follows it, in bits per byte of the latter."""
     size = int(corpus.valid.document_bytes.sum())
     if size + int(corpus.train.document_bytes.sum()) > COMPRESSED_AT_MOST or not size:
@@ -82,7 +82,7 @@ def _compressed_bits(corpus: Corpus, tokeniser: Tokeniser) -> float | None:
     return 8 * (both - alone) / size
 
 
-def _text(shard: Shard, tokeniser: Tokeniser) -> str:
+def _text(shard: Shard, tokeniser: Any) -> str:
     return "\n".join(tokeniser.decode(shard.ids[a:b]) for a, b in zip(shard.starts[:-1], shard.starts[1:], strict=True))
 
 
@@ -105,7 +105,7 @@ def curve(name: str, run: Run, language: str) -> dict[str, Any] | None:
     }
 
 
-def prompts(corpus: Corpus, tokeniser: Tokeniser, count: int = 2) -> list[str]:
+def prompts(corpus: Corpus, tokeniser: Any, count: int = 2) -> list[str]:
     """The first words of some held-out documents, and the empty prompt."""
     shard = corpus.valid
     heads = []
@@ -159,7 +159,7 @@ def samples(
     return found, sum(len(handle.tokens) for handle in handles) / max(seconds, 1e-9)
 
 
-def _token_spans(handle: Any, tokeniser: Tokeniser) -> list[dict[str, Any]]:
+def _token_spans(handle: Any, tokeniser: Any) -> list[dict[str, Any]]:
     """Stretches of the text with the probability the model gave them: a token, or as many as make whole characters."""
     spans, ids, nats, shown = [], [], 0.0, ""
     for token in handle.tokens:
@@ -206,24 +206,79 @@ def overlap_sentence(corpus: Corpus, language: str) -> str:
     )
 
 
-def run_content(name: str, run: Run, corpus: Corpus, progress: Progress = silent) -> dict[str, Any]:
+def run_content(name: str, run: Run, store: Corpus | PairCorpus, progress: Progress = silent) -> dict[str, Any]:
     """The page of a single run."""
     facts, scores = run.facts, run.facts["scores"]
     language = facts.get("language", "en")
-    drawn, speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
-    facts["generate_tokens_per_second"] = speed
+    own = (
+        _pair_content(name, run, store) if isinstance(store, PairCorpus) else _text_content(name, run, store, progress)
+    )
     line = curve(name, run, language)
     return {
         "title": f"{facts['family']} · {name}",
         "subtitle": say("run_subtitle", language, parameters=facts["parameters"]),
         "summary": run_summary(facts, scores, language),
+        "task": facts.get("task"),
         "table": [table_row(name, run, language)],
-        "baselines": baselines(corpus, run.tokeniser, language),
         "curves": [line] if line else [],
-        "samples": drawn,
-        "data": data_rows(corpus, language),
         "settings": {name: flat_settings(facts)},
         "facts": [*fact_rows(facts, language), [say("signature", language), scores["signature"]]],
+        **own,
+    }
+
+
+def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> dict[str, Any]:
+    """What a page shows of a run that learned from documents."""
+    language = run.facts.get("language", "en")
+    shown: dict[str, Any] = {"data": data_rows(corpus, language), "baselines": [], "samples": []}
+    if run.model.likelihood == "exact":
+        shown["baselines"] = baselines(corpus, run.tokeniser, language)
+        shown["samples"], speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
+        run.facts["generate_tokens_per_second"] = speed
+    return shown
+
+
+def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:
+    """What a page shows of a run that learned from pairs: metrics with their baselines, and examples."""
+    language = run.facts.get("language", "en")
+    metrics = [
+        {
+            "name": name if len(run.facts["metrics"]) == 1 else task,
+            "metric": metric,
+            "value": score["score"],
+            "interval": score["interval"],
+            "unit": "",
+            "higher_is_better": not METRICS[metric].scale.endswith(("lower is better", "more diverse")),
+            "signature": score["signature"],
+            "baseline": score.get("baseline"),
+        }
+        for task, scores in run.facts["metrics"].items()
+        for metric, score in scores.items()
+    ]
+    return {
+        "metrics": metrics,
+        "examples": [{"name": name, **example} for example in run.facts["examples"]],
+        "data": pair_rows(run, pairs, language),
+        "baselines": [],
+        "samples": [],
+    }
+
+
+def pair_rows(run: Run, pairs: PairCorpus, language: str) -> dict[str, Any]:
+    """The table of the pairs, and the sentence on how many held-out ones stand in the training pairs too."""
+    both = "{:,} / {:,}".format
+    parts, overlap = (pairs.train, pairs.valid), pairs.describe()["overlap"]
+    tokens = [[getattr(part, side).tokens for part in parts] for side in ("source", "target")]
+    cut = [str(run.facts.get(key, 0)) for key in ("cut_sources", "cut_targets")]
+    return {
+        "rows": [
+            [say("pairs", language), both(*(part.pairs for part in parts))],
+            [say("source_tokens", language), both(*tokens[0])],
+            [say("target_tokens", language), both(*tokens[1])],
+            [say("cut_pairs", language), " / ".join(cut)],
+            [say("fingerprint", language), pairs.fingerprint[:16]],
+        ],
+        "overlap": say("pairs_overlap", language, **{key: f"{value:,}" for key, value in overlap.items()}),
     }
 
 
@@ -242,7 +297,7 @@ def fact_rows(facts: dict[str, Any], language: str) -> list[list[str]]:
     ]
 
 
-def write_run_page(run: Run, corpus: Corpus, progress: Progress = silent) -> None:
+def write_run_page(run: Run, corpus: Corpus | PairCorpus, progress: Progress = silent) -> None:
     """`report.html`, `report.json` and the card `README.md` of a run."""
     content = run_content(run.folder.name, run, corpus, progress)
     write_page(run.folder, content, run.facts.get("language", "en"))

@@ -6,19 +6,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from llmbert.data.batches import CarriedStreams, Windows
-from llmbert.data.corpus import Corpus, build_corpus, open_corpus
-from llmbert.models import FAMILIES, find_family, nearest
-from llmbert.models.scoring import sliding_window_nats
-from llmbert.objectives.causal import causal
+from llmbert.data.corpus import Corpus
+from llmbert.data.pairs import PairCorpus, PairShard
+from llmbert.models import FAMILIES, Family, find_family, nearest
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import (
     CHECKPOINT,
@@ -39,42 +37,46 @@ from llmbert.runs import (
     versions,
     write_json,
 )
-from llmbert.text.tokenisers import TOKENISERS, Tokeniser
+from llmbert.text.tokenisers import Tokeniser
+from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan, check_length, plan_training
-from llmbert.workbench.evaluate import score_shard
+from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
+from llmbert.workbench.measure import TASKS, measure_run, usual_task
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.settings import checked, parse_duration, sort_settings, whole_number
+from llmbert.workbench.sources import (
+    Paths,
+    Source,
+    Store,
+    beside,
+    describe_source,
+    open_store,
+    path_list,
+    read_corpus,
+    read_pair_corpus,
+)
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 DEFAULT_BUDGET = "5m"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Which text, and how it becomes documents, splits and tokens."""
-
-    data: list[str]
-    valid: list[str] | None = None
-    lines: bool = False
-    split_on: str | None = None
-    fields: dict[str, str] | None = None
-    tokenizer: str = "bpe"
-    vocabulary_size: int | None = None
 
 
 @dataclass
 class Training:
-    """One training under way: what was asked, what was planned, and where it is written."""
+    """One training under way: what was asked, what was planned, and where it is written.
+
+    base: the run whose weights it begins with, None for random ones.
+    """
 
     family: str
+    objective: str
     out: Path
-    corpus: Corpus
+    store: Store
     tokeniser: Tokeniser
     plan: Plan
     seed: int
     facts: dict[str, Any]
+    base: str | None = None
     progress: Progress = silent
     stop: Callable[[], bool] = lambda: False
     watch: Callable[[dict[str, float]], None] | None = None
@@ -91,6 +93,13 @@ def train(
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
     tokenizer: str = "bpe",
+    lowercase: bool = False,
+    detokenise: str | None = None,
+    mixture: Sequence[Mapping[str, Any]] | None = None,
+    objective: str | None = None,
+    task: str | None = None,
+    languages: str | None = None,
+    base: str | os.PathLike[str] | None = None,
     budget: str | float | None = None,
     size: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -99,14 +108,19 @@ def train(
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
     tensorboard: bool = False,
-    corpus: Corpus | None = None,
+    store: Store | None = None,
 ) -> Run:
     """Train a model of a family on text and write a run folder at `out`.
 
-    data, valid: files, folders, globs, "-" or "hub:NAME"; lines: each line is a document; tokenizer: a kind or the
-    folder of a run whose tokeniser is taken; budget: time for all of it ("5m"), which picks size, batch and steps;
-    size: tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step
-    whether to save and stop; corpus: what was read from this data already (standard input comes but once).
+    data, valid: files, folders, globs, "-" or "hub:NAME"; for pairs two text files whose lines belong together, or
+    records with fields {"source": …, "target": …} or {"turns": …}; mixture: several sets of pairs with a prefix each,
+    in the place of data; lines: each line is a document; tokenizer: a kind or the folder of a run whose tokeniser is
+    taken; lowercase: of pairs; detokenise: targets are "words" apart by spaces, or cut at "hyphens" too, to be put
+    together; objective: how it learns, where a family has several; task: what pairs are for (translate, summarise,
+    write, chat), which picks the metrics; languages: of pairs, "en-de" or "zh"; base: a run of the family to begin
+    with, its shape and tokeniser included; budget: time for all of it ("5m"), which picks size, batch and steps; size:
+    tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step whether
+    to save and stop; store: what was read from this data already (standard input comes but once).
 
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
@@ -118,12 +132,8 @@ def train(
         training_values["seed"] = seed
         _check_precision(checked(TrainingSettings, training_values).precision)
     preset = _preset(family, size)
-    checked(chosen.settings_class(), {**(preset or {}), **model_values})
-    seconds = parse_duration(budget) if budget is not None else None
-    if seconds is None and not chosen.counts and "steps" not in training_values:
-        seconds = parse_duration(DEFAULT_BUDGET)
-    folder = Path(out)
-    check_out(folder)
+    if task is not None and task not in TASKS:
+        raise UsageError(f"there is no task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
     vocabulary_size = corpus_values.get("vocabulary_size")
     source = Source(
         path_list(data),
@@ -133,11 +143,27 @@ def train(
         dict(fields) if fields else None,
         str(tokenizer),
         None if vocabulary_size is None else whole_number("vocabulary_size", vocabulary_size, 5),
+        lowercase,
+        _detokenising(detokenise, languages),
+        [dict(part) for part in mixture] if mixture else None,
     )
-    corpus = corpus or read_corpus(source, beside(folder), progress)
-    plan = _plan(family, source, corpus, model_values, training_values, preset, seconds, began)
-    facts = _facts(family, source, corpus, plan, seed, budget, size, folder, language)
-    training = Training(family, folder, corpus, corpus.tokeniser, plan, seed, facts, progress, stop, began=began)
+    infilling = "infilling" if training_values.get("infilling") not in (None, "0", 0) else None
+    learns = find_objective(objective or infilling, chosen.objectives, source.has_pairs)
+    if base is not None:
+        model_values, source, preset = _from_base(base, family, model_values, source, size)
+    checked(chosen.settings_class(), {**(preset or {}), **model_values})
+    seconds = parse_duration(budget) if budget is not None else None
+    if seconds is None and not chosen.counts and "steps" not in training_values:
+        seconds = parse_duration(DEFAULT_BUDGET)
+    folder = Path(out)
+    check_out(folder)
+    store = store or read_store(learns, source, beside(folder), progress)
+    plan = _plan(family, learns, source, store, model_values, training_values, preset, seconds, began)
+    facts = _facts(family, learns, task, languages, source, store, plan, seed, budget, size, folder, language)
+    facts["base"] = os.fspath(base) if base is not None else None
+    training = Training(
+        family, learns, folder, store, store.tokeniser, plan, seed, facts, facts["base"], progress, stop, began=began
+    )
     with _fresh_folder(folder):
         if tensorboard:
             training.watch = _tensorboard(folder)
@@ -149,22 +175,63 @@ def resume(
 ) -> Run:
     """Go on with a training that was stopped, exactly as if it had not been.
 
-    Raises LLMBertError where there is nothing to go on with, or its corpus is gone or changed.
+    Raises LLMBertError where there is nothing to go on with, or its text is gone or changed.
     """
     folder = Path(out)
     facts = read_facts(folder)
     if facts.get("status") != "training":
         raise LLMBertError(f"{folder} is finished; train again with another --out to go further")
     chosen = find_family(facts["family"])
-    corpus = open_corpus(beside(folder) / facts["corpus"])
-    if corpus.fingerprint != facts["data"]["fingerprint"]:
-        raise LLMBertError(f"the corpus at {corpus.folder} is not the one {folder} was training on; train again")
+    store = open_store(beside(folder) / facts["corpus"])
+    if store.fingerprint != facts["data"]["fingerprint"]:
+        raise LLMBertError(f"the corpus at {store.folder} is not the one {folder} was training on; train again")
     model = checked(chosen.settings_class(), facts["settings"]["model"])
     training = checked(TrainingSettings, facts["settings"].get("training") or {})
     state = Training(
-        facts["family"], folder, corpus, corpus.tokeniser, Plan(model, training), facts["seed"], facts, progress, stop
+        facts["family"],
+        facts.get("objective") or "causal",
+        folder,
+        store,
+        store.tokeniser,
+        Plan(model, training),
+        facts["seed"],
+        facts,
+        facts.get("base"),
+        progress,
+        stop,
     )
     return _run(state, resume=(folder / CHECKPOINT).exists())
+
+
+def read_store(objective: str, source: Source, root: Path, progress: Progress) -> Store:
+    """The store an objective learns from, made or found again below `root`."""
+    wanted = OBJECTIVES[objective]
+    read = read_pair_corpus if wanted.reads == "pairs" else read_corpus
+    return read(source, root, progress, wanted.special_tokens)
+
+
+def _from_base(
+    base: str | os.PathLike[str], family: str, model_values: Mapping[str, Any], source: Source, size: str | None
+) -> tuple[dict[str, Any], Source, None]:
+    """A base's shape and tokeniser in the place of those asked for. Raises UsageError where they contradict."""
+    known = load(os.fspath(base))
+    if known.family != family:
+        raise UsageError(f"{base} is a {known.family}; give --family {known.family}, or a base that is a {family}")
+    own = known.model.settings.model_dump()
+    clash = [key for key, value in model_values.items() if key != "dropout" and str(own[key]) != str(value)]
+    if clash or size is not None:
+        raise UsageError(f"the shape is that of {base}; leave out {f'--set {clash[0]}' if clash else '--size'}")
+    return own | model_values, replace(source, tokenizer=str(known.folder)), None
+
+
+def _detokenising(style: str | None, languages: str | None) -> str | None:
+    """How targets are put together, as `read_pairs` wants it. Raises UsageError for an unknown style."""
+    if style is None:
+        return None
+    if style not in ("words", "hyphens"):
+        raise UsageError(f"--detokenise is words or hyphens, not {style!r}")
+    language = (languages or "en").rpartition("-")[2] or "en"
+    return language + ("+hyphens" if style == "hyphens" else "")
 
 
 def _check_precision(precision: str) -> None:
@@ -172,55 +239,6 @@ def _check_precision(precision: str) -> None:
         raise UsageError(
             "this machine has no bfloat16 units and would emulate them, a hundred times slower; leave precision=auto"
         )
-
-
-def beside(folder: Path) -> Path:
-    """The folder that a run's folder lies in, also where the latter is "." or ends in ".."."""
-    return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
-
-
-def read_corpus(source: Source, root: Path, progress: Progress) -> Corpus:
-    """The corpus store of a source, made below `root` or found there again; where that fails, nothing is left."""
-    made = [folder for folder in (root / "corpora", root, *root.parents) if not folder.exists()]
-    try:
-        return _read_corpus(source, root, progress)
-    except BaseException:
-        for folder in made:
-            with suppress(OSError):  # is not there, or holds what is of others
-                folder.rmdir()
-        raise
-
-
-def given_tokeniser(name: str) -> Tokeniser | None:
-    """The tokeniser of the run folder `name`, or None where it names a kind. Raises UsageError where it is neither."""
-    if name in TOKENISERS:
-        return None
-    if not (Path(name) / "tokenizer.json").exists():
-        raise UsageError(
-            f"there is no tokeniser {name!r}{nearest(name, TOKENISERS)}; there are {', '.join(TOKENISERS)}, "
-            f"or the folder of a run"
-        )
-    return Tokeniser.load(Path(name))
-
-
-def _read_corpus(source: Source, root: Path, progress: Progress) -> Corpus:
-    given = given_tokeniser(source.tokenizer)
-    return build_corpus(
-        source.data,
-        root / "corpora",
-        tokeniser=given,
-        kind=given.kind if given else source.tokenizer,
-        vocabulary_size=source.vocabulary_size,
-        valid_paths=source.valid,
-        lines=source.lines,
-        split_on=source.split_on,
-        fields=source.fields,
-        progress=progress,
-    )
-
-
-def path_list(data: Paths) -> list[str]:
-    return [os.fspath(data)] if isinstance(data, str | os.PathLike) else [os.fspath(path) for path in data]
 
 
 def _preset(family: str, size: str | None) -> dict[str, Any] | None:
@@ -234,8 +252,9 @@ def _preset(family: str, size: str | None) -> dict[str, Any] | None:
 
 def _plan(
     family: str,
+    objective: str,
     source: Source,
-    corpus: Corpus,
+    store: Store,
     model_values: Mapping[str, Any],
     training_values: Mapping[str, Any],
     preset: Mapping[str, Any] | None,
@@ -248,25 +267,53 @@ def _plan(
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
     left = None if seconds is None else max(0.3 * seconds, seconds - (time.monotonic() - began))
+    teach = OBJECTIVES[objective].teach
+    train, valid = (part.target if isinstance(part, PairShard) else part for part in (store.train, store.valid))
     plan = plan_training(
         family,
         chosen,
-        corpus.tokeniser.vocabulary_size,
-        len(corpus.train.ids),
-        len(corpus.valid.ids),
-        model_values,
+        store.tokeniser.vocabulary_size,
+        len(train.ids),
+        len(valid.ids),
+        shape_for(chosen, store, model_values, preset),
         training_values,
         preset,
         left,
+        lambda model, plan: teach(model, store, plan, training_values["seed"]),
     )
-    check_length(", ".join(source.data), len(corpus.train.ids), len(corpus.valid.ids), plan.model.context)
+    if isinstance(store, Corpus):
+        check_length(", ".join(source.data), len(train.ids), len(valid.ids), plan.model.context)
     return plan
+
+
+LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
+
+
+def shape_for(
+    family: Family, store: Store, model_values: Mapping[str, Any], preset: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The model's settings as far as the text decides them: the mask's id, and a context that holds the pairs."""
+    values = dict(model_values)
+    fields = family.settings_class().model_fields
+    if "mask_id" in fields:
+        values.setdefault("mask_id", store.tokeniser.special_ids.get(MASK_TOKEN))
+        # The loss that needs the next-sentence head is on unless it was put off, and the head needs the pooler.
+        if values.setdefault("next_sentence", "true") not in ("false", "0", False):
+            values.setdefault("pooler", True)
+    if "context" not in values and "context" not in (preset or {}) and isinstance(store, PairCorpus):
+        sides = (side for part in (store.train, store.valid) for side in (part.source, part.target))
+        longest = max(int(np.diff(np.asarray(side.starts)).max()) for side in sides)
+        values["context"] = min(LONGEST_PAIR, 8 * -(-longest // 8))
+    return values
 
 
 def _facts(
     family: str,
+    objective: str,
+    task: str | None,
+    languages: str | None,
     source: Source,
-    corpus: Corpus,
+    store: Store,
     plan: Plan,
     seed: int,
     budget: str | float | None,
@@ -275,24 +322,26 @@ def _facts(
     language: str,
 ) -> dict[str, Any]:
     """`run.json` as far as it is known before training."""
-    counts, tokeniser = FAMILIES[family].counts, corpus.tokeniser
+    counts, tokeniser = FAMILIES[family].counts, store.tokeniser
     settings = {"model": plan.model.model_dump()} | ({} if counts else {"training": plan.training.model_dump()})
     return {
         "format": FORMAT,
         "llmbert": version(),
         "status": "training",
         "family": family,
+        "objective": objective,
+        **_pair_facts(source, store, task, languages),
         "likelihood": FAMILIES[family].likelihood,
         "command": command_line(),
-        "source": asdict(source),
+        "source": describe_source(source),
         "budget": budget,
         "size": size,
         "seed": seed,
         "language": language,
         "settings": settings,
         "calibrated_tokens_per_second": plan.tokens_per_second,
-        "corpus": os.path.relpath(corpus.folder, beside(folder)),
-        "data": corpus.describe(),
+        "corpus": os.path.relpath(store.folder, beside(folder)),
+        "data": store.describe(),
         "tokeniser": {
             "kind": tokeniser.kind,
             "vocabulary_size": tokeniser.vocabulary_size,
@@ -300,6 +349,23 @@ def _facts(
         },
         "machine": machine(),
         "versions": versions(),
+    }
+
+
+def _pair_facts(source: Source, store: Store, task: str | None, languages: str | None) -> dict[str, Any]:
+    """What a run of pairs says of how it wants to be asked."""
+    if not isinstance(store, PairCorpus):
+        return {}
+    prefixes = {str(part.get("task") or part["prefix"].strip()): part["prefix"] for part in source.mixture or []}
+    named = task or usual_task(store, source.fields)
+    from_, _, to = (languages or "").partition("-")
+    return {
+        "task": named if not prefixes else None,
+        # A task that was only guessed stands in nobody's way.
+        "tasks": sorted({name.split()[0] for name in prefixes}) or ([task] if task else []),
+        "prefixes": prefixes,
+        "languages": {"source": from_, "target": to or from_} if languages else {},
+        "text": {"lowercase": source.lowercase},
     }
 
 
@@ -342,7 +408,8 @@ def _go_on(out: Path) -> str:
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
-    shard, t = training.corpus.train, training.tokeniser
+    assert isinstance(training.store, Corpus)
+    shard, t = training.store.train, training.tokeniser
     began = time.monotonic()
     model = (
         FAMILIES[training.family]
@@ -359,33 +426,21 @@ def _count(training: Training) -> tuple[Any, dict[str, Any]]:
 
 
 def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
-    """Gradient descent from random weights, or from the checkpoint."""
+    """Gradient descent from random weights, from those of a base, or from the checkpoint."""
     settings, chosen = training.plan.training, FAMILIES[training.family]
     torch.manual_seed(training.seed)
-    model = chosen.build(training.plan.model, training.tokeniser.vocabulary_size).to(device())
-    shard = training.corpus.train
-    context = training.plan.model.context
-    batches = (
-        CarriedStreams(shard.ids, shard.starts, context, settings.batch, training.seed)
-        if chosen.recurrent
-        else Windows(
-            shard.ids,
-            context,
-            settings.batch,
-            training.seed,
-            training.tokeniser.begin_id,
-            settings.across_documents,
-        )
-    )
+    if training.base is not None and not resume:
+        model = _begun_with(training.base, training.plan.model)
+    else:
+        model = chosen.build(training.plan.model, training.tokeniser.vocabulary_size).to(device())
+    lesson: Lesson = OBJECTIVES[training.objective].teach(model, training.store, training.plan, training.seed)
     every = settings.evaluate_every or max(1, settings.steps // 20)
-    tokens = settings.steps * settings.batch * context
-    sample = _valid_sample(training, max(4096, int(0.15 * tokens * every / settings.steps)))
     trainer = Trainer(
         model,
-        causal,
-        batches,
+        lesson.objective,
+        lesson.batches,
         settings.model_copy(update={"evaluate_every": every}),
-        evaluate=lambda: _mean_nats(model, sample, context),
+        evaluate=lesson.evaluate,
         log=training.out / LOG,
         checkpoint=training.out / CHECKPOINT,
         progress=training.progress,
@@ -398,7 +453,8 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         at = trainer.run()
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; {_go_on(training.out)}") from None
-    return model, {
+    cut = {key: getattr(lesson.batches, key) for key in ("cut_sources", "cut_targets") if hasattr(lesson.batches, key)}
+    return model, cut | {
         "train_seconds": at.seconds,
         "train_tokens": at.tokens,
         "tokens_per_second": at.tokens / max(at.seconds, 1e-9),
@@ -410,25 +466,16 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _valid_sample(training: Training, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole documents of the held-out text, or the head of a long one, of about so many tokens."""
-    shard = training.corpus.valid
-    starts = np.asarray(shard.starts)
-    last = int(np.searchsorted(starts, tokens, side="left"))
-    last = min(max(1, last), len(starts) - 1)
-    end = min(int(starts[last]), int(starts[last - 1]) + tokens)
-    return np.asarray(shard.ids[:end]), np.append(starts[:last], end)
-
-
-def _mean_nats(model: Any, sample: tuple[np.ndarray, np.ndarray], context: int) -> float:
-    """Nats/token of a sample; attention sees blocks of its context: quicker, and a little worse, than sliding."""
-    ids, starts = sample
-    nats = (
-        model.token_nats(ids, starts)
-        if model.recurrent
-        else sliding_window_nats(model, ids, starts, context, stride=context)
-    )
-    return float(nats.sum() / (len(ids) - len(starts) + 1))
+def _begun_with(base: str, settings: Any) -> Any:
+    """The base's model, with the dropout of this training."""
+    model = load(base).model
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = settings.dropout
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = settings.dropout
+    model.settings = settings
+    return model
 
 
 def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
@@ -437,11 +484,11 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     save_model(out, model)
     run = Run(out, model, training.tokeniser, facts)
     facts |= learned
-    facts["scores"] = score_shard(run, training.corpus.valid, progress=training.progress)
+    facts |= measure_run(run, training.store, training.progress)
     facts["bytes_on_disk"] = run.bytes_on_disk
     facts["total_seconds"] = time.monotonic() - training.began
     facts["status"] = "done"
-    write_run_page(run, training.corpus, training.progress)
+    write_run_page(run, training.store, training.progress)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return load(out)

@@ -55,6 +55,29 @@ WORDS: dict[str, tuple[str, str]] = {
     "bytes_per_token": ("bytes per token", "每词元字节数"),
     "unknown": ("unknown tokens in valid", "验证集未知词元"),
     "fingerprint": ("fingerprint", "指纹"),
+    "pairs": ("pairs (train / valid)", "句对(训练 / 验证)"),
+    "source_tokens": ("source tokens (train / valid)", "源端词元(训练 / 验证)"),
+    "target_tokens": ("target tokens (train / valid)", "目标端词元(训练 / 验证)"),
+    "cut_pairs": ("training sources / targets cut to the context", "训练中被截断的源 / 目标"),
+    "pairs_overlap": (
+        "Of {pairs} held-out pairs {both} stand in the training pairs too; {sources} of their sources do, and "
+        "{targets} of their targets.",
+        "{pairs} 个留出句对中有 {both} 个也在训练句对之中;其源端有 {sources} 个、目标端有 {targets} 个在训练中出现过。",
+    ),
+    "run_metrics": (
+        "This {family} reaches {figures} on held-out pairs, after {seconds:.0f} s of training.",
+        "该 {family} 模型在留出句对上达到 {figures},训练用时 {seconds:.0f} 秒。",
+    ),
+    "run_unscored": (
+        "This {family} learned to mend damaged text in {seconds:.0f} s; it gives no text a probability of its own.",
+        "该 {family} 模型用 {seconds:.0f} 秒学会修复残缺文本;它不给出文本本身的概率。",
+    ),
+    "run_pseudo": (
+        "This {family} finds a hidden token of held-out text with a pseudo-perplexity of {perplexity:.2f}, after "
+        "{seconds:.0f} s of training; it sees both sides of the token, so this is no code length.",
+        "该 {family} 模型猜测留出文本中被遮盖词元的伪困惑度为 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
+        "它能看到词元两侧,故此值不是编码长度。",
+    ),
     "overlap_sentence": (
         "{shared:.1%} of the held-out tokens lie in a stretch of {window} tokens (about 50 bytes) that stands in the "
         "training text too; {duplicates:,} of {documents:,} held-out documents stand there whole.",
@@ -84,6 +107,15 @@ def say(key: str, language: str, **values: Any) -> str:
 def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: str) -> str:
     """One sentence on a run: its figure on held-out text."""
     known = {"family": facts["family"], "seconds": facts["train_seconds"]}
+    if facts.get("metrics"):
+        figures = [
+            f"{name} {score['score']:.1f}" for scores in facts["metrics"].values() for name, score in scores.items()
+        ]
+        return say("run_metrics", language, figures=", ".join(figures), **known)
+    if scores["likelihood"] == "none":
+        return say("run_unscored", language, **known)
+    if scores["likelihood"] == "pseudo" and scores["perplexity"] is not None:
+        return say("run_pseudo", language, perplexity=scores["perplexity"], **known)
     if scores["bits_per_byte"] is not None:
         interval = (scores["interval"] or {}).get("bits_per_byte") or [scores["bits_per_byte"]] * 2
         return say("run_bits", language, bits=scores["bits_per_byte"], low=interval[0], high=interval[1], **known)

@@ -1,0 +1,1 @@
+"""Requests to answers: translate, summarise, write out data, chat, classify, tag. Each module holds one task."""

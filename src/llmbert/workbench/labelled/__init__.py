@@ -1,0 +1,1 @@
+"""Learning from labelled examples: what is asked → a course → a trained model → scores."""

@@ -1,0 +1,216 @@
+"""What a family learns from: batches of a store, their loss, and how held-out text is measured on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmbert.data.batches import CarriedStreams, Windows
+from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.denoising import SENTINELS, Denoising, find_sentinels, span_noise
+from llmbert.data.infilling import INFILLING_TOKENS, Infilling, find_infilling_ids
+from llmbert.data.masking import MaskedWindows, Masking, SentencePairs, find_sentence_ends, find_words
+from llmbert.data.pairs import PairBatches, PairCorpus
+from llmbert.models.scoring import sliding_window_nats
+from llmbert.objectives.causal import causal
+from llmbert.objectives.masked import masked_language_model
+from llmbert.objectives.seq2seq import sequence_to_sequence
+from llmbert.protocols import UsageError
+from llmbert.text.vocabulary import MASK_TOKEN
+from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.budget import Plan
+
+VALID_SHARE = 0.15  # tokens measured on the way, as a share of those learned from between two measurements
+LEAST_VALID = 4096  # tokens
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One way to learn. objective: see `training.loop.Objective`; evaluate: nats/token on a sample of held-out text."""
+
+    batches: Any
+    objective: Callable[..., Any]
+    evaluate: Callable[[], float]
+
+
+Teach = Callable[[Any, Any, Plan, int], Lesson]
+"""(model, store, plan, seed) → the lesson."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a family may learn: from documents or pairs, and which special tokens its tokeniser needs."""
+
+    teach: Teach
+    reads: str
+    special_tokens: tuple[str, ...] = ()
+
+
+def find_objective(name: str | None, allowed: Sequence[str], has_pairs: bool) -> str:
+    """The objective asked for, or the first allowed one that fits the data. Raises UsageError where none does."""
+    if name is not None:
+        if name not in allowed:
+            raise UsageError(f"this family does not learn by {name!r}; it learns by {', '.join(allowed)}")
+        return name
+    wanted = "pairs" if has_pairs else "documents"
+    fitting = [each for each in allowed if OBJECTIVES[each].reads == wanted]
+    if not fitting and has_pairs:
+        raise UsageError(
+            "this family learns from documents, not from pairs; take transformer or t5, or leave out source="
+        )
+    return (fitting or list(allowed))[0]
+
+
+# ---- documents -----------------------------------------------------------------------------------------------------
+
+
+def teach_causal(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """The next token, in windows for attention and in carried streams for recurrence."""
+    settings, shard, context = plan.training, corpus.train, plan.model.context
+    batches = (
+        CarriedStreams(shard.ids, shard.starts, context, settings.batch, seed)
+        if model.recurrent
+        else Windows(shard.ids, context, settings.batch, seed, corpus.tokeniser.begin_id, settings.across_documents)
+    )
+    sample = _valid_sample(corpus.valid, settings, settings.batch * context)
+    return Lesson(batches, causal, lambda: _mean_nats(model, sample, context))
+
+
+def teach_infilling(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """The next token, where a share of the texts has its middle moved to its end, or blanks answered there."""
+    settings, shard, context = plan.training, corpus.train, plan.model.context
+    windows = Windows(shard.ids, context, settings.batch, seed, corpus.tokeniser.begin_id, settings.across_documents)
+    marks = find_infilling_ids(corpus.tokeniser.special_ids)
+    end_id, rate = corpus.tokeniser.end_id, settings.infilling or 0.5
+    batches = Infilling(
+        windows, marks, end_id, rate=rate, blanks=settings.blanks, suffix_first=(1 - settings.blanks) / 2
+    )
+    sample = _valid_sample(corpus.valid, settings, settings.batch * context)
+    return Lesson(batches, causal, lambda: _mean_nats(model, sample, context))
+
+
+def teach_masked(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """Tokens that were hidden, and whether one stretch of text follows another."""
+    settings, tokeniser, context = plan.training, corpus.tokeniser, plan.model.context
+    tokens = tokeniser.token_bytes() or tokeniser.token_texts()
+    ends = find_sentence_ends(tokens)
+    masking = Masking(
+        tokeniser.special_ids[MASK_TOKEN],
+        tokeniser.vocabulary_size,
+        special_ids=(*range(4), *tokeniser.special_ids.values()),
+        words=find_words(tokens) if settings.whole_words else None,
+    )
+
+    def batches(shard: Shard, seed: int) -> Any:
+        if settings.next_sentence:
+            return SentencePairs(shard.ids, shard.starts, masking, context, settings.batch, seed, ends)
+        return MaskedWindows(shard.ids, shard.starts, masking, context, settings.batch, seed, settings.across_documents)
+
+    held_out = _some_batches(batches(corpus.valid, 0), _valid_tokens(settings, settings.batch * context))
+    evaluate = lambda: mean_loss(model, masked_language_model, held_out, "mlm")  # noqa: E731
+    return Lesson(batches(corpus.train, seed), masked_language_model, evaluate)
+
+
+def teach_denoising(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """Spans that were taken out, each behind the sentinel that stands in its place."""
+    settings, context = plan.training, plan.model.context
+    noise = span_noise(find_sentinels(corpus.tokeniser.special_ids))
+
+    def batches(shard: Shard, seed: int) -> Any:
+        return Denoising(shard.ids, shard.starts, noise, context, settings.batch, seed)
+
+    held_out = _some_batches(batches(corpus.valid, 0), _valid_tokens(settings, settings.batch * context))
+    evaluate = lambda: mean_loss(model, sequence_to_sequence, held_out, "nll")  # noqa: E731
+    return Lesson(batches(corpus.train, seed), sequence_to_sequence, evaluate)
+
+
+# ---- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def teach_pairs(model: Any, pairs: PairCorpus, plan: Plan, seed: int) -> Lesson:
+    """The target, given the source."""
+    settings, context = plan.training, plan.model.context
+
+    def batches(part: Any, seed: int) -> PairBatches:
+        return PairBatches(
+            part,
+            (context, context),
+            seed,
+            batch=settings.batch,
+            tokens=settings.batch_tokens,
+            temperature=settings.mixture_temperature,
+            keep_end=settings.keep_end,
+        )
+
+    held_out = _some_batches(batches(pairs.valid, 0), _valid_tokens(settings, settings.batch_tokens or 1024))
+    evaluate = lambda: mean_loss(model, sequence_to_sequence, held_out, "nll")  # noqa: E731
+    return Lesson(batches(pairs.train, seed), sequence_to_sequence, evaluate)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "causal": Objective(teach_causal, "documents"),
+    "infilling": Objective(teach_infilling, "documents", INFILLING_TOKENS),
+    "masked": Objective(teach_masked, "documents", (MASK_TOKEN,)),
+    "denoising": Objective(teach_denoising, "documents", SENTINELS),
+    "pairs": Objective(teach_pairs, "pairs"),
+}
+
+
+# ---- measuring on the way ------------------------------------------------------------------------------------------
+
+
+def mean_loss(model: Any, objective: Callable[..., Any], batches: Sequence[Any], term: str) -> float:
+    """A term of an objective per thing it counts (nats/token), over given batches, without dropout or smoothing."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            terms, _ = objective(model, batch.to(device), None, 0.0)
+            total += float(terms[term][0])
+            count += terms[term][1]
+    model.train(was_training)
+    return total / max(1, count)
+
+
+def _valid_tokens(settings: TrainingSettings, tokens_a_step: int) -> int:
+    every = settings.evaluate_every or max(1, settings.steps // 20)
+    return max(LEAST_VALID, int(VALID_SHARE * tokens_a_step * every))
+
+
+def _some_batches(batches: Any, tokens: int) -> list[Any]:
+    """The first batches of the first epoch, of about so many tokens, and no more than there are."""
+    found, seen = [], 0
+    for batch in islice(batches.iterate(), 64):
+        found.append(batch)
+        seen += batch.count
+        if seen >= tokens:
+            break
+    return found
+
+
+def _valid_sample(shard: Shard, settings: TrainingSettings, tokens_a_step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole documents of the held-out text, or the head of a long one, as many as are measured on the way."""
+    tokens = _valid_tokens(settings, tokens_a_step)
+    starts = np.asarray(shard.starts)
+    last = int(np.searchsorted(starts, tokens, side="left"))
+    last = min(max(1, last), len(starts) - 1)
+    end = min(int(starts[last]), int(starts[last - 1]) + tokens)
+    return np.asarray(shard.ids[:end]), np.append(starts[:last], end)
+
+
+def _mean_nats(model: Any, sample: tuple[np.ndarray, np.ndarray], context: int) -> float:
+    """Nats/token of a sample; attention sees blocks of its context: quicker, and a little worse, than sliding."""
+    ids, starts = sample
+    nats = (
+        model.token_nats(ids, starts)
+        if model.recurrent
+        else sliding_window_nats(model, ids, starts, context, stride=context)
+    )
+    return float(nats.sum() / (len(ids) - len(starts) + 1))

@@ -1,0 +1,208 @@
+"""A run and held-out text → its scores, the metrics of what it writes, and examples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.pairs import PairCorpus, PairShard, Reference
+from llmbert.metrics import METRICS, TokenNats, build_signature, likelihood_scores, score_texts
+from llmbert.protocols import Progress, silent
+from llmbert.runs import Run
+from llmbert.runs.pair_scoring import pair_nats
+from llmbert.tasks.baselines import copy_source, lead_sentences
+from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, text_form
+
+MOST_ANSWERS = 300  # held-out sources that are answered after a training
+MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """What pairs are for. metrics: of METRICS; truncation: which part of a long source is read; baseline: what costs
+    nothing to beat, by its name."""
+
+    metrics: tuple[str, ...]
+    truncation: str = "head"
+    baseline: str | None = None
+
+
+TASKS: dict[str, Task] = {
+    "translate": Task(("bleu", "chrf"), baseline="copy"),
+    "summarise": Task(("rouge1", "rouge2", "rougeL"), baseline="lead-2"),
+    "write": Task(("bleu", "chrf", "rougeL"), baseline="copy"),
+    "chat": Task(("distinct1", "distinct2", "bleu"), truncation="tail"),
+}
+BASELINES = {"copy": copy_source, "lead-2": lambda text: lead_sentences(text, 2)}
+
+
+def usual_task(store: Any, fields: Mapping[str, str] | None = None) -> str | None:
+    """What pairs are for where nobody said: turns are a chat, sources three times as long as targets are summarised."""
+    if not isinstance(store, PairCorpus):
+        return None
+    if "turns" in (fields or {}):
+        return "chat"
+    train = store.train
+    return "summarise" if train.source.tokens > 3 * train.target.tokens else "translate"
+
+
+def measure_run(run: Run, store: Corpus | PairCorpus, progress: Progress = silent) -> dict[str, Any]:
+    """The facts that held-out text gives of a run: "scores", and of pairs "metrics" and "examples"."""
+    if isinstance(store, Corpus):
+        return {"scores": score_shard(run, store.valid, progress)}
+    answers = answer_references(run, spread_over(store.references(), MOST_ANSWERS), progress)
+    return {"scores": score_pairs(run, store.valid, progress)} | answers
+
+
+# ---- likelihood ----------------------------------------------------------------------------------------------------
+
+
+def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
+    """The scores of a run on a shard of documents.
+
+    A pseudo-likelihood is taken of the first documents only; a family that reads pairs has none of documents.
+    """
+    if run.model.likelihood == "conditional":
+        return unscored(run)
+    unit = "token" if run.model.likelihood == "pseudo" else "token+end"
+    return likelihood_scores(shard_nats(run, shard, progress), unit=unit, **run.signature())
+
+
+def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:
+    """The nats of every token of a shard under a run, with the sizes of its documents."""
+    last = shard.documents
+    if run.model.likelihood == "pseudo":
+        last = max(1, int(np.searchsorted(np.asarray(shard.starts), MOST_PSEUDO, side="right")) - 1)
+    starts = np.asarray(shard.starts[: last + 1])
+    ids = shard.ids[: int(starts[-1])]
+    unknown = shard.unknown if last == shard.documents else int((ids == run.tokeniser.unknown_id).sum())
+    nats = run.model.token_nats(ids, starts, progress)
+    text = TokenNats(nats, starts, shard.document_bytes[:last], shard.document_characters[:last], unknown)
+    return text.without_ends() if run.model.likelihood == "pseudo" else text
+
+
+def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict[str, Any]:
+    """The scores of a run's targets given their sources; what is longer than the model reads is cut as in training."""
+    reach = run.model.max_length or 1 << 30
+    keep_end = bool((run.facts.get("settings", {}).get("training") or {}).get("keep_end"))
+    sources = [_cut(row[1:], reach, keep_end) for row in _rows(pairs.source)]
+    targets = [row[: reach + 1] for row in _rows(pairs.target)]
+    nats = pair_nats(run.model, sources, targets, progress)
+    starts = np.concatenate(([0], np.cumsum([len(target) for target in targets])))
+    sizes = pairs.target.document_bytes, pairs.target.document_characters
+    unknown = sum(int((target == run.tokeniser.unknown_id).sum()) for target in targets)
+    return likelihood_scores(TokenNats(np.concatenate(nats), starts, *sizes, unknown), **run.signature())
+
+
+def _rows(shard: Shard) -> list[np.ndarray]:
+    ids = np.asarray(shard.ids)
+    return [ids[first:last].astype(np.int64) for first, last in pairwise(np.asarray(shard.starts).tolist())]
+
+
+def _cut(ids: np.ndarray, reach: int, keep_end: bool) -> np.ndarray:
+    if len(ids) <= reach:
+        return ids
+    return ids[-reach:] if keep_end else np.append(ids[: reach - 1], ids[-1])
+
+
+def unscored(run: Run) -> dict[str, Any]:
+    """The scores of a run on text it has no probability for: none, and it says so."""
+    figures = dict.fromkeys(("nats_per_token", "perplexity", "bits_per_character", "bits_per_byte", "interval"))
+    sizes = {"tokens": 0, "documents": 0, "bytes": 0, "characters": 0, "unknown": 0, "infinite_tokens": 0}
+    parts = {**run.signature(), "likelihood": "none"}
+    return {**figures, **sizes, "likelihood": "none", "signature": build_signature("nll", **parts)}
+
+
+# ---- what it writes ------------------------------------------------------------------------------------------------
+
+
+def spread_over(references: Sequence[Reference], most: int) -> list[Reference]:
+    """At most `most` of them, evenly spread."""
+    if len(references) <= most:
+        return list(references)
+    return [references[int(i)] for i in np.linspace(0, len(references) - 1, most)]
+
+
+def answer_references(
+    run: Run,
+    references: Sequence[Reference],
+    progress: Progress = silent,
+    *,
+    metrics: Sequence[str] | None = None,
+    beams: int = 1,
+    batch: int = 32,
+) -> dict[str, Any]:
+    """What a run writes for held-out sources: "metrics" by task, "examples".
+
+    Texts are compared as the run was trained on them: lower-cased where it was.
+    """
+    found: dict[str, Any] = {"metrics": {}, "examples": []}
+    names = {prefix: name for name, prefix in (run.facts.get("prefixes") or {}).items()}
+    for prefix in dict.fromkeys(reference.prefix for reference in references):
+        part = [reference for reference in references if reference.prefix == prefix]
+        name = names.get(prefix) or run.facts.get("task") or "translate"
+        task = TASKS.get(name.split()[0], TASKS["translate"])
+        answers = write_answers(run, part, task, progress, beams=beams, batch=batch)
+        chosen = tuple(metrics or task.metrics)
+        language = target_language(run, name, part)
+        wanted: dict[str, Any] = {"metrics": chosen, "language": language}
+        targets = [reference.targets for reference in part]
+        scores = score_texts(answers, targets, **wanted)
+        if task.baseline:
+            trivial = score_texts([BASELINES[task.baseline](each.source) for each in part], targets, **wanted)
+            for key in chosen:
+                if METRICS[key].references:
+                    scores[key]["baseline"] = {"name": task.baseline, "value": trivial[key]["score"]}
+        for score in scores.values():
+            score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}"
+        found["metrics"][name] = scores
+        found["examples"] += _examples(part, answers, name)
+    return found
+
+
+def write_answers(
+    run: Run,
+    references: Sequence[Reference],
+    task: Task,
+    progress: Progress = silent,
+    *,
+    beams: int = 1,
+    batch: int = 32,
+    length_penalty: float = 1.0,
+) -> list[str]:
+    """What a run writes for each source, as it stands, without anything done to it afterwards."""
+    prefix = references[0].prefix
+    form = text_form(run)
+    texts = [form.before(reference.source) for reference in references]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is cut was counted in training
+        fitted = fit_sources(run, texts, task.truncation, prefix)
+    longest = max(len(run.tokeniser.encode(target)) for reference in references for target in reference.targets)
+    limit = min(longest_answer(run, fitted, prefix), longest + 10)
+    settings = {"max_tokens": limit, **searching(beams, length_penalty, {})}
+    return ask(run, [prefix + text for text in fitted], batch, progress, settings)
+
+
+def target_language(run: Run, name: str, references: Sequence[Reference]) -> str:
+    """The language of a task's targets: stated in its name or by the run, or seen in the text (Chinese or not)."""
+    named = name.partition(" ")[2].partition("-")[2] or name.partition(" ")[2]
+    stated = named or (run.facts.get("languages") or {}).get("target")
+    if stated:
+        return str(stated)
+    text = "".join(reference.targets[0] for reference in references[:50])
+    return "zh" if sum("\u4e00" <= letter <= "\u9fff" for letter in text) > 0.2 * len(text) else "en"
+
+
+def _examples(references: Sequence[Reference], answers: Sequence[str], name: str) -> list[dict[str, Any]]:
+    rows = list(zip(references, answers, strict=True))[:EXAMPLES]
+    return [
+        {"source": each.source, "text": answer, "references": each.targets, "prefix": each.prefix, "note": name}
+        for each, answer in rows
+    ]
