@@ -15,15 +15,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmbert.protocols import LLMBertError, UsageError
     from llmbert.runs import Run, load
+    from llmbert.tasks.chat import Conversation
+    from llmbert.tasks.classify import classify
+    from llmbert.tasks.summarise import summarise
+    from llmbert.tasks.tag import tag
+    from llmbert.tasks.translate import translate
+    from llmbert.tasks.write import write
     from llmbert.workbench.compare import compare
     from llmbert.workbench.evaluate import evaluate
+    from llmbert.workbench.fine_tune import fine_tune
     from llmbert.workbench.train import resume, train
 
 # Must be set before torch loads its OpenMP: threads that wait by spinning make training ten times slower as soon as
 # another program wants a core, and gain next to nothing when none does. A value of the user's own stands.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__all__ = ["LLMBertError", "Run", "UsageError", "compare", "evaluate", "load", "resume", "train"]
+__all__ = [
+    "Conversation",
+    "LLMBertError",
+    "Run",
+    "UsageError",
+    "classify",
+    "compare",
+    "evaluate",
+    "fine_tune",
+    "load",
+    "resume",
+    "summarise",
+    "tag",
+    "train",
+    "translate",
+    "write",
+]
 
 _HOMES = {
     "LLMBertError": "llmbert.protocols",
@@ -34,6 +57,13 @@ _HOMES = {
     "resume": "llmbert.workbench.train",
     "evaluate": "llmbert.workbench.evaluate",
     "compare": "llmbert.workbench.compare",
+    "fine_tune": "llmbert.workbench.fine_tune",
+    "Conversation": "llmbert.tasks.chat",
+    "classify": "llmbert.tasks.classify",
+    "summarise": "llmbert.tasks.summarise",
+    "tag": "llmbert.tasks.tag",
+    "translate": "llmbert.tasks.translate",
+    "write": "llmbert.tasks.write",
 }
 
 

@@ -206,8 +206,18 @@ def test_a_text_is_on_one_side_of_the_split_however_often_it_occurs() -> None:
     assert 140 < len(valid) < 260
     assert not set(train.texts) & set(valid.texts)
     assert split_examples(examples(2000), 0.1)[1].texts == valid.texts
+    few = Examples("classify", ["a", "b", "c", "a", "b", "c"], None, ["x", "y"] * 3)
+    assert [len(part) for part in split_examples(few, 1e-6)] == [4, 2]
     with pytest.raises(LLMBertError, match="too few"):
         split_examples(examples(2), 0.1)
+
+
+def test_a_label_that_occurs_once_is_learned_from() -> None:
+    found = examples(300)
+    found.labels = [*(found.labels or [])[:-40], *(f"only {i}" for i in range(40))]
+    train, valid = split_examples(found, 0.3)
+    check_labels(valid, label_names(train), "the held-out part")
+    assert len(valid) > 50
 
 
 def test_each_example_is_held_out_in_one_fold() -> None:

@@ -83,7 +83,7 @@ def test_pooling() -> None:
 
 def test_a_text_is_read_where_the_trunk_has_seen_it_all() -> None:
     pooling = {trunk: headed(trunk).settings.heads["topic"].pooling for trunk in TRUNKS}
-    assert pooling == {"bert": "first", "gpt": "last", "lstm": "last", "transformer": "first", "t5": "first"}
+    assert pooling == {"bert": "mean", "gpt": "last", "lstm": "last", "transformer": "mean", "t5": "mean"}
     assert headed("gpt").settings.heads["sense"].pooling == "mean"
 
 
@@ -135,6 +135,7 @@ def test_heads_are_put_on_what_a_trained_model_knows(trunk: str) -> None:
     assert model.trunk.settings.dropout == 0.25
     assert not any("head" in name or "transform" in name for name, _ in model.trunk.named_parameters())
     if trunk == "bert":
+        assert model.settings.heads["topic"].pooling == "first" and model.settings.heads["sense"].pooling == "mean"
         assert torch.equal(model.heads["topic"].pooler.weight, base.pooler.weight)
     with torch.no_grad():
         next(model.trunk.parameters()).add_(1.0)
@@ -168,11 +169,14 @@ def test_a_trunk_that_counts_or_a_name_with_a_dot_is_refused() -> None:
 # ---- Hugging Face --------------------------------------------------------------------------------------------------
 
 CASES = {
-    "bert, one of three classes": ("bert", HeadSettings(task="classify", labels=("x", "y", "z"))),
-    "bert, several classes": ("bert", HeadSettings(task="multilabel", labels=("x", "y"))),
-    "bert, a number in its own unit": ("bert", HeadSettings(task="regress", shift=10.0, scale=4.0)),
+    "bert, one of three classes": ("bert", HeadSettings(task="classify", labels=("x", "y", "z"), pooling="first")),
+    "bert, several classes": ("bert", HeadSettings(task="multilabel", labels=("x", "y"), pooling="first")),
+    "bert, a number in its own unit": ("bert", HeadSettings(task="regress", shift=10.0, scale=4.0, pooling="first")),
     "bert, tags without CRF": ("bert", HeadSettings(task="tag", labels=TAGS, crf=False)),
-    "roberta, one of three classes": ("roberta", HeadSettings(task="classify", labels=("x", "y", "z"))),
+    "roberta, one of three classes": (
+        "roberta",
+        HeadSettings(task="classify", labels=("x", "y", "z"), pooling="first"),
+    ),
     "roberta, tags without CRF": ("roberta", HeadSettings(task="tag", labels=TAGS, crf=False)),
 }
 
@@ -233,7 +237,7 @@ def test_one_head_on_a_bert_is_hugging_faces_and_back(tmp_path: Path) -> None:
     "heads",
     [
         {"t": HeadSettings(task="tag", labels=TAGS)},
-        {"c": HeadSettings(task="classify", labels=("a", "b"), pooling="mean")},
+        {"c": HeadSettings(task="classify", labels=("a", "b"))},
         {"c": HeadSettings(task="classify", labels=("a", "b")), "r": HeadSettings(task="regress")},
         {"e": HeadSettings(task="embed")},
     ],
@@ -245,7 +249,8 @@ def test_what_hugging_face_has_no_form_for_keeps_our_names(heads: dict[str, Head
 
 
 def test_files_that_do_not_fit_together_are_refused_in_a_sentence() -> None:
-    config, tensors = export_model(headed("bert", {"c": HeadSettings(task="classify", labels=("a", "b"))}))
+    head = HeadSettings(task="classify", labels=("a", "b"), pooling="first")
+    config, tensors = export_model(headed("bert", {"c": head}))
     with pytest.raises(LLMBertError, match="lack"):
         import_model(config, {n: t for n, t in tensors.items() if n != "classifier.weight"})
     with pytest.raises(LLMBertError, match="shape"):

@@ -130,7 +130,7 @@ def test_it_learns() -> None:
     ids, starts = np.concatenate(parts), np.arange(9) * 62
     torch.manual_seed(0)
     model = BERT(BERTSettings(layers=2, width=32, heads=2, context=16, mask_id=MASK), VOCABULARY)
-    settings = TrainingSettings(steps=200, learning_rate=1e-2, matrix_learning_rate=1e-2, precision="float32")
+    settings = TrainingSettings(steps=150, learning_rate=1e-2, matrix_learning_rate=2e-2, precision="float32")
     rows = MaskedWindows(ids, starts, Masking(MASK, VOCABULARY, (0, 1, 2, 3, MASK)), 16, 16, 0)
     trainer = Trainer(model, masked_language_model, rows, settings)
     trainer.run()

@@ -89,14 +89,12 @@ def test_a_new_trunk_learns_classes_and_is_kept_with_all_that_is_known_of_it(
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     errors = [line["valid"] for line in log if "valid" in line]
     assert min(errors) == pytest.approx(100 - facts["scores"]["accuracy"]["score"], abs=1e-6)  # the best were kept
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [
-        "BertForSequenceClassification"
-    ]
 
 
 def test_the_run_opens_in_transformers(colours: tuple[str, str], tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    run = fine_tune("classify", colours[0], tmp_path / "run", valid=colours[1], settings=TINY | {"steps": 5})
+    settings = TINY | {"steps": 5, "pooling": "first"}
+    run = fine_tune("classify", colours[0], tmp_path / "run", valid=colours[1], settings=settings)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
     ids = torch.tensor([[2, *run.tokeniser.encode("the red hill sea").tolist(), 3]])
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, making, using
+from llmbert.cli import asking, labelling, making, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -22,8 +22,11 @@ app.command("train")(making.train)
 app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
 app.command("compare")(making.compare)
-for verb in ("translate", "summarise", "write", "chat", "classify", "tag"):
-    app.command(verb)(getattr(asking, verb))
+app.command("fine-tune")(tuning.fine_tune)
+for writing in ("translate", "summarise", "write", "chat"):
+    app.command(writing)(getattr(asking, writing))
+app.command("classify")(labelling.classify)
+app.command("tag")(labelling.tag)
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 MANY = ("--data", "--valid")  # options that take any number of values

@@ -76,9 +76,9 @@ def train(
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
 
-    with Display() as display, _ctrl_c(display) as stop:
+    with Display() as display, ctrl_c(display) as stop:
         if resume is not None:
-            run = verb.resume(resume, progress=display, stop=stop)
+            run = _resume(resume, display, stop)
         else:
             run = verb.train(
                 family,
@@ -105,7 +105,22 @@ def train(
                 stop=stop,
                 tensorboard=tensorboard,
             )
-    _say_run(run)
+    if "heads" in run.facts:
+        from llmbert.cli.tuning import say_labelled
+
+        say_labelled(run)
+    else:
+        _say_run(run)
+
+
+def _resume(folder: str, display: Display, stop: Callable[[], bool]) -> Any:
+    """Go on with a training, or with a fine-tuning."""
+    from llmbert.runs import read_facts
+    from llmbert.workbench.fine_tune import resume_fine_tune
+    from llmbert.workbench.train import resume
+
+    labelled = read_facts(Path(folder)).get("objective") == "labels"
+    return (resume_fine_tune if labelled else resume)(folder, progress=display, stop=stop)
 
 
 def _check_train(resume: str | None, needed: dict[str, Any], free: dict[str, Any]) -> None:
@@ -133,7 +148,7 @@ def compare(
     from llmbert.cli.display import Display
     from llmbert.workbench import compare as verb
 
-    with Display() as display, _ctrl_c(display) as stop:
+    with Display() as display, ctrl_c(display) as stop:
         content = verb.compare(
             data,
             out,
@@ -186,7 +201,7 @@ def check_language(language: str) -> str:
 
 
 @contextmanager
-def _ctrl_c(display: Display) -> Iterator[Callable[[], bool]]:
+def ctrl_c(display: Display) -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C (or SIGTERM) came: in training the first lets the step end and saves; else it stops at once."""
     pressed: list[int] = []
 

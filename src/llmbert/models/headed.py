@@ -28,7 +28,7 @@ class HeadSettings(BaseModel):
 
     task: Literal["classify", "multilabel", "tag", "regress", "embed"]
     labels: tuple[str, ...] = ()
-    pooling: Pooling | None = None  # how the states of a text become one; None: mean for embed, else as suits the trunk
+    pooling: Pooling | None = None  # how the states of a text become one; None: as suits the trunk
     crf: bool = True  # tags: a conditional random field over them, instead of each by itself
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     temperature: float = Field(0.05, gt=0.0)  # of the contrastive loss
@@ -170,7 +170,7 @@ class Headed(nn.Module):
     """A trunk with one or more heads on it; the trunk's states serve them all (multi-task learning, Caruana 1997).
 
     The trunk has `encode(ids, mask, types) → (B, T, D)` and sees a text from both sides, or `hidden(ids)` and sees
-    what came before: there a text is pooled at its last token.
+    what came before: there a text is read at its last token. A first token has nothing to say before it was taught to.
     """
 
     family = "headed"
@@ -186,9 +186,8 @@ class Headed(nn.Module):
         if hasattr(trunk, "head"):
             trunk.head = None  # predicts tokens; the embedding it may be tied to stays
         self.both_sides = hasattr(trunk, "encode")
-        default: Pooling = "first" if self.both_sides else "last"
         heads = {
-            name: head.model_copy(update={"pooling": head.pooling or ("mean" if head.task == "embed" else default)})
+            name: head.model_copy(update={"pooling": head.pooling or _usual_pooling(head, self.both_sides)})
             for name, head in settings.heads.items()
         }
         self.settings = settings.model_copy(update={"heads": heads})
@@ -216,21 +215,31 @@ class Headed(nn.Module):
         return self.heads[head](states, mask if words is None else words)
 
 
+def _usual_pooling(head: HeadSettings, both_sides: bool) -> Pooling:
+    return "mean" if both_sides or head.task == "embed" else "last"
+
+
 def put_heads(model: Any, heads: Mapping[str, HeadSettings], *, dropout: float | None = None) -> Headed:
     """New heads on a copy of the weights of a trained model, or of a headed one's trunk. dropout: of the trunk, None:
     as it is.
 
-    A pooler that BERT learned becomes the heads' own. Raises LLMBertError where the model has no states.
+    Where a BERT learned to sum a text up in its first token, heads read it there, and have its pooler as their own.
+    Raises LLMBertError where the model has no states.
     """
     if not isinstance(model, nn.Module):
         raise LLMBertError("a model that counts has no states to put a head on; give the run of a bert, gpt or lstm")
     source: Any = model.trunk if isinstance(model, Headed) else model
     trunk_settings = source.settings.model_dump() | ({} if dropout is None else {"dropout": dropout})
+    pooler = getattr(source, "pooler", None)
+    if pooler is not None:
+        heads = {
+            name: head.model_copy(update={"pooling": head.pooling or ("mean" if head.task == "embed" else "first")})
+            for name, head in heads.items()
+        }
     settings = HeadedSettings(trunk=str(source.family), trunk_settings=trunk_settings, heads=dict(heads))
     made = Headed(settings, source.vocabulary_size)
     known = state_once(source)
     made.trunk.load_state_dict({name: known[name] for name in state_once(made.trunk)}, strict=False)
-    pooler = getattr(source, "pooler", None)
     for head in made.heads.values():
         if pooler is not None and isinstance(head, TextHead) and head.pooler is not None:
             head.pooler.load_state_dict(pooler.state_dict())

@@ -307,14 +307,24 @@ def check_labels(examples: Examples, names: Sequence[str], where: str) -> None:
 def split_examples(examples: Examples, share: float) -> tuple[Examples, Examples]:
     """Training and held-out examples, told apart by a hash of the text: the same text is always on the same side.
 
-    Raises LLMBertError where one side would be empty.
+    An example whose label would be met nowhere else is learned from. Raises LLMBertError where one side would be empty.
     """
-    limit = int(share * 2**32)
-    held = [_hash(text) < limit for text in examples.texts]
+    hashes = [_hash(text) for text in examples.texts]
+    limit = max(int(share * 2**32), min(hashes) + 1)  # of few texts at least one
+    held = [number < limit for number in hashes]
+    if examples.counts():
+        train_labels = set(examples.take([i for i, out in enumerate(held) if not out]).counts())
+        alone = [out and not _labels_at(examples, i) <= train_labels for i, out in enumerate(held)]
+        held = [out and not only for out, only in zip(held, alone, strict=True)]
     train, valid = ([i for i, out in enumerate(held) if out is side] for side in (False, True))
     if not train or not valid:
         raise LLMBertError(f"{len(examples)} examples are too few to hold any out; give more, or a --valid file")
     return examples.take(train), examples.take(valid)
+
+
+def _labels_at(examples: Examples, row: int) -> set[str]:
+    label = _labels(examples)[row]
+    return {label} if isinstance(label, str) else set(label)
 
 
 def split_folds(examples: Examples, folds: int, seed: int) -> list[tuple[Examples, Examples]]:
