@@ -318,10 +318,10 @@ def test_requests_that_cannot_be_are_refused(verses: Path, tmp_path: Path) -> No
 
 def test_pieces_are_spread_evenly() -> None:
     pieces = [str(number % 10) * 100 for number in range(1000)]
-    chosen = list(corpus_module._spread(iter(pieces), 0.25))
+    chosen = list(corpus_module.spread(iter(pieces), 0.25))
     assert len(chosen) == 250
     assert {piece[0] for piece in chosen} >= set("13579")
-    assert list(corpus_module._spread(iter(pieces), 1.0)) == pieces
+    assert list(corpus_module.spread(iter(pieces), 1.0)) == pieces
 
 
 MEMORY_SCRIPT = """

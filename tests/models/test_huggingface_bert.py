@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmbert.models import FAMILIES, Family
 from llmbert.models.bert import BERT, BERTSettings
 from llmbert.models.huggingface import export_model, import_model
 from llmbert.protocols import LLMBertError
@@ -33,12 +32,6 @@ SHAPES: list[dict[str, Any]] = [
     {"style": "roberta", "layers": 2, "width": 16, "heads": 1, "context": 24, "types": 2, "norm_epsilon": 1e-5},
     {"style": "roberta", "layers": 1, "width": 16, "heads": 2, "context": 24, "masked": False, "pooler": True},
 ]
-
-
-@pytest.fixture(autouse=True)
-def bert_is_a_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    family = Family("llmbert.models.bert", "BERT", "BERTSettings", "pseudo", {})
-    monkeypatch.setitem(FAMILIES, "bert", FAMILIES.get("bert", family))
 
 
 def make(shape: dict[str, Any]) -> BERT:
@@ -166,6 +159,20 @@ def test_a_tied_head_that_is_written_twice_is_read(style: str) -> None:
     ids = torch.randint(5, VOCABULARY, (2, 9))
     with torch.inference_mode():
         assert torch.equal(back.logits(ids), model.logits(ids))  # type: ignore[operator]
+
+
+def test_the_names_of_the_first_files_are_read() -> None:
+    """google-bert/bert-base-uncased calls a norm's weight gamma and its bias beta."""
+    model = make(SHAPES[0])
+    config, tensors = export_model(model)
+    first = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in tensors.items()
+    }
+    assert len(set(first) & set(tensors)) < len(tensors)
+    ids = torch.randint(5, VOCABULARY, (2, 9))
+    with torch.inference_mode():
+        assert torch.equal(import_model(config, first).logits(ids), model.logits(ids))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_new_trunk_learns_classes_and_is_kept_with_all_that_is_known_of_it(
     assert facts["settings"]["training"]["steps"] == 120 and facts["settings"]["training"]["warmup"] == 12
     files = {file.name for file in (tmp_path / "run").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "run.json", "log.jsonl"} <= files
+    assert {"report.html", "report.json", "README.md"} <= files
     assert "checkpoint.safetensors" not in files
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     errors = [line["valid"] for line in log if "valid" in line]
@@ -175,6 +176,23 @@ def test_the_other_tasks_are_learned_too(kind: str, tmp_path: Path) -> None:
     run = fine_tune(task, data, tmp_path / "run", valid=valid, fields=fields, settings=settings)
     assert run.facts["scores"][score]["score"] > least
     assert run.facts["scores"][score]["n"] == len(held_out)
+
+
+def test_the_page_tells_scores_mistakes_and_what_costs_nothing(colours: tuple[str, str], tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in Path(colours[1]).read_text("utf-8").splitlines()]
+    rows[0]["label"] = "blue" if rows[0]["label"] == "red" else "red"  # nobody can get this right
+    valid = write(tmp_path / "valid.jsonl", rows)
+    run = fine_tune("classify", colours[0], tmp_path / "run", valid=valid, language="zh", settings=TINY | {"steps": 90})
+    content = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+    accuracy = next(row for row in content["metrics"] if row["metric"] == "accuracy")
+    assert accuracy["value"] == run.facts["scores"]["accuracy"]["score"] > accuracy["baseline"]["value"] > 20
+    assert rows[0]["text"] in [example["source"] for example in content["examples"]]
+    counts = torch.tensor(content["classes"][0]["counts"])
+    assert int(counts.sum()) == len(rows)
+    assert 100 * int(counts.diagonal().sum()) / len(rows) == pytest.approx(accuracy["value"])
+    assert "留出样例" in content["summary"]
+    assert rows[0]["text"] in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "text-classification" in (tmp_path / "run" / "README.md").read_text("utf-8")
 
 
 def test_several_tasks_on_one_trunk(colours: tuple[str, str], tmp_path: Path) -> None:

@@ -452,5 +452,5 @@ def move_into_place(partial_folder: Path, folder: Path) -> None:
     try:
         partial_folder.rename(folder)
     except OSError:
-        if not (folder / "corpus.json").is_file():
+        if not any((folder / name).is_file() for name in ("corpus.json", "pairs.json")):
             raise

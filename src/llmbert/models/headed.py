@@ -44,6 +44,10 @@ class HeadSettings(BaseModel):
         return self
 
 
+def _usual_pooling(head: HeadSettings, both_sides: bool) -> Pooling:
+    return "mean" if both_sides or head.task == "embed" else "last"
+
+
 class HeadedSettings(BaseModel):
     """A trunk of a family, with its settings, and the heads on it by name."""
 
@@ -58,7 +62,15 @@ class HeadedSettings(BaseModel):
         for name in self.heads:
             if not name or "." in name:
                 raise ValueError(f"a head cannot be called {name!r}; choose a name without a dot")
+        family = find_family(self.trunk)
+        if family.counts:
+            raise ValueError(f"{self.trunk} has no states to put a head on; choose bert, gpt or lstm")
         self.trunk_settings = self.build_trunk_settings().model_dump()
+        both_sides = hasattr(family.model_class(), "encode")
+        self.heads = {
+            name: head.model_copy(update={"pooling": head.pooling or _usual_pooling(head, both_sides)})
+            for name, head in self.heads.items()
+        }
         return self
 
     def build_trunk_settings(self) -> Any:
@@ -179,22 +191,15 @@ class Headed(nn.Module):
 
     def __init__(self, settings: HeadedSettings, vocabulary_size: int) -> None:
         super().__init__()
-        family = find_family(settings.trunk)
-        if family.counts:
-            raise LLMBertError(f"{settings.trunk} has no states to put a head on; choose bert, gpt or lstm")
-        trunk = family.build(settings.build_trunk_settings(), vocabulary_size)
+        trunk = find_family(settings.trunk).build(settings.build_trunk_settings(), vocabulary_size)
         if hasattr(trunk, "head"):
             trunk.head = None  # predicts tokens; the embedding it may be tied to stays
         self.both_sides = hasattr(trunk, "encode")
-        heads = {
-            name: head.model_copy(update={"pooling": head.pooling or _usual_pooling(head, self.both_sides)})
-            for name, head in settings.heads.items()
-        }
-        self.settings = settings.model_copy(update={"heads": heads})
+        self.settings = settings
         self.vocabulary_size = vocabulary_size
         self.max_length: int | None = trunk.max_length
         self.trunk: Any = trunk
-        self.heads = nn.ModuleDict({name: make_head(head, settings.width) for name, head in heads.items()})
+        self.heads = nn.ModuleDict({name: make_head(head, settings.width) for name, head in settings.heads.items()})
 
     def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """States (B, T, D) of ids (B, T); mask (B, T) true where there is a token, types (B, T) 1 in a second text."""
@@ -213,10 +218,6 @@ class Headed(nn.Module):
         """What a head says, float32: (B, L) of classes or numbers (L 1), (B, W, L) of tags, (B, D) unit vectors."""
         states = self.encode(ids, mask, types)
         return self.heads[head](states, mask if words is None else words)
-
-
-def _usual_pooling(head: HeadSettings, both_sides: bool) -> Pooling:
-    return "mean" if both_sides or head.task == "embed" else "last"
 
 
 def put_heads(model: Any, heads: Mapping[str, HeadSettings], *, dropout: float | None = None) -> Headed:

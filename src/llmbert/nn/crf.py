@@ -25,7 +25,7 @@ class CRF(nn.Module):
         super().__init__()
         self.labels = labels
         self.transitions = nn.Parameter(torch.zeros(labels + 1, labels + 1))
-        barred = torch.zeros(labels + 1, labels + 1) if allowed is None else (~allowed) * FORBIDDEN
+        barred = torch.zeros(labels + 1, labels + 1) if allowed is None else ~allowed * FORBIDDEN
         self.register_buffer("barred", barred, persistent=False)
         self.barred: Tensor
 
@@ -151,23 +151,25 @@ def allowed_transitions(labels: Sequence[str]) -> Tensor | None:
     """Which tag may follow which, (L + 1, L + 1) bool as `CRF` takes it, or None where the labels are no span tags.
 
     Tags are "O" and a letter, a hyphen and a type, in the schemes BIO, BIOES, BMES and BILOU: a span is begun by B or
-    is S (U) alone; I (M) and E (L) go on with a span of their type; where the scheme ends its spans (E, L), an
+    is S (U, W) alone; I (M) and E (L) go on with a span of their type; where the scheme ends its spans (E, L), an
     unfinished one is followed by nothing else.
     """
     parts = [label.partition("-") for label in labels]
     if not all(
-        label == "O" or (part[0] in "BIMELSU" and len(part[0]) == 1 and part[2])
+        label == "O" or (part[0] in "BIMELSUW" and len(part[0]) == 1 and part[2])
         for label, part in zip(labels, parts, strict=True)
     ):
         return None
     letters = [part[0] for part in parts] + ["O"]
     types = [part[2] for part in parts] + [""]
-    closes = bool({"E", "L", "S", "U"} & set(letters))
-    size = len(letters)
-    allowed = torch.zeros(size, size, dtype=torch.bool)
-    for i in range(size):
-        open_after = letters[i] in ("B", "I", "M")
-        for j in range(size):
-            goes_on = letters[j] in ("I", "M", "E", "L")
-            allowed[i, j] = (open_after and types[i] == types[j]) if goes_on else not (open_after and closes)
-    return allowed
+    closes = bool({"E", "L", "S", "U", "W"} & set(letters))
+    places = range(len(letters))
+
+    def may_follow(before: int, after: int) -> bool:
+        is_open = letters[before] in ("B", "I", "M")
+        if letters[after] in ("I", "M", "E", "L"):
+            return is_open and types[before] == types[after]
+        return not (is_open and closes)
+
+    table = [[may_follow(before, after) for after in places] for before in places]
+    return torch.tensor(table, device="cpu")  # also where a model is only outlined, on the device "meta"

@@ -6,33 +6,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-
-class GELUFeedForward(nn.Module):
-    """W₂ gelu(W₁ x + b₁) + b₂ with the tanh approximation of GPT-2 (Hendrycks & Gimpel 2016)."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, inner)
-        self.down = nn.Linear(inner, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(nn.functional.gelu(self.up(x), approximate="tanh"))
-
-
-class SwiGLUFeedForward(nn.Module):
-    """W₂ (silu(W_g x) ⊙ W_u x) (Shazeer 2020, eq. 6), gate and up in one product."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.sections = (inner, inner)
-        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(nn.functional.silu(gate) * up)
-
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "gelu": nn.functional.gelu,  # x Φ(x), exactly

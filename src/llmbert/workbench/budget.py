@@ -79,7 +79,9 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
     if family_name == "gpt":
         return {"batch": max(4, 1024 // context), "optimiser": "muon", "schedule": "wsd"}
     if family_name == "bert":
-        return {"batch": max(4, 2048 // context), "optimiser": "muon", "schedule": "wsd", "warmup": 50}
+        # With the rate of a GPT's matrices the loss on pairs of segments falls late or never.
+        rates = {"optimiser": "muon", "matrix_learning_rate": 0.005}
+        return {"batch": max(4, 2048 // context), **rates, "schedule": "wsd", "warmup": 50}
     if family_name in ("transformer", "t5"):
         return {
             "batch": 16,

@@ -36,6 +36,7 @@ from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.labelled.course import Asked, Course, Lesson, Part, ask, prepare
 from llmbert.workbench.labelled.folds import cross_validate
 from llmbert.workbench.labelled.learn import learn, plan_steps
+from llmbert.workbench.labelled.page import write_labelled_page
 from llmbert.workbench.labelled.scores import predict, score_head
 from llmbert.workbench.settings import checked, parse_duration
 from llmbert.workbench.sources import Paths
@@ -78,6 +79,7 @@ def fine_tune_tasks(
     settings: Mapping[str, Any] | None = None,
     budget: str | float | None = None,
     seed: int = 0,
+    language: str = "en",
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -86,7 +88,8 @@ def fine_tune_tasks(
     tokenizer: a kind or the folder of a run, for a new trunk; None: chars where words are single characters, else
     wordpiece; lowercase: all text; size: tiny, small, medium or large; settings: of the trunk, the heads (pooling,
     crf, temperature, head_dropout) and the training (`FineTuningSettings`); budget: time for all of it, which decides
-    how often the examples are read; stop: asked after every step whether to save and stop.
+    how often the examples are read; language: of the page, en or zh; stop: asked after every step whether to save and
+    stop.
 
     Every epoch the held-out examples are scored, and the weights that did best are kept. Raises UsageError for what is
     asked wrongly, LLMBertError for examples that cannot be used, Interrupted when stopped.
@@ -98,7 +101,7 @@ def fine_tune_tasks(
     check_out(folder)
     course = prepare(asked, progress=progress)
     training = plan_steps(course, None if seconds is None else seconds - (time.monotonic() - began))
-    facts = _facts(course, training, budget)
+    facts = _facts(course, training, budget) | {"language": language}
     existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,12 +218,18 @@ def _run(
         special = course.tokeniser.config_ids() if isinstance(course.tokeniser, ForeignTokeniser) else None
         save_model(out, model, special)
         facts |= learned
-        facts["heads"] = _scores(course, model, progress)
+        predicted = {
+            name: predict(model, lesson.valid_rows, name, max(0, course.tokeniser.padding_id), progress)
+            for name, lesson in course.lessons.items()
+        }
+        facts["heads"] = _scores(course, predicted)
         if len(facts["heads"]) == 1:
             facts["scores"] = next(iter(facts["heads"].values()))["scores"]
-        facts["bytes_on_disk"] = Run(out, model, course.tokeniser, facts).bytes_on_disk
+        run = Run(out, model, course.tokeniser, facts)
+        facts["bytes_on_disk"] = run.bytes_on_disk
         facts["total_seconds"] = time.monotonic() - began
         facts["status"] = "done"
+        write_labelled_page(run, course, predicted)
         write_json(out / FACTS, facts)
         (out / CHECKPOINT).unlink(missing_ok=True)
         return load(out)
@@ -238,13 +247,12 @@ def _go_on(out: Path) -> str:
     return f"go on with: llmbert train --resume {out}"
 
 
-def _scores(course: Course, model: Headed, progress: Progress) -> dict[str, Any]:
-    found = {}
-    for name, lesson in course.lessons.items():
-        predicted = predict(model, lesson.valid_rows, name, max(0, course.tokeniser.padding_id), progress)
-        found[name] = {
+def _scores(course: Course, predicted: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {
             "task": lesson.head.task,
             "labels": list(lesson.head.labels),
-            "scores": score_head(lesson.head, predicted, lesson.valid),
+            "scores": score_head(lesson.head, predicted[name], lesson.valid),
         }
-    return found
+        for name, lesson in course.lessons.items()
+    }

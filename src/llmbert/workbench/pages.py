@@ -243,7 +243,8 @@ def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:
     language = run.facts.get("language", "en")
     metrics = [
         {
-            "name": name if len(run.facts["metrics"]) == 1 else task,
+            "name": name,
+            "task": task if len(run.facts["metrics"]) > 1 else None,
             "metric": metric,
             "value": score["score"],
             "interval": score["interval"],
@@ -258,6 +259,7 @@ def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:
     return {
         "metrics": metrics,
         "examples": [{"name": name, **example} for example in run.facts["examples"]],
+        "examples_note": say("examples_note", language),
         "data": pair_rows(run, pairs, language),
         "baselines": [],
         "samples": [],

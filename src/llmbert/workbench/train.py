@@ -132,8 +132,7 @@ def train(
         training_values["seed"] = seed
         _check_precision(checked(TrainingSettings, training_values).precision)
     preset = _preset(family, size)
-    if task is not None and task not in TASKS:
-        raise UsageError(f"there is no task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
+    _check_task(task)
     vocabulary_size = corpus_values.get("vocabulary_size")
     source = Source(
         path_list(data),
@@ -147,27 +146,35 @@ def train(
         _detokenising(detokenise, languages),
         [dict(part) for part in mixture] if mixture else None,
     )
-    infilling = "infilling" if training_values.get("infilling") not in (None, "0", 0) else None
-    learns = find_objective(objective or infilling, chosen.objectives, source.has_pairs)
+    learns = find_objective(objective or _meant(training_values), chosen.objectives, source.has_pairs)
     if base is not None:
         model_values, source, preset = _from_base(base, family, model_values, source, size)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
-    seconds = parse_duration(budget) if budget is not None else None
-    if seconds is None and not chosen.counts and "steps" not in training_values:
-        seconds = parse_duration(DEFAULT_BUDGET)
+    seconds = _seconds(budget, chosen, training_values)
     folder = Path(out)
     check_out(folder)
     store = store or read_store(learns, source, beside(folder), progress)
     plan = _plan(family, learns, source, store, model_values, training_values, preset, seconds, began)
     facts = _facts(family, learns, task, languages, source, store, plan, seed, budget, size, folder, language)
-    facts["base"] = os.fspath(base) if base is not None else None
-    training = Training(
-        family, learns, folder, store, store.tokeniser, plan, seed, facts, facts["base"], progress, stop, began=began
-    )
+    facts["base"] = None if base is None else os.fspath(base)
+    rest = (store.tokeniser, plan, seed, facts, facts["base"], progress, stop)
+    training = Training(family, learns, folder, store, *rest, began=began)
     with _fresh_folder(folder):
         if tensorboard:
             training.watch = _tensorboard(folder)
         return _run(training, resume=False)
+
+
+def _meant(training_values: Mapping[str, Any]) -> str | None:
+    """The objective that a setting asks for."""
+    return "infilling" if training_values.get("infilling") not in (None, "0", 0) else None
+
+
+def _seconds(budget: str | float | None, family: Family, training_values: Mapping[str, Any]) -> float | None:
+    """The time that decides what nobody said; None where all is said, or where a family counts."""
+    if budget is None and (family.counts or "steps" in training_values):
+        return None
+    return parse_duration(DEFAULT_BUDGET if budget is None else budget)
 
 
 def resume(
@@ -222,6 +229,11 @@ def _from_base(
     if clash or size is not None:
         raise UsageError(f"the shape is that of {base}; leave out {f'--set {clash[0]}' if clash else '--size'}")
     return own | model_values, replace(source, tokenizer=str(known.folder)), None
+
+
+def _check_task(task: str | None) -> None:
+    if task is not None and task not in TASKS:
+        raise UsageError(f"there is no task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
 
 
 def _detokenising(style: str | None, languages: str | None) -> str | None:

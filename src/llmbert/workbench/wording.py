@@ -64,6 +64,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "{targets} of their targets.",
         "{pairs} 个留出句对中有 {both} 个也在训练句对之中;其源端有 {sources} 个、目标端有 {targets} 个在训练中出现过。",
     ),
+    "examples_note": (
+        "The first of the held-out pairs that were answered, which lie evenly over all of them; none was picked.",
+        "以下是用于作答的留出句对中最前面的几个,这些句对均匀取自全部留出句对,未经挑选。",
+    ),
     "run_metrics": (
         "This {family} reaches {figures} on held-out pairs, after {seconds:.0f} s of training.",
         "该 {family} 模型在留出句对上达到 {figures},训练用时 {seconds:.0f} 秒。",

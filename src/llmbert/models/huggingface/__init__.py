@@ -67,6 +67,7 @@ def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     if family is None or family.counts:
         known = ", ".join(LAYOUTS)
         raise LLMBertError(f"model_type {kind!r} is not one that can be read here; {known} and {OWN}* are")
+    tensors = layout.renewed(tensors) if layout else tensors
     try:
         settings = layout.settings(config, tensors) if layout else family.settings_class()(**config["settings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -169,6 +169,7 @@ def _layout(kind: _Kind) -> Layout:
         _names(kind),
         base=kind.base,
         needless=again,
+        older=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from llmbert.models.headed import Headed, HeadedSettings, HeadSettings, TagHead, TextHead
 from llmbert.models.huggingface.bert import BERT_LAYOUTS
@@ -117,7 +118,7 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors) -> Headed:
         raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {error}") from error
     if settings.layers > len(tensors):
         raise LLMBertError(f"config.json states {settings.layers} layers, but there are too few tensors for them")
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         bare = Headed(settings, vocabulary_size)
     shapes = {name: weight.shape for name, weight in state_once(bare).items()}
     names = _names(layout, bare.settings) if layout else [Name(name, (name,)) for name in shapes]
@@ -126,6 +127,16 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors) -> Headed:
     model = Headed(settings, vocabulary_size)
     model.load_state_dict(own, strict=False)
     return model.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the drawing of random weights: without memory for them, torch would load its compiler for that."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is torch.nn.init.normal_:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _foreign_settings(layout: Layout, config: Mapping[str, Any], tensors: Tensors) -> HeadedSettings:

@@ -38,7 +38,7 @@ class Layout:
     fits: whether a model of ours is this architecture; config: its `config.json`; settings: from `config.json` and the
     names of the tensors to the family's settings (raises LLMBertError for what cannot be read here); names: where each
     weight lies; base: the prefix that files of the bare model leave out ("bert."); needless: how names end that older
-    files hold beside the weights.
+    files hold beside the weights; older: how names ended once, and how they end now.
     """
 
     model_type: str
@@ -49,6 +49,16 @@ class Layout:
     names: Callable[[Any], list[Name]]
     base: str = ""
     needless: tuple[str, ...] = ()
+    older: tuple[tuple[str, str], ...] = ()
+
+    def renewed(self, tensors: Tensors) -> Tensors:
+        """The tensors of a file under today's names."""
+        found = {}
+        for name, tensor in tensors.items():
+            for then, now in self.older:
+                name = name.removesuffix(then) + now if name.endswith(then) else name
+            found[name] = tensor
+        return found
 
 
 def linear(ours: str, theirs: str, *, bias: bool = True, transposed: bool = False) -> list[Name]:

@@ -285,10 +285,7 @@ def _settings(
     shape_values |= {"dropout": 0.2} | values
     shape_values = {key: value for key, value in shape_values.items() if key in fields}
     checked(find_family(asked.family).settings_class(), {**shape_values, **BARE.get(asked.family, {})})
-    torch.manual_seed(asked.seed)
-    with torch.device("meta"):  # settles what is left to the trunk, how its states are pooled
-        settings = checked(HeadedSettings, {"trunk": asked.family, "trunk_settings": shape_values, "heads": heads})
-        return Headed(settings, tokeniser.vocabulary_size).settings
+    return checked(HeadedSettings, {"trunk": asked.family, "trunk_settings": shape_values, "heads": heads})
 
 
 def _longest(lesson: Lesson, tokeniser: Tokeniser, characters: bool) -> int:
