@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.conftest import shared
 
-from conftest import shared
 from llmbert.data.batches import IGNORED
 from llmbert.data.labelled import (
     Examples,

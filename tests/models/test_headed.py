@@ -78,6 +78,7 @@ def test_pooling() -> None:
     states, mask = torch.arange(24.0).view(2, 4, 3), torch.tensor([[True] * 4, [True, True, False, False]])
     assert pool(states, mask, "first").tolist() == [[0, 1, 2], [12, 13, 14]]
     assert pool(states, mask, "last").tolist() == [[9, 10, 11], [15, 16, 17]]
+    assert pool(-states, mask, "max").tolist() == [[0, -1, -2], [-12, -13, -14]]
     assert pool(states, mask, "mean").tolist() == [[4.5, 5.5, 6.5], [13.5, 14.5, 15.5]]
 
 

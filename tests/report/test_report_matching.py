@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import shared
 
-from conftest import shared
 from llmbert.report.matching import MOST_WORDS, Stretch, closest, match_texts, split_words
 
 HINDI = "\u0939\u093f\u0928\u094d\u0926\u0940"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import ENGLISH
 
-from conftest import ENGLISH
 from llmbert.models.headed import Headed
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load, read_tensors

@@ -14,7 +14,7 @@ from llmbert.nn.crf import CRF, allowed_transitions
 from llmbert.nn.state import state_once
 from llmbert.protocols import Condition, Likelihood, LLMBertError
 
-Pooling = Literal["first", "mean", "last"]
+Pooling = Literal["first", "mean", "max", "last"]
 
 
 class HeadSettings(BaseModel):
@@ -161,11 +161,13 @@ def _initialise(head: nn.Module) -> None:
 
 
 def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
-    """States (B, T, D) → (B, D): of the first token, the mean over tokens, or of the last token. mask (B, T)."""
+    """States (B, T, D) → (B, D): of the first token, mean or maximum over tokens, or of the last token. mask (B, T)."""
     if how == "first":
         return states[:, 0]
     if how == "last":
         return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+    if how == "max":
+        return states.masked_fill(~mask[..., None], float("-inf")).amax(1)
     weight = mask[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1)
 

@@ -18,6 +18,7 @@ from llmbert.nn.state import state_once
 from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
 from llmbert.training.optimisers import build_optimisers
+from llmbert.training.precision import resolve_precision
 from llmbert.training.schedules import factor
 from llmbert.training.settings import TrainingSettings
 
@@ -297,21 +298,3 @@ def _join_memory(memories: list[Any]) -> Any:
     if memories[0] is None:
         return None
     return tuple(torch.cat(parts, dim=1).detach() for parts in zip(*memories, strict=True))
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """bfloat16 where the processor multiplies it in hardware, else float32 (emulated, it is 100 times slower)."""
-    if precision != "auto":
-        return precision
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_units() else "float32"
-
-
-def _has_bf16_units() -> bool:
-    """Whether the processor has bf16 dot products; torch's own check is true already where it can emulate them."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(unit in flags for unit in ("avx512_bf16", "amx_bf16", "bf16"))
