@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/python recipes/demo.py --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
