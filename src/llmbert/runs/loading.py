@@ -1,0 +1,120 @@
+"""Folder → run, model → folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llmbert.models import FAMILIES
+from llmbert.models.huggingface import export_model, import_model
+from llmbert.protocols import LLMBertError
+from llmbert.runs.files import CONFIG, FACTS, PARTIAL, WEIGHTS, disk_error, read_facts, read_json, write_json
+from llmbert.runs.foreign import PICKLES, find_folder, read_weights, refuse_pickles, special_ids
+from llmbert.runs.machine import device
+from llmbert.runs.run import Run
+from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
+from llmbert.text.tokenisers import Tokeniser
+from llmbert.text.vocabulary import MASK_TOKEN
+
+
+def load(folder: str | Path) -> Run:
+    """A run, a folder in Hugging Face's layout, or a model of the hub ("org/name"), ready to use.
+
+    Nothing in it is executed or unpickled. Raises LLMBertError where it is missing, unfinished, damaged, of another
+    version or of an architecture that cannot be read here.
+    """
+    path = find_folder(folder)
+    if path.is_file() and path.suffix in PICKLES:
+        refuse_pickles(path.parent, [path.name])
+    facts = read_facts(path) if (path / FACTS).exists() or not (path / CONFIG).exists() else {}
+    if facts.get("status") == "training":
+        raise LLMBertError(f"{path} is not finished; go on with it: llmbert train --resume {path}")
+    config = read_json(path / CONFIG)
+    tensors = read_weights(path)
+    try:
+        model = _model_of(config, tensors)
+    except LLMBertError as error:
+        raise LLMBertError(f"{path} cannot be read: {error}; {_mend(facts, config)}") from error
+    tokeniser = _load_tokeniser(path, facts, config, model)
+    if isinstance(tokeniser, Tokeniser):
+        _tell_mask(model, tokeniser)
+    return Run(path, model, tokeniser, facts)
+
+
+def _mend(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    if facts:
+        return "copy it again or train again"
+    return "its code is never run here" if "auto_map" in config else "copy it again or take another model"
+
+
+def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
+    if config.get("model_type") != "llmbert-ngram":
+        return import_model(config, tensors).to(device())
+    settings = config.get("settings")
+    if not isinstance(settings, dict):
+        raise LLMBertError(f"{CONFIG} describes no n-gram model: its settings are missing")
+    return FAMILIES["ngram"].model_class().from_tensors(tensors, settings)
+
+
+def _load_tokeniser(
+    path: Path, facts: Mapping[str, Any], config: Mapping[str, Any], model: Any
+) -> Tokeniser | LLMBertError:
+    """The tokeniser of a folder; for one from elsewhere the reason where there is none: ids can be given all the same.
+
+    A tokeniser from elsewhere may have fewer tokens than the model, whose matrices are often rounded up.
+    """
+    try:
+        known = facts.get("tokeniser")
+        ours = bool(facts) and not (isinstance(known, dict) and known.get("kind") == FOREIGN)
+        tokeniser = Tokeniser.load(path) if ours else load_tokeniser(path, special_ids(path, config))
+        size = tokeniser.vocabulary_size
+        exact = not isinstance(tokeniser, ForeignTokeniser)
+        if size > model.vocabulary_size or (exact and size != model.vocabulary_size):
+            raise LLMBertError(
+                f"{path} does not fit together: its tokeniser has {size} tokens, its model {model.vocabulary_size}; "
+                "one of the files is from another run"
+            )
+    except LLMBertError as error:
+        if facts:
+            raise
+        return error
+    return tokeniser
+
+
+def _tell_mask(model: Any, tokeniser: Tokeniser) -> None:
+    """Tell a masked model its mask token: the tokeniser knows it, Hugging Face's `config.json` has no place for it."""
+    settings = getattr(model, "settings", None)
+    if getattr(settings, "mask_id", 0) is None and getattr(settings, "masked", False):
+        mask = (
+            tokeniser.mask_id if isinstance(tokeniser, ForeignTokeniser) else tokeniser.special_ids.get(MASK_TOKEN, -1)
+        )
+        if mask >= 0:
+            model.settings = settings.model_copy(update={"mask_id": mask})  # type: ignore[union-attr]
+
+
+def save_model(folder: Path, model: Any, special: Mapping[str, Any] | None = None) -> None:
+    """Write `model.safetensors` and `config.json`, each whole or not at all.
+
+    special: ids of special tokens as `config.json` names them, where they are not those of our own tokenisers.
+    """
+    if hasattr(model, "tensors"):
+        config = {"model_type": "llmbert-ngram", "vocab_size": model.vocabulary_size, "settings": model.config()}
+        tensors = model.tensors()
+    else:
+        config, tensors = export_model(model)
+        config |= dict(special or {})
+    beside = folder / (WEIGHTS + PARTIAL)
+    try:
+        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, beside, metadata={"format": "pt"})
+        beside.chmod((folder / "tokenizer.json").stat().st_mode & 0o777)  # the writer leaves it to its owner alone
+        beside.replace(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise disk_error(folder / WEIGHTS, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    write_json(folder / CONFIG, config)

@@ -1,0 +1,46 @@
+"""What a result depends on: this program, its libraries and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+
+def version() -> str:
+    try:
+        return metadata.version("llmbert")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: of Python and the libraries."""
+    found = {name: metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
+    return {"llmbert": version(), "python": platform.python_version()} | found
+
+
+def machine() -> str:
+    """The machine in a few words: processor, cores, memory."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def device() -> torch.device:
+    """Where models are trained: the GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def command_line() -> str:
+    """How this program was called, for the record."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,464 @@
+"""A trained model with its tokeniser: predict, write and score."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmbert.data.infilling import INFILLING_TOKENS, InfillingIds, find_infilling_ids
+from llmbert.decoding import (
+    Delta,
+    Engine,
+    GenerationSettings,
+    Request,
+    Token,
+    beam_search,
+    cut_at_stop,
+    split_condition,
+)
+from llmbert.decoding.stepping import device_of, evaluating
+from llmbert.metrics import TokenNats, likelihood_scores
+from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
+from llmbert.runs.files import CONFIG, WEIGHTS
+from llmbert.runs.infilling import fill_gaps, nearest_context, within_reach
+from llmbert.runs.pair_scoring import padded, pair_nats
+from llmbert.text.foreign import ForeignTokeniser
+from llmbert.text.tokenisers import Tokeniser
+
+
+class Run:
+    """A trained model with its tokeniser and what is known of it.
+
+    model: a `Stepper` and `Scorer`, under a source where it is an encoder-decoder; tokeniser: or why there is none;
+    facts: `run.json`, {} for a folder from elsewhere.
+    """
+
+    def __init__(
+        self, folder: Path, model: Any, tokeniser: Tokeniser | LLMBertError | None, facts: dict[str, Any]
+    ) -> None:
+        self.folder, self.model, self.facts = folder, model, facts
+        self._tokeniser = tokeniser
+
+    @property
+    def family(self) -> str:
+        return str(self.facts.get("family") or getattr(self.model, "family", "ngram"))
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether it writes a target from a source: an encoder-decoder."""
+        return getattr(self.model, "likelihood", None) == "conditional"
+
+    @property
+    def fills_gaps(self) -> bool:
+        """Whether it reads a text both ways and fills gaps in it: a BERT with its masked-LM head."""
+        settings = getattr(self.model, "settings", None)
+        return bool(getattr(settings, "masked", False)) and getattr(settings, "mask_id", None) is not None
+
+    @property
+    def tokeniser(self) -> Tokeniser:
+        """Raises LLMBertError where the folder has none."""
+        if isinstance(self._tokeniser, Tokeniser):
+            return self._tokeniser
+        why = f" ({self._tokeniser})" if self._tokeniser else ""
+        raise LLMBertError(
+            f"{self.folder} has no tokeniser that can be read here{why}; give token ids to .logits instead"
+        )
+
+    # ---- predict ---------------------------------------------------------------------------------------------------
+
+    def logits(self, ids: Any, target_ids: Any = None, source_mask: Any = None) -> Tensor:
+        """Logits float32 (B, T, V) of token ids (B, T) or (T,); [:, t] predicts the token after ids[:, t].
+
+        An encoder-decoder takes source ids (B, S) and target ids (B, T), the begin token first; source_mask (B, S) is
+        true where the source (of a BERT, the text) holds a token, None: everywhere. A BERT's [:, t] is of the token at
+        t itself. Raises UsageError for ids outside the vocabulary, or of another shape or number than is asked for.
+        """
+        block = self._block("ids", ids)
+        mask = None if source_mask is None else torch.as_tensor(np.asarray(source_mask)).bool().to(block.device)
+        if mask is not None and mask.dim() == 1:
+            mask = mask[None]
+        if mask is not None and mask.shape != block.shape:
+            raise UsageError(f"source_mask has shape {tuple(mask.shape)}, the ids have {tuple(block.shape)}")
+        if not self.reads_source:
+            if target_ids is not None:
+                raise UsageError(f"{self.family} takes one sequence of ids; leave out target_ids")
+            if mask is not None and self.model.likelihood != "pseudo":
+                raise UsageError(f"{self.family} takes ids without a mask; leave out source_mask")
+        elif target_ids is None:
+            raise UsageError(f"{self.family} predicts a target from a source; give target_ids as well")
+        with evaluating(self.model):
+            if not self.reads_source:
+                return self.model.logits(*((block,) if mask is None else (block, mask))).cpu()
+            target = self._block("target_ids", target_ids)
+            if len(target) != len(block):
+                raise UsageError(f"there are {len(block)} sources and {len(target)} targets; give as many of each")
+            return self.model.logits(target, self.model.encode(block, mask)).cpu()
+
+    def _block(self, name: str, ids: Any) -> Tensor:
+        """Ids (B, T) on the model's device, checked."""
+        block = torch.as_tensor(np.asarray(ids)).long()
+        block = block[None] if block.dim() == 1 else block
+        if block.dim() != 2 or block.shape[1] == 0:
+            raise UsageError(
+                f"{name} must be (time,) or (batch, time) with at least one token, not {tuple(block.shape)}"
+            )
+        if int(block.min()) < 0 or int(block.max()) >= self.model.vocabulary_size:
+            raise UsageError(f"{name} must lie between 0 and {self.model.vocabulary_size - 1}, the model's vocabulary")
+        return block.to(device_of(self.model))
+
+    # ---- write -----------------------------------------------------------------------------------------------------
+
+    def generate(self, prompt: str = "", source: str | None = None, **settings: Any) -> str:
+        """The text the model writes after `prompt` (the prompt itself is not repeated); see `GenerationSettings`.
+
+        source: what an encoder-decoder writes from; its prompt is what the target begins with.
+        """
+        return "".join(delta.text for delta in self.write(prompt, source, **settings))
+
+    def stream(self, prompt: str = "", source: str | None = None, **settings: Any) -> Iterator[str]:
+        """`generate`, piece by piece as it is written; a piece never ends inside a character."""
+        return (delta.text for delta in self.write(prompt, source, **settings) if delta.text)
+
+    def write(self, prompt: str = "", source: str | None = None, **settings: Any) -> Iterator[Delta]:
+        """The decoding as it goes: tokens, text and, in the last delta, why the text ended.
+
+        A model that reads both ways (BERT) fills `max_tokens` gaps behind the prompt, and all of it comes at once.
+        Raises UsageError where a setting is unknown or out of range, or a source is missing or not wanted.
+        """
+        chosen = generation_settings(settings)
+        self._check_sources(None if source is None else [source], 1)
+        if self.fills_gaps:
+            return iter([self._filled(prompt, "", chosen)])
+        condition = None if source is None else self._conditions([self._source_ids(source)])[0]
+        request = Request(self._prompt_ids(prompt), chosen, condition)
+        if chosen.beams == 1:
+            return self.engine(prompted=bool(prompt)).stream(request)
+        best = beam_search(self.model, [request], **self._ids(bool(prompt)))[0][0]
+        return iter([Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)])
+
+    def generate_many(
+        self,
+        prompts: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        *,
+        batch: int = 32,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> list[str]:
+        """A text for each prompt, or for each source (prompts None: the targets begin with nothing), in their order.
+
+        `batch` texts are written at a time, beams too; those of like length together. Text number i draws its random
+        numbers from seed + i, so that it does not depend on the batch. progress: told how many texts are done.
+        Raises UsageError as `write` does, and where there are not as many sources as prompts.
+        """
+        chosen = generation_settings(settings)
+        count = len(prompts) if prompts is not None else len(sources or ())
+        self._check_sources(sources, count)
+        if batch < 1:
+            raise UsageError(f"batch must be at least 1, not {batch}")
+        if self.fills_gaps:
+            asked = enumerate(prompts or ())
+            return [
+                self._filled(prompt, "", replace(chosen, seed=(chosen.seed + i) % 2**63)).text for i, prompt in asked
+            ]
+        starts = [self._prompt_ids(prompt) for prompt in (prompts if prompts is not None else [""] * count)]
+        read = [self._source_ids(source, i) for i, source in enumerate(sources)] if sources is not None else None
+        order = sorted(range(count), key=lambda i: (-len(read[i]) if read else 0, -len(starts[i])))
+        texts, done = [""] * count, 0
+        for prompted in (True, False):  # text that stands behind other text may be decoded differently
+            part = [i for i in order if bool(prompts and prompts[i]) == prompted]
+            requests = self._requests(part, starts, read, chosen, batch)
+            for index, text in self._written(part, requests, chosen, batch, prompted):
+                texts[index], done = text, done + 1
+                progress("generating", done, count)
+        return texts
+
+    def _requests(
+        self,
+        order: Sequence[int],
+        starts: Sequence[list[int]],
+        read: Sequence[list[int]] | None,
+        settings: GenerationSettings,
+        batch: int,
+    ) -> Iterator[Request]:
+        """A request for each of `order`; sources are encoded `batch` at a time, when they are wanted."""
+        for first in range(0, len(order), batch):
+            part = order[first : first + batch]
+            conditions = self._conditions([read[i] for i in part]) if read else [None] * len(part)
+            for i, condition in zip(part, conditions, strict=True):
+                yield Request(starts[i], replace(settings, seed=(settings.seed + i) % 2**63), condition)
+
+    def _written(
+        self,
+        order: Sequence[int],
+        requests: Iterator[Request],
+        settings: GenerationSettings,
+        batch: int,
+        prompted: bool,
+    ) -> Iterator[tuple[int, str]]:
+        """(which, its text) of each request as it is done."""
+        if settings.beams == 1:
+            handles = self.engine(batch, prompted=prompted).run(requests)
+            yield from ((i, handle.text) for i, handle in zip(order, handles, strict=True))
+            return
+        for first in range(0, len(order), batch):
+            part = order[first : first + batch]
+            found = beam_search(self.model, [next(requests) for _ in part], **self._ids(prompted))
+            yield from ((i, best[0].text) for i, best in zip(part, found, strict=True))
+
+    def infill(self, before: str, after: str, **settings: Any) -> str:
+        """What may stand between `before` and `after`, by a GPT that learned to fill in (Bavarian et al. 2022).
+
+        A BERT fills exactly `max_tokens` tokens. Of what does not fit the model's context the far ends are left out,
+        and the middle ends where the context does. Raises UsageError for a model that did not learn to.
+        """
+        chosen = generation_settings(settings)
+        if self.fills_gaps:
+            return self._filled(before, after, chosen).text
+        marks = self._infilling_ids()
+        t = self.tokeniser
+        near, far = nearest_context(t.encode(before), t.encode(after), self.model.max_length)
+        prompt = [marks.prefix, *near.tolist(), marks.suffix, *far.tolist(), marks.middle]
+        return self._complete(prompt, within_reach(chosen, len(prompt), self.model.max_length))[1]
+
+    def fill_blanks(self, parts: Sequence[str], **settings: Any) -> list[str]:
+        """What may stand in each gap between the parts of a text, by a GPT that learned to (Donahue et al. 2020).
+
+        Where words have their space in front, so have the parts: "She ate", " for", "." has two gaps. max_tokens is for
+        each gap. Raises UsageError for fewer than two parts, more text than fits the model's context, or a model that
+        did not learn to fill in.
+        """
+        chosen, marks = generation_settings(settings), self._infilling_ids()
+        if len(parts) < 2:
+            raise UsageError("a text with a gap has two parts or more; give the texts before and behind each gap")
+        first, *others = self.tokeniser.encode_batch(parts)
+        prompt = [*first.tolist(), *(i for part in others for i in (marks.blank, *part.tolist()))]
+        answers = []
+        for _ in others:
+            prompt.append(marks.answer)
+            within = within_reach(chosen, len(prompt), self.model.max_length)
+            ids, text = self._complete(prompt, within, (self.tokeniser.end_id, marks.answer))
+            prompt += ids
+            answers.append(text)
+        return answers
+
+    def _infilling_ids(self) -> InfillingIds:
+        if self.reads_source or not hasattr(self.model, "step"):
+            raise UsageError(
+                f"{self.family} does not fill in from left to right; train a gpt with --objective infilling"
+            )
+        return find_infilling_ids(self.tokeniser.special_ids)
+
+    def _filled(self, before: str, after: str, settings: GenerationSettings) -> Delta:
+        """What a model that reads both ways writes between two texts."""
+        t, reach = self._ending(), self.model.settings.context
+        first, last = nearest_context(t.encode(before), t.encode(after), reach)
+        unknown = () if settings.allow_unknown else (t.unknown_id,)
+        never = {t.padding_id, t.begin_id, t.end_id, *unknown, *t.special_ids.values()} - {-1}
+        ids = fill_gaps(
+            self.model,
+            first.tolist(),
+            last.tolist(),
+            settings,
+            begin_id=t.begin_id,
+            end_id=t.end_id,
+            forbidden_ids=sorted(never),
+        )
+        text = t.decode_after(ids) if before and isinstance(t, ForeignTokeniser) else t.decode(ids)
+        shown = cut_at_stop(text, settings.stop)
+        return Delta(tuple(Token(i) for i in ids), shown, "length" if shown == text else "stop")
+
+    def _complete(
+        self, prompt: list[int], settings: GenerationSettings, end_ids: tuple[int, ...] = ()
+    ) -> tuple[list[int], str]:
+        """What is written behind ids, as ids and as text; end_ids: what ends it in the place of the usual."""
+        known = self._ids() | ({"end_id": end_ids} if end_ids else {})
+        if settings.beams > 1:
+            best = beam_search(self.model, [Request(prompt, settings)], **known)[0][0]
+            return list(best.tokens), best.text
+        handle = next(Engine(self.model, **known).run([Request(prompt, settings)]))
+        return handle.ids, handle.text
+
+    def engine(self, max_batch: int = 32, progress: Progress = silent, prompted: bool = True) -> Engine:
+        """The decoding engine over this model, for many texts at once; prompted: whether they go on from something."""
+        return Engine(self.model, **self._ids(prompted), max_batch=max_batch, progress=progress)
+
+    def encode_source(self, text: str) -> list[int]:
+        """A source as this model wants it: its tokens and the end token, or as a foreign tokeniser frames a text."""
+        t = self.tokeniser
+        if isinstance(t, ForeignTokeniser):
+            return [*t.prefix_ids, *t.encode(text).tolist(), *t.suffix_ids]
+        return [*t.encode(text).tolist(), t.end_id]
+
+    def _source_ids(self, text: str, number: int = 0) -> list[int]:
+        """`encode_source`. Raises UsageError for what the model cannot read whole."""
+        ids, reach = self.encode_source(text), self.model.max_length
+        if reach is not None and len(ids) > reach:
+            raise UsageError(f"source {number} has {len(ids)} tokens, the model reads {reach}; cut or split it")
+        if not ids:
+            raise UsageError(f"source {number} is empty; give text to write from")
+        return ids
+
+    def _check_sources(self, sources: Sequence[str] | None, count: int) -> None:
+        if not hasattr(self.model, "step") and not self.fills_gaps:
+            raise UsageError(f"{self.family} does not write text; take another family for that")
+        if self.reads_source and sources is None:
+            raise UsageError(f"{self.family} writes from a source; give one (source=…)")
+        if not self.reads_source and sources is not None:
+            raise UsageError(f"{self.family} writes on from a prompt and reads no source; give it as the prompt")
+        if sources is not None and len(sources) != count:
+            raise UsageError(f"there are {len(sources)} sources and {count} prompts; give as many of each")
+
+    def _conditions(self, sources: Sequence[list[int]]) -> list[Condition]:
+        """Encoded sources, each a condition of its own, computed together."""
+        device = device_of(self.model)
+        with evaluating(self.model):
+            return split_condition(self.model.encode(*(each.to(device) for each in padded(sources))))
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """The ids of a prompt; where nothing is put in front of prompts, an empty one is the begin token."""
+        t = self.tokeniser
+        ids = t.encode(prompt).tolist()
+        if not isinstance(t, ForeignTokeniser):
+            return ids
+        if self.reads_source:
+            return [*t.forced_ids, *ids]
+        if not ids and self._begin is None and t.begin_id >= 0:
+            return [t.begin_id]
+        return ids
+
+    @property
+    def _begin(self) -> int | None:
+        """What stands before every prompt: of a foreign model without a source what its tokeniser puts there."""
+        t = self.tokeniser
+        if not isinstance(t, ForeignTokeniser) or self.facts:
+            return t.begin_id
+        if self.reads_source:
+            return t.begin_id if t.begin_id >= 0 else None
+        return t.prefix_ids[0] if len(t.prefix_ids) == 1 else None
+
+    @property
+    def _drops_spaces(self) -> bool:
+        """Whether decoding drops the space that a text begins with, so that what follows a prompt needs care."""
+        return isinstance(self.tokeniser, ForeignTokeniser) and not self.reads_source
+
+    def _ids(self, prompted: bool = True) -> dict[str, Any]:
+        """What the decoders must know of the tokeniser; prompted: whether the text stands behind other text."""
+        t = self._ending()
+        never = [number for name, number in t.special_ids.items() if name in INFILLING_TOKENS]
+        found = {
+            "begin_id": self._begin,
+            "token_bytes": t.token_bytes(),
+            "decode": t.decode,
+            "never_ids": never,
+        }
+        if not isinstance(t, ForeignTokeniser):
+            return found | {"end_id": t.end_id, "padding_id": t.padding_id, "unknown_id": t.unknown_id}
+        return found | {
+            "end_id": t.end_ids,
+            "padding_id": t.padding_id if t.padding_id >= 0 else None,
+            "unknown_id": t.unknown_id if t.unknown_id >= 0 else None,
+            "decode": t.decode_after if prompted and self._drops_spaces else t.decode,
+        }
+
+    def _ending(self) -> Tokeniser:
+        """The tokeniser. Raises LLMBertError where it does not know which token ends a text."""
+        if self.tokeniser.end_id < 0:
+            raise LLMBertError(
+                f"no file in {self.folder} says which token ends a text; write eos_token_id into generation_config.json"
+            )
+        return self.tokeniser
+
+    # ---- score -----------------------------------------------------------------------------------------------------
+
+    def score(self, texts: str | Sequence[str], sources: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """How probable texts are, each a document of its own: the scores of `llmbert evaluate`, and "nats" per text.
+
+        sources: what an encoder-decoder's texts are targets of, as many.
+        """
+        documents = [texts] if isinstance(texts, str) else list(texts)
+        if not documents:
+            raise UsageError("there is no text to score; give at least one")
+        read = [sources] if isinstance(sources, str) else sources
+        self._check_scored(read, len(documents))
+        parts = [self.document_ids(text) for text in documents]
+        ids = np.concatenate(parts)
+        starts = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
+        if read is None:
+            nats = self.model.token_nats(ids, starts)
+        else:
+            nats = np.concatenate(pair_nats(self.model, [self._source_ids(s, i) for i, s in enumerate(read)], parts))
+        text = TokenNats(
+            nats,
+            starts,
+            np.array([len(text.encode()) for text in documents]),
+            np.array([len(text) for text in documents]),
+            int((ids == self.tokeniser.unknown_id).sum()),
+        )
+        pseudo = self.model.likelihood == "pseudo"
+        scored, unit = (text.without_ends(), "token") if pseudo else (text, "token+end")
+        scores = likelihood_scores(scored, unit=unit, **self.signature())
+        totals = np.add.reduceat(nats, starts[:-1], dtype=np.float64)
+        return scores | {"nats": [float(total) if math.isfinite(total) else None for total in totals]}
+
+    def _check_scored(self, sources: Sequence[str] | None, count: int) -> None:
+        if self.reads_source and sources is None:
+            raise UsageError(f"{self.family} scores a text given its source; give sources as well")
+        if not self.reads_source and sources is not None:
+            raise UsageError(f"{self.family} scores a text alone; leave out sources")
+        if sources is not None and len(sources) != count:
+            raise UsageError(f"there are {len(sources)} sources and {count} texts; give as many of each")
+
+    def document_ids(self, text: str) -> np.ndarray:
+        """A text as a document's ids: begin, tokens, end."""
+        t = self._ending()
+        if t.begin_id < 0:
+            raise LLMBertError(f"no file in {self.folder} says which token begins a text; it cannot score one")
+        return np.concatenate(([t.begin_id], t.encode(text), [t.end_id])).astype(np.int64)
+
+    def signature(self) -> dict[str, Any]:
+        """The parts of a score's signature that are this run's."""
+        return {
+            "likelihood": self.model.likelihood,
+            "tokeniser": f"{self.tokeniser.kind}-{self.tokeniser.fingerprint[:8]}",
+            "context": getattr(self.model, "scoring_signature", "source"),
+        }
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def write_arpa(self, path: str | os.PathLike[str], progress: Progress = silent) -> None:
+        """Write an n-gram model as an ARPA file (gzipped where `path` ends in .gz), whole or not at all.
+
+        Raises UsageError for another family, LLMBertError for smoothing that does not back off or a full disk.
+        """
+        if self.family != "ngram":
+            raise UsageError(f"only an n-gram model can be written as ARPA, and {self.folder} is a {self.family}")
+        from llmbert.models.ngram.arpa import write_arpa
+
+        write_arpa(self.model, self.tokeniser.token_texts(), Path(path), progress)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of the weights and the tokeniser: what must be shipped."""
+        return sum(
+            (self.folder / name).stat().st_size
+            for name in (WEIGHTS, CONFIG, "tokenizer.json")
+            if (self.folder / name).exists()
+        )
+
+
+def generation_settings(settings: Mapping[str, Any]) -> GenerationSettings:
+    """`GenerationSettings(**settings)`. Raises UsageError for a setting there is not."""
+    unknown = [name for name in settings if name not in GenerationSettings.__dataclass_fields__]
+    if unknown:
+        known = ", ".join(GenerationSettings.__dataclass_fields__)
+        raise UsageError(f"generation has no setting {unknown[0]!r}; there are {known}")
+    return GenerationSettings(**settings)
