@@ -323,6 +323,7 @@ def _training(asked: Asked, lessons: Mapping[str, Lesson], settings: HeadedSetti
         "beta2": 0.98,
         "weight_decay": 0.01,
         "schedule": "linear",
+        "average": 0.995,
         "patience": 5,
     }
     set_ = {key: getattr(tuning, key) for key in asked.values if key in TrainingSettings.model_fields}
