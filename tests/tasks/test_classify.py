@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from llmbert.models.headed import Headed, HeadedSettings, HeadSettings
-from llmbert.protocols import UsageError
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import FORMAT, Run, load, save_model, write_json
 from llmbert.tasks import classify as module
 from llmbert.tasks.classify import classify, classify_stream, embed, estimate
@@ -147,3 +147,9 @@ def test_which_head_is_meant(run: Run, tmp_path: Path) -> None:
         estimate(lone, ["a"])
     with pytest.raises(UsageError, match="without heads"):
         classify(Run(Path("x"), nn.Linear(1, 1), TOKENISER, {"family": "gpt"}), ["a"])
+
+
+def test_what_a_run_with_heads_cannot_do_is_said(run: Run) -> None:
+    for ask in (lambda: run.generate("a"), lambda: run.score("a"), lambda: run.logits([2, 4])):
+        with pytest.raises(LLMBertError, match="predicts no tokens"):
+            ask()

@@ -15,6 +15,7 @@ from tests.conftest import ENGLISH
 from llmbert.models.headed import Headed
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load, read_tensors
+from llmbert.tasks.classify import classify
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.fine_tune import cross_validate, fine_tune, fine_tune_tasks, resume_fine_tune
 from llmbert.workbench.train import train
@@ -132,6 +133,34 @@ def test_on_a_base_its_weights_and_tokeniser_are_begun_with(
         fine_tune("classify", colours[0], tmp_path / "b", base=base, tokenizer="words")
     again = fine_tune("classify", colours[0], tmp_path / "c", base=tmp_path / "run", settings={"steps": 1})
     assert again.facts["steps"] == 1  # also on the trunk of another fine-tuning
+
+
+def test_a_base_from_elsewhere_brings_its_tokeniser_and_pooler(colours: tuple[str, str], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", *COLOURS, *THINGS, "##s"]
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "vocab.txt").write_text("\n".join(words) + "\n")
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.BertConfig(vocab_size=24, max_position_embeddings=32, **shape)  # rounded up: 24 > len(words)
+    theirs = transformers.BertModel(config)
+    theirs.save_pretrained(tmp_path / "theirs")
+    options: dict[str, Any] = {"base": tmp_path / "theirs", "valid": colours[1]}
+    options["settings"] = {"epochs": 8, "learning_rate": 0.01, "batch": 8}
+    run = fine_tune("classify", colours[0], tmp_path / "run", **options)
+    assert run.facts["scores"]["accuracy"]["score"] > 50
+    assert run.facts["tokeniser"]["kind"] == "foreign"
+    assert run.model.settings.heads["classify"].pooling == "first"
+    assert run.model.vocabulary_size == 24
+    texts = ["the red hill", "The BLUE hills"]
+    opened = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "theirs" / "vocab.txt"))
+    with torch.inference_mode():
+        shares = opened(**tokenizer(texts, return_tensors="pt", padding=True)).logits.softmax(-1)
+    for found, row in zip(classify(tmp_path / "run", texts), shares.tolist(), strict=True):
+        assert list(found["probabilities"].values()) == pytest.approx(row, abs=1e-4)
+    with pytest.raises(Interrupted):
+        fine_tune("classify", colours[0], tmp_path / "part", stop=stopped_after(9), **options)
+    assert torch.equal(weights(resume_fine_tune(tmp_path / "part")), weights(run))
 
 
 def test_lora_is_merged_and_has_moved_its_targets_alone(base: Path, colours: tuple[str, str], tmp_path: Path) -> None:

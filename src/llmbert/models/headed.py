@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -220,6 +220,13 @@ class Headed(nn.Module):
         """What a head says, float32: (B, L) of classes or numbers (L 1), (B, W, L) of tags, (B, D) unit vectors."""
         states = self.encode(ids, mask, types)
         return self.heads[head](states, mask if words is None else words)
+
+    def predict_tokens(self, *args: Any, **options: Any) -> NoReturn:
+        raise LLMBertError(
+            "a run with heads predicts no tokens, so it neither writes nor scores text; let it classify or tag"
+        )
+
+    logits = start = step = token_nats = predict_tokens
 
 
 def put_heads(model: Any, heads: Mapping[str, HeadSettings], *, dropout: float | None = None) -> Headed:

@@ -142,7 +142,7 @@ def ask(
     parts = {name: _part(name, dict(part)) for name, part in tasks.items()}
     seed = whole_number("seed", values.get("seed", seed), 0)
     asked = Asked(parts, None if base is None else os.fspath(base), family, tokenizer, lowercase, size, values, seed)
-    assert asked.tuning
+    _ = asked.tuning  # raises where a value is off
     return asked
 
 

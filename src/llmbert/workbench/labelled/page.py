@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from llmbert.runs import LOG, Run
 from llmbert.text.tags import find_scheme, space_words
 from llmbert.workbench.labelled.course import Course
 from llmbert.workbench.pages import fact_rows, write_page
+from llmbert.workbench.wording import say
 
 MOST_MISTAKES = 24  # shown for each head
 ERRORS = ("mse",)  # scores that are better the lower they are
@@ -46,6 +48,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "long": ("{0}: too long, cut (training / held out)", "{0}:过长而截断(训练 / 留出)"),
     "passed": ("{0}: blank, passed over (training / held out)", "{0}:空白而略过(训练 / 留出)"),
     "mended": ("{0}: sentences whose tags were mended (training / held out)", "{0}:修正了标注的句子(训练 / 留出)"),
+    "overlap": (
+        "{0}: {1:,} of {2:,} held-out texts stand among the training examples too.",
+        "{0}:{2:,} 个留出文本中有 {1:,} 个也在训练样例之中。",
+    ),
     "axis": ("100 - score, and loss", "100 - 得分,以及损失"),
     "tokens": ("tokens", "词元"),
 }
@@ -88,7 +94,7 @@ def page_content(run: Run, course: Course, predicted: Mapping[str, Any], languag
         "examples_note": _say("mistakes", language),
         "curves": _curves(name, run, language),
         "settings": {name: {**settings["model"]["trunk_settings"], **settings["training"]}},
-        "data": {"rows": _data_rows(facts, language)},
+        "data": {"rows": _data_rows(facts, language), "overlap": _overlap(course, language)},
         "facts": fact_rows(facts, language),
     }
 
@@ -222,4 +228,15 @@ def _data_rows(facts: Mapping[str, Any], language: str) -> list[list[str]]:
             counts = [data["notes"][side].get(note, 0) for side in ("train", "valid")]
             if any(counts):
                 rows.append([_say(key, language, head), both(*counts)])
-    return rows
+    whole = sha256(" ".join(part for data in facts["data"].values() for part in data["fingerprints"]).encode())
+    return [*rows, [say("fingerprint", language), whole.hexdigest()[:16]]]
+
+
+def _overlap(course: Course, language: str) -> str:
+    """How many held-out texts are word for word in the training examples."""
+    found = []
+    for head, lesson in course.lessons.items():
+        known = {repr(text) for text in lesson.train.texts}
+        shared = sum(repr(text) in known for text in lesson.valid.texts)
+        found.append(_say("overlap", language, head, shared, len(lesson.valid)))
+    return " ".join(found)
