@@ -204,9 +204,9 @@ LINES: dict[str, Line] = {
     "clinc150": Line(clinc(True), "accuracy, in scope", 89.0, "FastText 89.0, SVM 91.0, BERT-base 96.9", 10),
     "clinc150-few": Line(clinc_gain, "least gain of the base", 0.0, "the base must be better with every seed", 20),
     "resume_ner": Line(
-        names("resume_ner", "resume_ner"), "span F1", 89.0, "LSTM-CRF with pre-trained characters: 93.5", 10
+        names("resume_ner", "resume_ner"), "span F1", 89.0, "LSTM-CRF with pre-trained characters: 93.5", 6
     ),
-    "wnut17": Line(names("wnut17", "wnut17"), "span F1", 10.0, "BiLSTM-CNN-CRF with vectors: 40", 5),
+    "wnut17": Line(names("wnut17", "wnut17"), "span F1", 10.0, "BiLSTM-CNN-CRF with vectors: 40", 2),
     "wnut17-base": Line(wnut_on_base, "span F1", 15.0, "BiLSTM-CNN-CRF with vectors: 40", 10),
 }
 
