@@ -54,6 +54,16 @@ def test_lines_of_two_files_belong_together(aligned: tuple[Path, Path, list[str]
     assert all(pair.target == " ".join(reversed(pair.source.split())).upper() for pair in pairs)
 
 
+@pytest.mark.parametrize("names", [("train.en", "train.de"), ("train.en.gz", "train.zh.gz")])
+def test_parallel_text_may_be_named_by_its_languages(names: tuple[str, str], tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in names]
+    for path, text in zip(paths, ("one\ntwo\n", "eins\nzwei\n"), strict=True):
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    portion = Portion(tuple(map(str, paths)))
+    assert [(pair.source, pair.target) for pair in read_pairs(portion.paths)] == [("one", "eins"), ("two", "zwei")]
+    assert build_pairs([portion], tmp_path / "store", kind="bytes").train.pairs == 1
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "jsonl.gz"])
 def test_two_fields_of_a_record_are_a_pair(ending: str, tmp_path: Path) -> None:
     rows = [{"en": "one, two", "zh": "一、二"}, {"en": "three", "zh": "三"}]

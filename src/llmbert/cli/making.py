@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -171,13 +171,13 @@ def compare(
 ROLES = ("text", "source", "target", "turns")
 
 
-def parse_fields(text: str | None) -> dict[str, str] | None:
-    """ "source=en,target=de" → {"source": "en", "target": "de"}. Raises UsageError for another form."""
+def parse_fields(text: str | None, roles: Sequence[str] = ROLES) -> dict[str, str] | None:
+    """ "source=en,target=de" → {"source": "en", "target": "de"}. Raises UsageError for another form or role."""
     if text is None:
         return None
     pairs = [part.strip().partition("=") for part in text.split(",")]
-    if any(role not in ROLES or not name for role, _, name in pairs):
-        raise UsageError(f"--fields takes ROLE=NAME with a role of {', '.join(ROLES)}, not {text!r}")
+    if any(role not in roles or not name for role, _, name in pairs):
+        raise UsageError(f"--fields takes ROLE=NAME with a role of {', '.join(roles)}, not {text!r}")
     return {role: name for role, _, name in pairs}
 
 

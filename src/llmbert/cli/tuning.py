@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmbert.cli.making import Set, Valid, ctrl_c
+from llmbert.cli.making import Language, Set, Valid, check_language, ctrl_c, parse_fields
 from llmbert.protocols import UsageError
 
 ROLES = ("text", "text_b", "label", "tokens", "tags")
@@ -35,6 +35,7 @@ def fine_tune(
     size: Annotated[str | None, typer.Option("--size", help="Of a new trunk: tiny, small, medium or large.")] = None,
     settings: Set = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+    language: Language = "en",
 ) -> None:
     """Teach a model to classify, tag, rate or embed texts from labelled examples, and write a run folder."""
     needed: dict[str, Any] = {"--task": task, "--data": data, "--out": out}
@@ -52,27 +53,18 @@ def fine_tune(
             base=base,
             family=family,
             valid=valid or None,
-            fields=parse_roles(fields),
+            fields=parse_fields(fields, ROLES),
             tokenizer=tokenizer,
             lowercase=lowercase,
             budget=budget,
             size=size,
             settings=parse_pairs(settings or []),
             seed=seed,
+            language=check_language(language),
             progress=display,
             stop=stop,
         )
     say_labelled(run)
-
-
-def parse_roles(text: str | None) -> dict[str, str] | None:
-    """ "text=question,label=coarse" → {"text": "question", "label": "coarse"}. Raises UsageError for another form."""
-    if text is None:
-        return None
-    pairs = [part.strip().partition("=") for part in text.split(",")]
-    if any(role not in ROLES or not name for role, _, name in pairs):
-        raise UsageError(f"--fields takes ROLE=NAME with a role of {', '.join(ROLES)}, not {text!r}")
-    return {role: name for role, _, name in pairs}
 
 
 def say_labelled(run: Any) -> None:

@@ -136,8 +136,7 @@ def build_corpus(
     if valid_share is not None and not 0 < valid_share < 1:
         raise UsageError(f"valid_share is {valid_share}; give a share between 0 and 1")
     folder_root = Path(folder_root)
-    if tokeniser and special_tokens:
-        tokeniser = tokeniser.with_special_tokens(special_tokens)
+    tokeniser = tokeniser and tokeniser.with_special_tokens(special_tokens)
     with refusing_full_disk(folder_root), ExitStack() as stack:
         folder_root.mkdir(parents=True, exist_ok=True)
         sweep_passing(folder_root)
@@ -168,7 +167,7 @@ def build_corpus(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which tokeniser a store gets: the one given, or one to be trained."""
+    """Which tokeniser a store gets: the one given, or one to be trained, with these special tokens."""
 
     given: Tokeniser | None
     kind: str
@@ -384,9 +383,9 @@ def _fill(
     if plan.valid_paths:
         encodings |= _survey(plan, plan.valid_paths, progress, "validation").encodings
     split = _Split(plan, survey)
-    tokeniser = wanted.given or _train(split, survey, wanted.kind, wanted.vocabulary_size, progress)
-    if wanted.special_tokens:
-        tokeniser = tokeniser.with_special_tokens(wanted.special_tokens)
+    tokeniser = wanted.given or _train(
+        split, survey, wanted.kind, wanted.vocabulary_size, progress
+    ).with_special_tokens(wanted.special_tokens)
     tokeniser.save(folder)
     train, valid = _tokenise(folder, split, tokeniser, progress)
     described |= {

@@ -42,20 +42,21 @@ class Source:
         return Path(self.path).stat().st_size if self.path != STANDARD_INPUT and self.ending != "hub" else 0
 
 
-def find_sources(paths: Sequence[str]) -> list[Source]:
-    """The files that the paths stand for, in a stable order.
+def find_sources(paths: Sequence[str], usual: str | None = None) -> list[Source]:
+    """The files that the paths stand for, in a stable order. usual: the ending that a named file has whose own nobody
+    knows (parallel text is called train.en and train.de).
 
     Raises LLMBertError for a path that is not there, has an ending nobody reads, or matches nothing.
     """
     if not paths:
         raise LLMBertError("no data was named; give a file, a folder, a glob or - for standard input")
-    sources = [source for path in paths for source in _expand(str(path))]
+    sources = [source for path in paths for source in _expand(str(path), usual)]
     named = Counter(source.name for source in sources)
     # Two files of one name: their whole paths tell them apart.
     return [s if named[s.name] == 1 else Source(s.path, s.path, s.ending, s.packed) for s in sources]
 
 
-def _expand(path: str) -> list[Source]:
+def _expand(path: str, usual: str | None) -> list[Source]:
     if path == STANDARD_INPUT:
         return [Source(path, "standard input", ".txt")]
     if path.startswith(HUB):
@@ -63,7 +64,7 @@ def _expand(path: str) -> list[Source]:
     if Path(path).is_dir():
         return _in_folder(Path(path))
     if Path(path).exists():
-        return [_source(Path(path), Path(path).name)]
+        return [_source(Path(path), Path(path).name, usual)]
     if glob.has_magic(path):
         return _matching(path)
     raise LLMBertError(f"{path} does not exist; check the name, or quote a glob so that LLMBert expands it")
@@ -100,8 +101,10 @@ def _endings(name: str) -> tuple[str, str]:
     return Path(lower.removesuffix(packed)).suffix, packed
 
 
-def _source(path: Path, name: str) -> Source:
+def _source(path: Path, name: str, usual: str | None = None) -> Source:
     ending, packed = _endings(path.name)
+    if usual and ending not in ENDINGS:
+        return Source(str(path), name, usual, packed)
     if ending not in ENDINGS:
         raise LLMBertError(
             f"{path} has an ending that is not known; rename it to one of {', '.join(ENDINGS)}, each also .gz or .zst"

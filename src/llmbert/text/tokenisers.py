@@ -61,6 +61,8 @@ class Tokeniser:
                     f"a special token needs a space inside its name, so that no text can spell it: {name!r}"
                 )
         wanted = [name for name in names if name not in self.special_ids and name not in SPECIAL_TOKENS]
+        if not wanted:
+            return self
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
         tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in wanted])
         return Tokeniser(self.kind, tokenizer)

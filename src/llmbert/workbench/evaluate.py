@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.tasks.requests import fit_sources
 from llmbert.workbench.measure import (
-    TASKS,
-    answer_references,
+    score_answers,
     score_shard,
     shard_nats,
     target_language,
+    task_of,
+    usual_name,
     write_answers,
 )
 
@@ -89,16 +91,22 @@ def _evaluate_pairs(
         known = grouped.setdefault(pair.source, Reference(pair.source.removeprefix(prefix), [], prefix))
         known.targets.append(pair.target)
     references = list(grouped.values())
-    scores = run.score([pair.target for pair in pairs], fit_sources(run, [pair.source for pair in pairs], "head"))
+    name = next(iter(run.facts.get("prefixes") or {}), usual_name(run))
+    fitted = fit_sources(run, [pair.source for pair in pairs], task_of(name).truncation)
+    scores = run.score([pair.target for pair in pairs], fitted)
     scores.pop("nats")
-    scores |= answer_references(run, references, progress, metrics=metrics, beams=beams)
+    answers = write_answers(run, references, task_of(name), progress, beams=beams)
+    scores["metrics"] = {name: score_answers(run, references, answers, name, metrics, beams)}
     if other is not None:
-        name, found = next(iter(scores["metrics"].items()))
-        task = TASKS.get(name.split()[0], TASKS["translate"])
-        ours, theirs = (write_answers(each, references, task, progress, beams=beams) for each in (run, other))
-        targets = [reference.targets for reference in references]
-        language = target_language(run, name, references)
-        scores["comparison"] = compare_texts(ours, theirs, targets, tuple(found), language=language)
+        theirs_prefix, _, theirs_lowercase = _reading(other)
+        if theirs_lowercase != lowercase:
+            raise UsageError(f"only one of {run.folder} and {other.folder} is lower-cased; compare runs of one casing")
+        asked = [replace(reference, prefix=theirs_prefix) for reference in references]
+        theirs = write_answers(other, asked, task_of(name), progress, beams=beams)
+        targets, language = [reference.targets for reference in references], target_language(run, name, references)
+        scores["comparison"] = compare_texts(
+            answers, theirs, targets, tuple(scores["metrics"][name]), language=language
+        )
     return scores
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,7 +18,6 @@ from llmbert.runs import (
     Run,
     check_out,
     command_line,
-    disk_error,
     load,
     machine,
     read_facts,
@@ -31,8 +29,8 @@ from llmbert.runs import (
 )
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
-from llmbert.training.loop import Interrupted
 from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.labelled.course import Asked, Course, Lesson, Part, ask, prepare
 from llmbert.workbench.labelled.folds import cross_validate
 from llmbert.workbench.labelled.learn import learn, plan_steps
@@ -102,16 +100,8 @@ def fine_tune_tasks(
     course = prepare(asked, progress=progress)
     training = plan_steps(course, None if seconds is None else seconds - (time.monotonic() - began))
     facts = _facts(course, training, budget) | {"language": language}
-    existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with fresh_folder(folder):
         return _run(folder, course, training, facts, progress, stop, began, resume=False)
-    except BaseException:
-        if not (folder / CHECKPOINT).exists():  # nothing is worth keeping
-            shutil.rmtree(folder, ignore_errors=True)
-            if existed:
-                folder.mkdir(exist_ok=True)
-        raise
 
 
 def resume_fine_tune(
@@ -210,7 +200,7 @@ def _run(
     resume: bool,
 ) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
-    try:
+    with telling_how_to_go_on(out):
         sweep(out)
         write_json(out / FACTS, facts)
         course.tokeniser.save(out)
@@ -233,18 +223,6 @@ def _run(
         write_json(out / FACTS, facts)
         (out / CHECKPOINT).unlink(missing_ok=True)
         return load(out)
-    except OSError as error:
-        raise disk_error(out, error) from error
-    except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; {_go_on(out)}") from None
-    except KeyboardInterrupt:
-        if not (out / CHECKPOINT).exists():
-            raise
-        raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
-
-
-def _go_on(out: Path) -> str:
-    return f"go on with: llmbert train --resume {out}"
 
 
 def _scores(course: Course, predicted: Mapping[str, Any]) -> dict[str, Any]:

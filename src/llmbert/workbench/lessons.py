@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -78,7 +79,7 @@ def teach_causal(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
         else Windows(shard.ids, context, settings.batch, seed, corpus.tokeniser.begin_id, settings.across_documents)
     )
     sample = _valid_sample(corpus.valid, settings, settings.batch * context)
-    return Lesson(batches, causal, lambda: _mean_nats(model, sample, context))
+    return Lesson(batches, causal, partial(_mean_nats, model, sample, context))
 
 
 def teach_infilling(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
@@ -91,7 +92,7 @@ def teach_infilling(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson
         windows, marks, end_id, rate=rate, blanks=settings.blanks, suffix_first=(1 - settings.blanks) / 2
     )
     sample = _valid_sample(corpus.valid, settings, settings.batch * context)
-    return Lesson(batches, causal, lambda: _mean_nats(model, sample, context))
+    return Lesson(batches, causal, partial(_mean_nats, model, sample, context))
 
 
 def teach_masked(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
@@ -112,7 +113,7 @@ def teach_masked(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
         return MaskedWindows(shard.ids, shard.starts, masking, context, settings.batch, seed, settings.across_documents)
 
     held_out = _some_batches(batches(corpus.valid, 0), _valid_tokens(settings, settings.batch * context))
-    evaluate = lambda: mean_loss(model, masked_language_model, held_out, "mlm")  # noqa: E731
+    evaluate = partial(mean_loss, model, masked_language_model, held_out, "mlm")
     return Lesson(batches(corpus.train, seed), masked_language_model, evaluate)
 
 
@@ -125,7 +126,7 @@ def teach_denoising(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson
         return Denoising(shard.ids, shard.starts, noise, context, settings.batch, seed)
 
     held_out = _some_batches(batches(corpus.valid, 0), _valid_tokens(settings, settings.batch * context))
-    evaluate = lambda: mean_loss(model, sequence_to_sequence, held_out, "nll")  # noqa: E731
+    evaluate = partial(mean_loss, model, sequence_to_sequence, held_out, "nll")
     return Lesson(batches(corpus.train, seed), sequence_to_sequence, evaluate)
 
 
@@ -148,7 +149,7 @@ def teach_pairs(model: Any, pairs: PairCorpus, plan: Plan, seed: int) -> Lesson:
         )
 
     held_out = _some_batches(batches(pairs.valid, 0), _valid_tokens(settings, settings.batch_tokens or 1024))
-    evaluate = lambda: mean_loss(model, sequence_to_sequence, held_out, "nll")  # noqa: E731
+    evaluate = partial(mean_loss, model, sequence_to_sequence, held_out, "nll")
     return Lesson(batches(pairs.train, seed), sequence_to_sequence, evaluate)
 
 

@@ -130,41 +130,54 @@ def spread_over(references: Sequence[Reference], most: int) -> list[Reference]:
     return [references[int(i)] for i in np.linspace(0, len(references) - 1, most)]
 
 
-def answer_references(
-    run: Run,
-    references: Sequence[Reference],
-    progress: Progress = silent,
-    *,
-    metrics: Sequence[str] | None = None,
-    beams: int = 1,
-    batch: int = 32,
-) -> dict[str, Any]:
-    """What a run writes for held-out sources: "metrics" by task, "examples".
-
-    Texts are compared as the run was trained on them: lower-cased where it was.
-    """
+def answer_references(run: Run, references: Sequence[Reference], progress: Progress = silent) -> dict[str, Any]:
+    """What a run writes for held-out sources: "metrics" by task, "examples"."""
     found: dict[str, Any] = {"metrics": {}, "examples": []}
     names = {prefix: name for name, prefix in (run.facts.get("prefixes") or {}).items()}
     for prefix in dict.fromkeys(reference.prefix for reference in references):
         part = [reference for reference in references if reference.prefix == prefix]
-        name = names.get(prefix) or run.facts.get("task") or "translate"
-        task = TASKS.get(name.split()[0], TASKS["translate"])
-        answers = write_answers(run, part, task, progress, beams=beams, batch=batch)
-        chosen = tuple(metrics or task.metrics)
-        language = target_language(run, name, part)
-        wanted: dict[str, Any] = {"metrics": chosen, "language": language}
-        targets = [reference.targets for reference in part]
-        scores = score_texts(answers, targets, **wanted)
-        if task.baseline:
-            trivial = score_texts([BASELINES[task.baseline](each.source) for each in part], targets, **wanted)
-            for key in chosen:
-                if METRICS[key].references:
-                    scores[key]["baseline"] = {"name": task.baseline, "value": trivial[key]["score"]}
-        for score in scores.values():
-            score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}"
-        found["metrics"][name] = scores
+        name = names.get(prefix) or usual_name(run)
+        answers = write_answers(run, part, task_of(name), progress)
+        found["metrics"][name] = score_answers(run, part, answers, name)
         found["examples"] += _examples(part, answers, name)
     return found
+
+
+def usual_name(run: Run) -> str:
+    """What a run of one task is for."""
+    return str(run.facts.get("task") or "translate")
+
+
+def task_of(name: str) -> Task:
+    """The task of a name such as "translate en-de"; a name of the user's own is measured as a translation."""
+    return TASKS.get(name.split()[0], TASKS["translate"])
+
+
+def score_answers(
+    run: Run,
+    references: Sequence[Reference],
+    answers: Sequence[str],
+    name: str,
+    metrics: Sequence[str] | None = None,
+    beams: int = 1,
+) -> dict[str, Any]:
+    """Scores of what a run wrote for sources, with the trivial baseline's beside them.
+
+    Texts are compared as the run was trained on them: lower-cased where it was.
+    """
+    task = task_of(name)
+    chosen = tuple(metrics or task.metrics)
+    targets, language = [reference.targets for reference in references], target_language(run, name, references)
+    scores = score_texts(answers, targets, chosen, language=language)
+    if task.baseline:
+        copied = [BASELINES[task.baseline](reference.source) for reference in references]
+        trivial = score_texts(copied, targets, chosen, language=language)
+        for key in chosen:
+            if METRICS[key].references:
+                scores[key]["baseline"] = {"name": task.baseline, "value": trivial[key]["score"]}
+    for score in scores.values():
+        score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}"
+    return scores
 
 
 def write_answers(

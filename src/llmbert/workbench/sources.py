@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from llmbert.data.corpus import Corpus, build_corpus, open_corpus
 from llmbert.data.pairs import PairCorpus, Portion, build_pairs, open_pairs
 from llmbert.data.pairs.read import ROLES
 from llmbert.models import nearest
-from llmbert.protocols import LLMBertError, Progress, UsageError
+from llmbert.protocols import Progress, UsageError
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -143,16 +143,3 @@ def _built(source: Source, root: Path, build: Callable[[Tokeniser | None, Path],
 def open_store(folder: Path) -> Store:
     """The store in a folder, of documents or of pairs. Raises LLMBertError where it is missing or damaged."""
     return open_pairs(folder) if (folder / "pairs.json").exists() else open_corpus(folder)
-
-
-def source_of(facts: Mapping[str, Any]) -> Source:
-    """The source a run was trained on, from its facts. Raises LLMBertError where they do not say."""
-    known = facts.get("source")
-    if not isinstance(known, dict):
-        raise LLMBertError("the run does not say how its text was read; evaluate it with the options of its training")
-    return Source(**{key: value for key, value in known.items() if key in Source.__dataclass_fields__})
-
-
-def describe_source(source: Source) -> dict[str, Any]:
-    """A source as `run.json` holds it."""
-    return asdict(source)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from llmbert.runs import (
     check_out,
     command_line,
     device,
-    disk_error,
     load,
     machine,
     read_facts,
@@ -39,9 +36,10 @@ from llmbert.runs import (
 )
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
-from llmbert.training.loop import Interrupted, Trainer, resolve_precision
+from llmbert.training.loop import Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan, check_length, plan_training
+from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import TASKS, measure_run, usual_task
 from llmbert.workbench.pages import write_run_page
@@ -51,7 +49,6 @@ from llmbert.workbench.sources import (
     Source,
     Store,
     beside,
-    describe_source,
     open_store,
     path_list,
     read_corpus,
@@ -159,7 +156,7 @@ def train(
     facts["base"] = None if base is None else os.fspath(base)
     rest = (store.tokeniser, plan, seed, facts, facts["base"], progress, stop)
     training = Training(family, learns, folder, store, *rest, began=began)
-    with _fresh_folder(folder):
+    with fresh_folder(folder):
         if tensorboard:
             training.watch = _tensorboard(folder)
         return _run(training, resume=False)
@@ -345,7 +342,7 @@ def _facts(
         **_pair_facts(source, store, task, languages),
         "likelihood": FAMILIES[family].likelihood,
         "command": command_line(),
-        "source": describe_source(source),
+        "source": asdict(source),
         "budget": budget,
         "size": size,
         "seed": seed,
@@ -381,42 +378,15 @@ def _pair_facts(source: Source, store: Store, task: str | None, languages: str |
     }
 
 
-@contextmanager
-def _fresh_folder(out: Path) -> Iterator[None]:
-    """Makes the run folder, and takes it away again where training fails before anything is worth keeping."""
-    existed = out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        if not (out / CHECKPOINT).exists():
-            shutil.rmtree(out, ignore_errors=True)
-            if existed:
-                out.mkdir(exist_ok=True)
-        if isinstance(error, OSError):
-            raise disk_error(out, error) from error
-        raise
-
-
 def _run(training: Training, resume: bool) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
     out = training.out
-    try:
+    with telling_how_to_go_on(out):
         sweep(out)
         write_json(out / FACTS, training.facts)
         training.tokeniser.save(out)
         model, learned = _count(training) if FAMILIES[training.family].counts else _learn(training, resume)
         return _finish(training, model, learned)
-    except OSError as error:
-        raise disk_error(out, error) from error
-    except KeyboardInterrupt:
-        if not (out / CHECKPOINT).exists():
-            raise
-        raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
-
-
-def _go_on(out: Path) -> str:
-    return f"go on with: llmbert train --resume {out}"
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
@@ -461,10 +431,7 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     )
     if resume:
         trainer.resume()
-    try:
-        at = trainer.run()
-    except Interrupted as stopped:
-        raise Interrupted(f"{stopped}; {_go_on(training.out)}") from None
+    at = trainer.run()
     cut = {key: getattr(lesson.batches, key) for key in ("cut_sources", "cut_targets") if hasattr(lesson.batches, key)}
     return model, cut | {
         "train_seconds": at.seconds,

@@ -59,7 +59,7 @@ def read_pairs(
     for each. Raises LLMBertError for two text files of unequal length, a pair with an empty side, or a record without
     the field; UsageError for files that hold no pairs.
     """
-    sources = find_sources(paths)
+    sources = pair_sources(paths)
     texts = [source for source in sources if source.ending in TEXT_ENDINGS]
     if texts and (len(texts) != 2 or len(sources) != 2 or fields):
         raise UsageError(
@@ -79,6 +79,11 @@ def read_pairs(
         yield Pair(prefix + source, target, prefix + pair.group, pair.place)
     if not found:
         raise LLMBertError(f"no pair was found in {', '.join(map(str, paths))}; the files are empty")
+
+
+def pair_sources(paths: Sequence[str]) -> list[Source]:
+    """The files of some pairs; two that are named by their languages (train.en, train.de) are text."""
+    return find_sources(paths, usual=".txt" if len(paths) == 2 else None)
 
 
 def _check(pair: Pair) -> None:

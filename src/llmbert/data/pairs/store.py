@@ -25,9 +25,9 @@ from llmbert.data.corpus import (
     spread,
     sweep_passing,
 )
-from llmbert.data.pairs.read import Pair, Portion, read_pairs
+from llmbert.data.pairs.read import Pair, Portion, pair_sources, read_pairs
 from llmbert.data.shards import Shard, ShardWriter, refusing_full_disk
-from llmbert.data.sources import Meter, find_sources
+from llmbert.data.sources import Meter
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser, train_tokeniser
 
@@ -171,7 +171,7 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
     listed = []
     for portion in plan.portions:
         for paths in (portion.paths, portion.valid or ()):
-            sources = find_sources(paths) if paths else []
+            sources = pair_sources(paths) if paths else []
             meter = Meter(renamed_progress(progress, "fingerprinting"), sum(source.size for source in sources))
             listed += [{"name": s.name, "bytes": s.size, "sha256": digest_of(s, meter)} for s in sources]
     rest = {"format": FORMAT, "tokeniser": tokeniser, "portions": [asdict(p) for p in plan.portions]}
