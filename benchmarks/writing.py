@@ -8,6 +8,7 @@ A run that was stopped goes on where it was: give the same --out again.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import time
 from collections.abc import Mapping
@@ -193,8 +194,25 @@ def trained(name: str, data: Path, out: Path, display: Display) -> Run:
             return llmbert.load(folder)
         return llmbert.resume(folder, progress=display)
     valid = [data / path for path in line.valid] or None
-    paths = [data / path for path in line.train]
+    paths = [without_empty(data / path, out) for path in line.train]
     return llmbert.train(line.family, paths, folder, valid=valid, progress=display, **line.options)
+
+
+def without_empty(path: Path, out: Path) -> Path:
+    """The same records without those that lack a side (SAMSum has one), which training refuses."""
+    if "".join(path.suffixes[-2:]) != ".jsonl.gz":
+        return path
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = list(file)
+    kept = [line for line in lines if all(json.loads(line).values())]
+    if len(kept) == len(lines):
+        return path
+    print(f"{path.parent.name}: {len(lines) - len(kept)} of {len(lines)} records have an empty field and are left out")
+    out.mkdir(parents=True, exist_ok=True)
+    clean = out / f"{path.parent.name}.{path.name}"
+    with gzip.open(clean, "wt", encoding="utf-8") as file:
+        file.writelines(kept)
+    return clean
 
 
 def measure(name: str, data: Path, out: Path, display: Display) -> dict[str, Any]:
