@@ -52,7 +52,8 @@ likelihood, or nothing. A table never mixes two of these in one column."""
 class Condition:
     """What a generator is conditioned on; every field None means nothing.
 
-    source: (B, T, D) an encoded source, with source_mask (B, T) true where it holds a token;
+    source: (B, T, D) an encoded source, with source_mask (B, T) true where it holds a token, and source_ids (B, T) its
+    tokens, for a model that copies;
     latent: (B, D) a draw of the latent variable; label: (B,) a class index.
     """
 
@@ -60,6 +61,7 @@ class Condition:
     source_mask: Tensor | None = None
     latent: Tensor | None = None
     label: Tensor | None = None
+    source_ids: Tensor | None = None
 
 
 class State(Protocol):

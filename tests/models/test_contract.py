@@ -40,6 +40,7 @@ SOURCED: dict[str, list[dict[str, Any]]] = {
         {"layers": 2, "width": 16, "heads": 4, "context": 32},
         {"layers": 1, "decoder_layers": 2, "width": 16, "heads": 2, "context": 32, "norm_first": True, "tied": "none"},
         {"layers": 1, "width": 16, "heads": 2, "context": 32, "positions": "learned", "embedding_norm": True},
+        {"layers": 1, "width": 16, "heads": 2, "context": 32, "pointer": True},
     ],
     "t5": [
         {"layers": 2, "width": 16, "heads": 4},
@@ -90,7 +91,12 @@ class Sourced:
     def rows(self, batch: int) -> Condition:
         source, mask = self.condition.source, self.condition.source_mask
         assert source is not None and mask is not None
-        return Condition(source.expand(batch, -1, -1), mask.expand(batch, -1))
+        ids = self.condition.source_ids
+        return Condition(
+            source.expand(batch, -1, -1),
+            mask.expand(batch, -1),
+            source_ids=None if ids is None else ids.expand(batch, -1),
+        )
 
     def logits(self, ids: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
         return self.model.logits(ids, self.rows(len(ids)))

@@ -129,8 +129,9 @@ def test_what_cannot_be_read_is_refused() -> None:
         import_model(config | {"decoder_attention_heads": 2}, tensors)
 
 
-def test_a_partly_tied_model_keeps_its_own_layout() -> None:
-    model = make(TransformerSettings(layers=1, width=16, heads=2, context=16, tied="target"))
+@pytest.mark.parametrize("special", [{"tied": "target"}, {"pointer": True}], ids=["partly tied", "pointer"])
+def test_what_others_do_not_have_keeps_its_own_layout(special: dict[str, Any]) -> None:
+    model = make(TransformerSettings(layers=1, width=16, heads=2, context=16, **special))
     config, tensors = export_model(model)
     assert config["model_type"] == "llmbert-transformer" not in LAYOUTS
     back = import_model(config, tensors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmbert.protocols import Condition
 
-FIELDS = ("source", "source_mask", "latent", "label")
+FIELDS = ("source", "source_mask", "latent", "label", "source_ids")
 
 
 def kind_of(condition: Condition | None) -> tuple[bool, bool, bool]:
@@ -30,7 +30,14 @@ def stack_conditions(conditions: Sequence[Condition | None]) -> Condition | None
     source, mask = _stack_sources(given) if given[0].source is not None else (None, None)
     latents = [c.latent for c in given if c.latent is not None]
     labels = [c.label for c in given if c.label is not None]
-    return Condition(source, mask, torch.cat(latents) if latents else None, torch.cat(labels) if labels else None)
+    ids = [c.source_ids for c in given if c.source_ids is not None]
+    return Condition(
+        source,
+        mask,
+        torch.cat(latents) if latents else None,
+        torch.cat(labels) if labels else None,
+        _stack_ids(ids) if ids else None,
+    )
 
 
 def _stack_sources(conditions: Sequence[Condition]) -> tuple[Tensor, Tensor | None]:
@@ -48,6 +55,11 @@ def _stack_sources(conditions: Sequence[Condition]) -> tuple[Tensor, Tensor | No
     )
 
 
+def _stack_ids(rows: Sequence[Tensor]) -> Tensor:
+    longest = max(ids.shape[1] for ids in rows)
+    return torch.cat([torch.nn.functional.pad(ids, (0, longest - ids.shape[1])) for ids in rows])
+
+
 def split_condition(condition: Condition) -> list[Condition]:
     """A condition of B rows as B of one row each, their sources without the padding behind them."""
     parts: dict[str, list[Tensor | None]] = {}
@@ -61,4 +73,6 @@ def split_condition(condition: Condition) -> list[Condition]:
             # Copied, so that a short row does not keep the memory of the whole batch.
             parts["source"][row] = condition.source[row : row + 1, :length].clone()
             parts["source_mask"][row] = mask[None, :length]
+            if condition.source_ids is not None:
+                parts["source_ids"][row] = condition.source_ids[row : row + 1, :length]
     return [Condition(**{name: parts[name][row] for name in FIELDS}) for row in range(rows)]

@@ -212,7 +212,11 @@ class T5(nn.Module):
 
     def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
         """ids (B, T) under a condition → logits (B, T, V) float32."""
-        return self.head(self.hidden(ids, condition)).float()
+        return self.predict(self.hidden(ids, condition), condition)
+
+    def predict(self, hidden: Tensor, condition: Condition | None) -> Tensor:
+        """What `hidden` (B, T, D) says of the next token: logits (B, T, V) float32."""
+        return self.head(hidden).float()
 
     forward = logits
 

@@ -13,6 +13,7 @@ from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.nn.cache import DecoderState, KeyValueCache
 from llmbert.nn.feedforward import FeedForward
 from llmbert.nn.norms import LayerNorm
+from llmbert.nn.pointer import Pointer
 from llmbert.nn.positions import sinusoidal_positions
 from llmbert.protocols import Condition, Likelihood, LLMBertError, UsageError
 
@@ -21,9 +22,10 @@ class TransformerSettings(BaseModel):
     """The shape of an encoder-decoder (Vaswani et al. 2017).
 
     norm_first: norms before each layer and one behind the stack (pre-norm) instead of after each layer (post-norm);
-    tied: "all" shares one matrix among source embedding, target embedding and head, "target" the last two, "none" none.
-    It opens elsewhere as Marian (sinusoidal), Pegasus (sinusoidal, norm_first), BART (learned, embedding_norm) or mBART
-    (learned, embedding_norm, norm_first), where all is tied or nothing.
+    tied: "all" shares one matrix among source embedding, target embedding and head, "target" the last two, "none" none;
+    pointer: it may copy tokens of the source, names above all, instead of choosing from the vocabulary (`nn.pointer`).
+    Without a pointer it opens elsewhere as Marian (sinusoidal), Pegasus (sinusoidal, norm_first), BART (learned,
+    embedding_norm) or mBART (learned, embedding_norm, norm_first), where all is tied or nothing.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -40,6 +42,7 @@ class TransformerSettings(BaseModel):
     scale_embedding: bool = True
     tied: Literal["all", "target", "none"] = "all"
     activation: Literal["relu", "gelu", "silu"] = "relu"
+    pointer: bool = False
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     norm_epsilon: float = Field(1e-5, gt=0.0)
 
@@ -145,6 +148,7 @@ class Transformer(nn.Module):
         self.encoder = _Side(s, self.embedding, nn.ModuleList(EncoderLayer(s) for _ in range(s.layers)))
         self.decoder = _Side(s, target_embedding, nn.ModuleList(DecoderLayer(s) for _ in range(s.decoder_layers)))
         self.head = nn.Linear(s.width, vocabulary_size)
+        self.pointer = Pointer(s.width) if s.pointer else None
         self._initialise()
         if s.tied != "none":
             self.head.weight = target_embedding.weight
@@ -170,19 +174,20 @@ class Transformer(nn.Module):
             )
         if source_mask is None:
             source_mask = torch.ones_like(source, dtype=torch.bool)
-        mask = None if bool(source_mask.all()) else source_mask[:, None, None]
+        mask = _open_mask(source_mask)
         # Counted over tokens, so that padding in front moves no token.
         positions = (source_mask.cumsum(1) - 1).clamp_min(0)
         x = self.encoder.enter(source, positions)
         for layer in self.encoder.layers:
             x = layer(x, mask)
-        return Condition(source=self.encoder.norm(x), source_mask=source_mask)
+        ids = source if self.pointer is not None else None
+        return Condition(source=self.encoder.norm(x), source_mask=source_mask, source_ids=ids)
 
     def hidden(self, ids: Tensor, condition: Condition | None) -> Tensor:
         """The decoder's last hidden states (B, T, D) of ids (B, T), all at once."""
         source, source_mask = self._source(condition)
         self._check_length(ids.shape[1])
-        mask = None if bool(source_mask.all()) else source_mask[:, None, None]
+        mask = _open_mask(source_mask)
         x = self.decoder.enter(ids, torch.arange(ids.shape[1], device=ids.device))
         for layer in self.decoder.layers:
             x = layer(x, layer.cross.keys_values(source), mask)  # type: ignore[union-attr,operator]
@@ -190,14 +195,37 @@ class Transformer(nn.Module):
 
     def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
         """ids (B, T) under an encoded source → logits (B, T, V) float32. Raises UsageError without a source."""
-        return self.head(self.hidden(ids, condition)).float()
+        return self.predict(self.hidden(ids, condition), condition)
+
+    def predict(self, hidden: Tensor, condition: Condition | None) -> Tensor:
+        """What `hidden` (B, T, D) says of the next token: logits (B, T, V), with a pointer log p, float32."""
+        if self.pointer is None:
+            return self.head(hidden).float()
+        _, source_mask = self._source(condition)
+        return self._point(hidden, self._pointed(condition), _open_mask(source_mask))
+
+    def _pointed(self, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        """What a pointer looks at, in the shape of a layer's keys and values: keys (B, 1, S, D), ids (B, 1, S, 1)."""
+        source, _ = self._source(condition)
+        assert self.pointer is not None and condition is not None
+        if condition.source_ids is None:
+            raise UsageError("a model that copies needs the tokens of its source; give the condition that encode made")
+        return self.pointer.keys(source), condition.source_ids[:, None, :, None]
+
+    def _point(self, hidden: Tensor, pointed: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        assert self.pointer is not None
+        keys, ids = pointed
+        return self.pointer(hidden, self.head(hidden), keys, ids[:, 0, :, 0], mask)
 
     def start(self, batch: int, condition: Condition | None = None) -> DecoderState:
         s = self.settings
         source, source_mask = self._source(condition)
         assert s.decoder_layers
         cache = KeyValueCache(s.decoder_layers, batch, s.heads, s.width // s.heads, source)
-        return DecoderState(cache, [layer.cross.keys_values(source) for layer in self.decoder.layers], source_mask)  # type: ignore[union-attr,operator]
+        cross = [layer.cross.keys_values(source) for layer in self.decoder.layers]  # type: ignore[union-attr,operator]
+        if self.pointer is not None:
+            cross.append(self._pointed(condition))
+        return DecoderState(cache, cross, source_mask)
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""
@@ -209,7 +237,9 @@ class Transformer(nn.Module):
         for number, layer in enumerate(self.decoder.layers):
             x = layer(x, state.cross[number], source_mask, mask, cache, number)
         cache.advance(time)
-        return self.head(self.decoder.norm(x)).float(), state
+        x = self.decoder.norm(x)
+        logits = self.head(x).float() if self.pointer is None else self._point(x, state.cross[-1], source_mask)
+        return logits, state
 
     def _source(self, condition: Condition | None) -> tuple[Tensor, Tensor]:
         if condition is None or condition.source is None:
@@ -220,3 +250,8 @@ class Transformer(nn.Module):
     def _check_length(self, tokens: int) -> None:
         if tokens > self.settings.context:
             raise LLMBertError(f"the text outgrew this model's context of {self.settings.context} tokens")
+
+
+def _open_mask(mask: Tensor) -> Tensor | None:
+    """(B, S) → (B, 1, 1, S) for attention; None where all may be looked at."""
+    return None if bool(mask.all()) else mask[:, None, None]

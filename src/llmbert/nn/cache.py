@@ -100,7 +100,8 @@ def _padded(x: Tensor, room: int) -> Tensor:
 class DecoderState:
     """A decoder's own cache, and what it looks at: keys and values of the encoded source, layer by layer.
 
-    cross: a list over layers of (keys, values), each (B, H, S, D); source_mask: (B, S) true where there is a token.
+    cross: a list over layers of (keys, values), each (B, H, S, D), and behind them what a pointer looks at;
+    source_mask: (B, S) true where there is a token.
     Satisfies `State`: whatever is done to it consumes it.
     """
 

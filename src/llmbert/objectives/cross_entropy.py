@@ -71,3 +71,11 @@ def linear_cross_entropy(
     label_smoothing ε mixes the target with the uniform distribution: (1-ε)·target + ε/V (Szegedy et al. 2016, §7).
     """
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing)
+
+
+def smoothed_nll(logarithms: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Summed cross-entropy in nats of targets (N,) under log p (N, V), with label smoothing as above."""
+    picked = logarithms.gather(1, targets[:, None]).sum()
+    if not label_smoothing:
+        return -picked
+    return -(1 - label_smoothing) * picked - label_smoothing * logarithms.mean(dim=-1).sum()

@@ -43,8 +43,13 @@ def pair_nats(
             rows = order[done : done + max(1, TOKENS_A_BATCH // widest)]
             source, mask = (each.to(device) for each in padded([sources[i] for i in rows]))
             target = padded([targets[i] for i in rows])[0].to(device)
-            hidden = model.hidden(target[:, :-1], model.encode(source, mask))
-            found = target_nats(model, hidden, target[:, 1:]).cpu().numpy()
+            condition = model.encode(source, mask)
+            hidden = model.hidden(target[:, :-1], condition)
+            if getattr(model, "pointer", None) is None:
+                found = target_nats(model, hidden, target[:, 1:]).cpu().numpy()
+            else:
+                logarithms = model.predict(hidden, condition)
+                found = -logarithms.gather(2, target[:, 1:, None])[..., 0].cpu().numpy()
             for place, i in enumerate(rows):
                 nats[i][1:] = found[place, : len(nats[i]) - 1]
             done += len(rows)

@@ -42,7 +42,7 @@ def _fits(kind: _Kind) -> Callable[[Any], bool]:
             return False
         s = model.settings
         norms = (s.positions, s.norm_first, s.embedding_norm)
-        return norms == kind.norms and s.tied != "target" and s.norm_epsilon == 1e-5
+        return norms == kind.norms and s.tied != "target" and s.norm_epsilon == 1e-5 and not s.pointer
 
     return fits
 
