@@ -201,6 +201,22 @@ def test_what_a_family_cannot_learn_is_refused(pairs: tuple[Path, Path], prose: 
         llmbert("train", "--family=bert", "--objective=pairs", "--data", prose, "--out", tmp_path / "r"), 2, "masked"
     )
     refused(train(pairs, tmp_path / "r", "--task=translat"), 2, "translate")
+    labels = llmbert("train", "--family=bert", "--task=classify", "--data", prose, "--out", tmp_path / "r")
+    refused(labels, 2, "fine-tune --task classify")
+
+
+def test_classes_are_written_out_as_text(tmp_path: Path) -> None:
+    table = tmp_path / "animals.tsv"
+    rows = [f"a {beast} number {i}\t{kind}" for i in range(60) for beast, kind in (("cat", "pet"), ("wolf", "wild"))]
+    table.write_text("text\tkind\n" + "\n".join(rows) + "\n", "utf-8")
+    result = llmbert(
+        "train", "--family=t5", "--task=classify", "--data", table, "--fields", "source=text,target=kind",
+        "--tokenizer=words", "--out", tmp_path / "run", "--set=layers=1", "--set=width=32", "--set=heads=2",
+        "--set=steps=120",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert facts["metrics"]["classify"]["exact-match"]["score"] == 100
 
 
 def test_a_source_longer_than_the_context_is_counted(pairs: tuple[Path, Path], tmp_path: Path) -> None:

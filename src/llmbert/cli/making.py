@@ -43,7 +43,7 @@ def train(
     out: Annotated[str, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")] = "",
     tokenizer: Tokenizer = "bpe",
     task: Annotated[
-        str | None, typer.Option("--task", help="What pairs are for: translate, summarise, write or chat.")
+        str | None, typer.Option("--task", help="What pairs are for: translate, summarise, write, chat, classify.")
     ] = None,
     languages: Annotated[str | None, typer.Option("--languages", metavar="en-de", help="Of pairs.")] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Lower-case pairs.")] = False,

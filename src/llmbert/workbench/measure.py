@@ -39,6 +39,7 @@ TASKS: dict[str, Task] = {
     "summarise": Task(("rouge1", "rouge2", "rougeL"), baseline="lead-2"),
     "write": Task(("bleu", "chrf", "rougeL"), baseline="copy"),
     "chat": Task(("distinct1", "distinct2", "bleu"), truncation="tail"),
+    "classify": Task(("exact-match",)),  # the class written out, as T5 does
 }
 BASELINES = {"copy": copy_source, "lead-2": lambda text: lead_sentences(text, 2)}
 

@@ -114,10 +114,10 @@ def train(
     in the place of data; lines: each line is a document; tokenizer: a kind or the folder of a run whose tokeniser is
     taken; lowercase: of pairs; detokenise: targets are "words" apart by spaces, or cut at "hyphens" too, to be put
     together; objective: how it learns, where a family has several; task: what pairs are for (translate, summarise,
-    write, chat), which picks the metrics; languages: of pairs, "en-de" or "zh"; base: a run of the family to begin
-    with, its shape and tokeniser included; budget: time for all of it ("5m"), which picks size, batch and steps; size:
-    tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step whether
-    to save and stop; store: what was read from this data already (standard input comes but once).
+    write, chat, classify), which picks the metrics; languages: of pairs, "en-de" or "zh"; base: a run of the family to
+    begin with, its shape and tokeniser included; budget: time for all of it ("5m"), which picks size, batch and steps;
+    size: tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step
+    whether to save and stop; store: what was read from this data already (standard input comes but once).
 
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
@@ -144,6 +144,11 @@ def train(
         [dict(part) for part in mixture] if mixture else None,
     )
     learns = find_objective(objective or _meant(training_values), chosen.objectives, source.has_pairs)
+    if task is not None and learns != "pairs":
+        raise UsageError(
+            f"--task {task} says what pairs are for, and a {family} learns from documents here; leave it out"
+            + ("" if task != "classify" else ", or teach it labels with llmbert fine-tune --task classify")
+        )
     if base is not None:
         model_values, source, preset = _from_base(base, family, model_values, source, size)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
