@@ -56,13 +56,21 @@ class Windows:
     """Windows of `context` tokens over all documents laid end to end, in a new order and phase each epoch.
 
     Batch number n is the same whenever and however often it is asked for, so a resumed run goes on exactly.
+    begins_end: the begin token ends documents too, as in GPT-2.
     """
 
     def __init__(
-        self, ids: NDArray[Any], context: int, batch: int, seed: int, begin_id: int, across_documents: bool = False
+        self,
+        ids: NDArray[Any],
+        context: int,
+        batch: int,
+        seed: int,
+        begin_id: int,
+        across_documents: bool = False,
+        begins_end: bool = False,
     ) -> None:
         self.ids, self.context, self.batch, self.seed = ids, context, batch, seed
-        self.begin_id, self.across_documents = begin_id, across_documents
+        self.begin_id, self.across_documents, self.begins_end = begin_id, across_documents, begins_end
         # One window less than fit, so that every epoch can begin at another place.
         self.windows = max(1, (len(ids) - 1) // context - 1)
         self.batches_per_epoch = -(-self.windows // batch)
@@ -84,7 +92,9 @@ class Windows:
         spans = firsts[:, None] + np.arange(self.context + 1)
         block = torch.from_numpy(self.ids[np.minimum(spans, len(self.ids) - 1)].astype(np.int64))
         inputs, targets = block[:, :-1].contiguous(), block[:, 1:].clone()
-        targets[targets == self.begin_id] = IGNORED
+        # Where one token ends a text and begins the next, only the second of the two is given.
+        given = targets == self.begin_id
+        targets[given & (inputs == self.begin_id) if self.begins_end else given] = IGNORED
         targets[torch.from_numpy(spans[:, 1:] >= len(self.ids))] = IGNORED
         begins = inputs == self.begin_id
         many = not self.across_documents and bool(begins[:, 1:].any())

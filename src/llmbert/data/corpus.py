@@ -24,6 +24,7 @@ from llmbert.data.read import Document, read_documents
 from llmbert.data.shards import AnyTokeniser, Shard, ShardWriter, count_unknown, refusing_full_disk, write_shard
 from llmbert.data.sources import BLOCK_BYTES, HUB, STANDARD_INPUT, Meter, Source, find_sources, read_blocks
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.text.foreign import load_tokeniser
 from llmbert.text.segment import cut_pieces
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser, train_tokeniser
 
@@ -66,7 +67,7 @@ class Corpus:
         if self._described["format"] != FORMAT:
             raise ValueError("another format")
         self.fingerprint: str = self._described["fingerprint"]
-        self.tokeniser = Tokeniser.load(folder)
+        self.tokeniser = load_tokeniser(folder)
         self.tokeniser_fingerprint: str = self._described["tokeniser"]["fingerprint"]
         if self.tokeniser.fingerprint != self.tokeniser_fingerprint:
             raise ValueError("another tokeniser")

@@ -185,7 +185,7 @@ class Denoising:
     whenever and however often it is asked for. across_documents: pieces run on from one document into the next.
     """
 
-    begin_id, end_id, padding_id = 2, 3, 0
+    padding_id = 0  # masked, so any will do
 
     def __init__(
         self,
@@ -201,6 +201,7 @@ class Denoising:
             raise UsageError(f"pieces of {context} tokens are too short to damage; give a context of 4 or more")
         self.ids, self.noise, self.context, self.batch, self.seed = ids, noise, context, batch, seed
         starts = np.asarray(starts, np.int64)
+        self.begin_id, self.end_id = int(ids[0]), int(ids[int(starts[1]) - 1])
         bounds = starts[[0, -1]] if across_documents else starts
         firsts, lengths = bounds[:-1] + 1, np.diff(bounds) - 2  # what lies between the begin and the end token
         self.firsts, self.lengths = firsts[lengths >= 2], lengths[lengths >= 2]

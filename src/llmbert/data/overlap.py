@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from llmbert.data.shards import Shard
 from llmbert.protocols import Progress, silent
-from llmbert.text.tokenisers import Tokeniser
 
 SPAN_BYTES = 50
 MOST_VALID_TOKENS = 1 << 20
@@ -69,7 +68,7 @@ def _covered(
             np.add.at(steps, shared, 1)
             np.add.at(steps, shared + window, -1)
         covered += int(np.count_nonzero(np.cumsum(steps)[:-1]))
-        measured += int(np.count_nonzero(~_is_border(valid.read(start, end))))
+        measured += int(np.count_nonzero(~_is_border(valid.read(start, end), _borders(valid))))
     return covered, measured
 
 
@@ -91,8 +90,14 @@ def _search(train: Shard, wanted: Hashes, window: int, progress: Progress) -> ND
     return found
 
 
-def _is_border(ids: NDArray[Any]) -> NDArray[np.bool_]:
-    return (ids == Tokeniser.begin_id) | (ids == Tokeniser.end_id)
+def _is_border(ids: NDArray[Any], borders: tuple[int, int]) -> NDArray[np.bool_]:
+    return (ids == borders[0]) | (ids == borders[1])
+
+
+def _borders(shard: Shard) -> tuple[int, int]:
+    """The begin and the end token of a shard's documents."""
+    first = shard.read(0, int(shard.starts[1]))
+    return int(first[0]), int(first[-1])
 
 
 def _windows(shard: Shard, start: int, end: int, window: int) -> Iterator[tuple[NDArray[np.int64], Hashes]]:
@@ -102,7 +107,7 @@ def _windows(shard: Shard, start: int, end: int, window: int) -> Iterator[tuple[
         if len(chunk) < window:
             yield np.empty(0, np.int64), np.empty(0, np.uint64)
             return
-        borders = np.concatenate([[0], np.cumsum(_is_border(chunk))])
+        borders = np.concatenate([[0], np.cumsum(_is_border(chunk, _borders(shard)))])
         inside = np.flatnonzero(borders[window:] == borders[:-window])
         yield inside + first, _hash_windows(chunk, window)[inside]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llmbert.data.read import Document
 from llmbert.protocols import LLMBertError
 from llmbert.text.foreign import ForeignTokeniser
-from llmbert.text.tokenisers import Tokeniser
+from llmbert.text.tokenisers import Frame, Tokeniser
 
 AnyTokeniser = Tokeniser | ForeignTokeniser
 _SHORT_CHARACTERS = 1 << 16
@@ -108,8 +108,10 @@ class ShardWriter:
     """Writes a shard's files one document after another, short ones many at a time; memory stays bounded but for
     40 bytes a document."""
 
-    def __init__(self, folder: Path, name: str, tokeniser: AnyTokeniser) -> None:
+    def __init__(self, folder: Path, name: str, tokeniser: AnyTokeniser, frame: Frame | None = None) -> None:
+        """frame: what stands before and behind a document, the begin and the end token where nothing is given."""
         self._folder, self._name, self._tokeniser = folder, name, tokeniser
+        self._before, self._behind = frame or ((tokeniser.begin_id,), (tokeniser.end_id,))
         self.dtype = "uint16" if tokeniser.vocabulary_size <= 1 << 16 else "uint32"
         self._arrays = {key: array(code) for key, code in _ARRAYS.items()}
         self._arrays["starts"].append(0)
@@ -160,12 +162,14 @@ class ShardWriter:
         texts, names = self._texts, self._names
         self._texts, self._names, self._held = [], [], 0
         ids, lengths = self._tokeniser.encode_joined(texts)
-        ends = np.cumsum(lengths + 2)
+        around = len(self._before) + len(self._behind)
+        ends = np.cumsum(lengths + around)
         row = np.empty(int(ends[-1]), self.dtype)
         inside = np.ones(len(row), bool)
-        begins = ends - lengths - 2
-        inside[begins] = inside[ends - 1] = False
-        row[begins], row[ends - 1] = self._tokeniser.begin_id, self._tokeniser.end_id
+        for place, number in enumerate(self._before):
+            row[ends - lengths - around + place], inside[ends - lengths - around + place] = number, False
+        for place, number in enumerate(reversed(self._behind), 1):
+            row[ends - place], inside[ends - place] = number, False
         row[inside] = ids
         self._write(row)
         self._arrays["starts"].frombytes((ends + self._arrays["starts"][-1]).astype(np.int64).tobytes())
@@ -187,10 +191,10 @@ class ShardWriter:
                 sizes[1] += len(piece)
                 yield piece
 
-        self._write(np.array([self._tokeniser.begin_id], self.dtype))
+        self._write(np.array(self._before, self.dtype))
         for ids in self._tokeniser.encode_pieces(counted()):
             self._write(ids.astype(self.dtype))
-        self._write(np.array([self._tokeniser.end_id], self.dtype))
+        self._write(np.array(self._behind, self.dtype))
         self._arrays["starts"].append(self._position)
         self._arrays["document_bytes"].append(sizes[0])
         self._arrays["document_characters"].append(sizes[1])

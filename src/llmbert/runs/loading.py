@@ -69,9 +69,7 @@ def _load_tokeniser(
     A tokeniser from elsewhere may have fewer tokens than the model, whose matrices are often rounded up.
     """
     try:
-        known = facts.get("tokeniser")
-        ours = bool(facts) and not (isinstance(known, dict) and known.get("kind") == FOREIGN)
-        tokeniser = Tokeniser.load(path) if ours else load_tokeniser(path, special_ids(path, config))
+        tokeniser = _read_tokeniser(path, facts, config)
         size = tokeniser.vocabulary_size
         exact = not isinstance(tokeniser, ForeignTokeniser)
         if size > model.vocabulary_size or (exact and size != model.vocabulary_size):
@@ -84,6 +82,18 @@ def _load_tokeniser(
             raise
         return error
     return tokeniser
+
+
+def open_tokeniser(folder: Path) -> Tokeniser:
+    """The tokeniser of a run, or of a folder in Hugging Face's layout. Raises LLMBertError where there is none."""
+    facts = read_facts(folder) if (folder / FACTS).exists() else {}
+    return _read_tokeniser(folder, facts, read_json(folder / CONFIG) if (folder / CONFIG).exists() else {})
+
+
+def _read_tokeniser(path: Path, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Tokeniser:
+    known = facts.get("tokeniser")
+    ours = bool(facts) and not (isinstance(known, dict) and known.get("kind") == FOREIGN)
+    return Tokeniser.load(path) if ours else load_tokeniser(path, special_ids(path, config))
 
 
 def _tell_mask(model: Any, tokeniser: Tokeniser) -> None:

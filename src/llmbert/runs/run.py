@@ -293,10 +293,8 @@ class Run:
 
     def encode_source(self, text: str) -> list[int]:
         """A source as this model wants it: its tokens and the end token, or as a foreign tokeniser frames a text."""
-        t = self.tokeniser
-        if isinstance(t, ForeignTokeniser):
-            return [*t.prefix_ids, *t.encode(text).tolist(), *t.suffix_ids]
-        return [*t.encode(text).tolist(), t.end_id]
+        before, behind = self.tokeniser.source_frame
+        return [*before, *self.tokeniser.encode(text).tolist(), *behind]
 
     def _source_ids(self, text: str, number: int = 0) -> list[int]:
         """`encode_source`. Raises UsageError for what the model cannot read whole."""
@@ -422,7 +420,8 @@ class Run:
         t = self._ending()
         if t.begin_id < 0:
             raise LLMBertError(f"no file in {self.folder} says which token begins a text; it cannot score one")
-        return np.concatenate(([t.begin_id], t.encode(text), [t.end_id])).astype(np.int64)
+        before, behind = t.target_frame if self.reads_source else ((t.begin_id,), (t.end_id,))
+        return np.concatenate((before, t.encode(text), behind)).astype(np.int64)
 
     def signature(self) -> dict[str, Any]:
         """The parts of a score's signature that are this run's."""

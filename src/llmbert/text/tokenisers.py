@@ -24,6 +24,7 @@ __all__ = ["SPECIAL_TOKENS", "TOKENISERS", "Tokeniser", "train_tokeniser"]
 
 Ids = NDArray[np.int32]
 Joined = tuple[Ids, NDArray[np.int64]]
+Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 _BATCH_CHARACTERS = 1 << 20
 
@@ -43,6 +44,21 @@ class Tokeniser:
         self._settings = TOKENISERS[kind]
         self.lossless: bool = self._settings.lossless
         self.vocabulary_size: int = tokenizer.get_vocab_size()
+
+    @property
+    def source_frame(self) -> Frame:
+        """What stands before and behind a source."""
+        return (), (self.end_id,)
+
+    @property
+    def target_frame(self) -> Frame:
+        """What stands before and behind what a decoder writes, its begin token first."""
+        return (self.begin_id,), (self.end_id,)
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Everything that is no text."""
+        return frozenset((*range(len(SPECIAL_TOKENS)), *self.special_ids.values()))
 
     @cached_property
     def special_ids(self) -> dict[str, int]:

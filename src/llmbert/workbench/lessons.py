@@ -76,16 +76,29 @@ def teach_causal(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
     batches = (
         CarriedStreams(shard.ids, shard.starts, context, settings.batch, seed)
         if model.recurrent
-        else Windows(shard.ids, context, settings.batch, seed, corpus.tokeniser.begin_id, settings.across_documents)
+        else _windows(corpus, plan, seed)
     )
     sample = _valid_sample(corpus.valid, settings, settings.batch * context)
     return Lesson(batches, causal, partial(_mean_nats, model, sample, context))
 
 
+def _windows(corpus: Corpus, plan: Plan, seed: int) -> Windows:
+    settings, tokeniser = plan.training, corpus.tokeniser
+    return Windows(
+        corpus.train.ids,
+        plan.model.context,
+        settings.batch,
+        seed,
+        tokeniser.begin_id,
+        settings.across_documents,
+        begins_end=tokeniser.begin_id == tokeniser.end_id,
+    )
+
+
 def teach_infilling(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
     """The next token, where a share of the texts has its middle moved to its end, or blanks answered there."""
-    settings, shard, context = plan.training, corpus.train, plan.model.context
-    windows = Windows(shard.ids, context, settings.batch, seed, corpus.tokeniser.begin_id, settings.across_documents)
+    settings, context = plan.training, plan.model.context
+    windows = _windows(corpus, plan, seed)
     marks = find_infilling_ids(corpus.tokeniser.special_ids)
     end_id, rate = corpus.tokeniser.end_id, settings.infilling or 0.5
     batches = Infilling(
@@ -103,7 +116,7 @@ def teach_masked(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
     masking = Masking(
         tokeniser.special_ids[MASK_TOKEN],
         tokeniser.vocabulary_size,
-        special_ids=(*range(4), *tokeniser.special_ids.values()),
+        special_ids=tokeniser.reserved_ids,
         words=find_words(tokens) if settings.whole_words else None,
     )
 

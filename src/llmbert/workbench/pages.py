@@ -21,6 +21,8 @@ from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.report import write_card, write_report
 from llmbert.runs import LOG, Run, write_json
+from llmbert.text.foreign import ForeignTokeniser
+from llmbert.text.tokenisers import SPECIAL_TOKENS, Tokeniser
 from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
@@ -56,11 +58,11 @@ def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, A
     """
     found: list[dict[str, Any]] = [{"name": say("uniform", language), "bits_per_byte": 8.0}]
     unigram = FAMILIES["ngram"]
-    model = unigram.model_class().fit(
-        corpus.train.ids, corpus.train.starts, tokeniser.vocabulary_size, unigram.settings_class()(order=1)
-    )
     shard = corpus.valid
-    nats = model.token_nats(shard.ids, shard.starts)
+    train_ids, valid_ids = (_counted_ids(part, tokeniser) for part in (corpus.train, shard))
+    size = tokeniser.vocabulary_size + _shift(tokeniser)
+    model = unigram.model_class().fit(train_ids, corpus.train.starts, size, unigram.settings_class()(order=1))
+    nats = model.token_nats(valid_ids, shard.starts)
     text = TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
     parts = {"likelihood": "exact", "tokeniser": tokeniser.kind, "context": "none"}
     bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]
@@ -70,6 +72,19 @@ def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, A
     if compressed is not None:
         found.append({"name": say("compressor", language), "bits_per_byte": compressed})
     return found
+
+
+def _counted_ids(shard: Shard, tokeniser: Any) -> np.ndarray:
+    """Ids as n-grams are counted in them: documents begin and end with our ids, whatever a foreign tokeniser has."""
+    if not _shift(tokeniser):
+        return np.asarray(shard.ids)
+    ids, starts = np.asarray(shard.ids).astype(np.int64) + _shift(tokeniser), np.asarray(shard.starts)
+    ids[starts[:-1]], ids[starts[1:] - 1] = Tokeniser.begin_id, Tokeniser.end_id
+    return ids
+
+
+def _shift(tokeniser: Any) -> int:
+    return len(SPECIAL_TOKENS) if isinstance(tokeniser, ForeignTokeniser) else 0
 
 
 def _compressed_bits(corpus: Corpus, tokeniser: Any) -> float | None:

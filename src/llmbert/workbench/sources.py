@@ -14,6 +14,7 @@ from llmbert.data.pairs import PairCorpus, Portion, build_pairs, open_pairs
 from llmbert.data.pairs.read import ROLES
 from llmbert.models import nearest
 from llmbert.protocols import Progress, UsageError
+from llmbert.runs.loading import open_tokeniser
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -78,15 +79,18 @@ def beside(folder: Path) -> Path:
 
 
 def given_tokeniser(name: str) -> Tokeniser | None:
-    """The tokeniser of the run folder `name`, or None where it names a kind. Raises UsageError where it is neither."""
+    """The tokeniser of the folder `name`, a run or another's, or None where it names a kind.
+
+    Raises UsageError where it is neither.
+    """
     if name in TOKENISERS:
         return None
-    if not (Path(name) / "tokenizer.json").exists():
+    if not Path(name).is_dir():
         raise UsageError(
             f"there is no tokeniser {name!r}{nearest(name, TOKENISERS)}; there are {', '.join(TOKENISERS)}, "
             f"or the folder of a run"
         )
-    return Tokeniser.load(Path(name))
+    return open_tokeniser(Path(name))
 
 
 def read_corpus(source: Source, root: Path, progress: Progress, special_tokens: Sequence[str] = ()) -> Corpus:

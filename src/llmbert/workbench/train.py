@@ -34,6 +34,7 @@ from llmbert.runs import (
     versions,
     write_json,
 )
+from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Trainer, resolve_precision
@@ -62,7 +63,8 @@ DEFAULT_BUDGET = "5m"
 class Training:
     """One training under way: what was asked, what was planned, and where it is written.
 
-    base: the run whose weights it begins with, None for random ones.
+    vocabulary_size: of the model, which a base from elsewhere may have larger than its tokeniser; base: the run whose
+    weights it begins with, None for random ones.
     """
 
     family: str
@@ -70,6 +72,7 @@ class Training:
     out: Path
     store: Store
     tokeniser: Tokeniser
+    vocabulary_size: int
     plan: Plan
     seed: int
     facts: dict[str, Any]
@@ -129,7 +132,6 @@ def train(
         training_values["seed"] = seed
         _check_precision(checked(TrainingSettings, training_values).precision)
     preset = _preset(family, size)
-    _check_task(task)
     vocabulary_size = corpus_values.get("vocabulary_size")
     source = Source(
         path_list(data),
@@ -144,22 +146,18 @@ def train(
         [dict(part) for part in mixture] if mixture else None,
     )
     learns = find_objective(objective or _meant(training_values), chosen.objectives, source.has_pairs)
-    if task is not None and learns != "pairs":
-        raise UsageError(
-            f"--task {task} says what pairs are for, and a {family} learns from documents here; leave it out"
-            + ("" if task != "classify" else ", or teach it labels with llmbert fine-tune --task classify")
-        )
-    if base is not None:
-        model_values, source, preset = _from_base(base, family, model_values, source, size)
+    _check_task(task, learns, family)
+    model_values, source, preset, held = _from_base(base, family, model_values, source, preset)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
     seconds = _seconds(budget, chosen, training_values)
     folder = Path(out)
     check_out(folder)
     store = store or read_store(learns, source, beside(folder), progress)
+    held = _check_room(learns, store, held)
     plan = _plan(family, learns, source, store, model_values, training_values, preset, seconds, began)
     facts = _facts(family, learns, task, languages, source, store, plan, seed, budget, size, folder, language)
-    facts["base"] = None if base is None else os.fspath(base)
-    rest = (store.tokeniser, plan, seed, facts, facts["base"], progress, stop)
+    facts |= {"base": None if base is None else os.fspath(base), "vocabulary_size": held}
+    rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress, stop)
     training = Training(family, learns, folder, store, *rest, began=began)
     with fresh_folder(folder):
         if tensorboard:
@@ -202,6 +200,7 @@ def resume(
         folder,
         store,
         store.tokeniser,
+        facts.get("vocabulary_size") or store.tokeniser.vocabulary_size,
         Plan(model, training),
         facts["seed"],
         facts,
@@ -220,22 +219,48 @@ def read_store(objective: str, source: Source, root: Path, progress: Progress) -
 
 
 def _from_base(
-    base: str | os.PathLike[str], family: str, model_values: Mapping[str, Any], source: Source, size: str | None
-) -> tuple[dict[str, Any], Source, None]:
-    """A base's shape and tokeniser in the place of those asked for. Raises UsageError where they contradict."""
+    base: str | os.PathLike[str] | None,
+    family: str,
+    model_values: dict[str, Any],
+    source: Source,
+    preset: dict[str, Any] | None,
+) -> tuple[dict[str, Any], Source, dict[str, Any] | None, int | None]:
+    """A base's shape, tokeniser and vocabulary size in the place of those asked for; without a base what was asked.
+
+    Raises UsageError where they contradict.
+    """
+    if base is None:
+        return model_values, source, preset, None
     known = load(os.fspath(base))
     if known.family != family:
         raise UsageError(f"{base} is a {known.family}; give --family {known.family}, or a base that is a {family}")
     own = known.model.settings.model_dump()
-    clash = [key for key, value in model_values.items() if key != "dropout" and str(own[key]) != str(value)]
-    if clash or size is not None:
+    asked = checked(type(known.model.settings), own | model_values).model_dump()
+    clash = [key for key in model_values if key != "dropout" and asked[key] != own[key]]
+    if clash or preset is not None:
         raise UsageError(f"the shape is that of {base}; leave out {f'--set {clash[0]}' if clash else '--size'}")
-    return own | model_values, replace(source, tokenizer=str(known.folder)), None
+    return own | model_values, replace(source, tokenizer=str(known.folder)), None, known.model.vocabulary_size
 
 
-def _check_task(task: str | None) -> None:
+def _check_task(task: str | None, objective: str, family: str) -> None:
     if task is not None and task not in TASKS:
         raise UsageError(f"there is no task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
+    if task is not None and objective != "pairs":
+        raise UsageError(
+            f"--task {task} says what pairs are for, and a {family} learns from documents here; leave it out"
+            + ("" if task != "classify" else ", or teach it labels with llmbert fine-tune --task classify")
+        )
+
+
+def _check_room(objective: str, store: Store, held: int | None) -> int:
+    """How many tokens the model has. held: those of its base, which its tokeniser must fit into."""
+    needed, special = store.tokeniser.vocabulary_size, OBJECTIVES[objective].special_tokens
+    if held is not None and needed > held:
+        raise UsageError(
+            f"learning by {objective} needs {len(special)} special tokens, and the base has room for "
+            f"{held - needed + len(special)}; take a base that was trained so"
+        )
+    return held or needed
 
 
 def _detokenising(style: str | None, languages: str | None) -> str | None:
@@ -419,7 +444,7 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     if training.base is not None and not resume:
         model = _begun_with(training.base, training.plan.model)
     else:
-        model = chosen.build(training.plan.model, training.tokeniser.vocabulary_size).to(device())
+        model = chosen.build(training.plan.model, training.vocabulary_size).to(device())
     lesson: Lesson = OBJECTIVES[training.objective].teach(model, training.store, training.plan, training.seed)
     every = settings.evaluate_every or max(1, settings.steps // 20)
     trainer = Trainer(
@@ -465,7 +490,8 @@ def _begun_with(base: str, settings: Any) -> Any:
 def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     """Measure the model on all held-out text, write everything, and only then call the run done."""
     out, facts = training.out, training.facts
-    save_model(out, model)
+    special = training.tokeniser.config_ids() if isinstance(training.tokeniser, ForeignTokeniser) else None
+    save_model(out, model, special)
     run = Run(out, model, training.tokeniser, facts)
     facts |= learned
     facts |= measure_run(run, training.store, training.progress)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from llmbert.data.batches import IGNORED
-from llmbert.text.tokenisers import Tokeniser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,7 +141,8 @@ class PairBatches:
         targets, _ = _block(self.pairs.target, rows, self.targets[rows], 1)
         inputs, source = inputs.masked_fill(~inside, 0), source.masked_fill(~source_mask, 0)
         # A source that was cut still says that it has ended.
-        source[torch.arange(len(rows)), source_mask.sum(1) - 1] = Tokeniser.end_id
+        last = self.pairs.source.ids[np.asarray(self.pairs.source.starts)[rows + 1] - 1].astype(np.int64)
+        source[torch.arange(len(rows)), source_mask.sum(1) - 1] = torch.from_numpy(last)
         return PairBatch(source, source_mask, inputs, targets.masked_fill(~inside, IGNORED))
 
 

@@ -29,7 +29,8 @@ from llmbert.data.pairs.read import Pair, Portion, pair_sources, read_pairs
 from llmbert.data.shards import Shard, ShardWriter, refusing_full_disk
 from llmbert.data.sources import Meter
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.text.tokenisers import TOKENISERS, Tokeniser, train_tokeniser
+from llmbert.text.foreign import load_tokeniser
+from llmbert.text.tokenisers import TOKENISERS, Frame, Tokeniser, train_tokeniser
 
 FORMAT = 1
 NAMES, SIDES = ("train", "valid"), ("source", "target")
@@ -69,7 +70,7 @@ class PairCorpus:
         if self._described["format"] != FORMAT:
             raise ValueError("another format")
         self.fingerprint: str = self._described["fingerprint"]
-        self.tokeniser = Tokeniser.load(folder)
+        self.tokeniser = load_tokeniser(folder)
         if self.tokeniser.fingerprint != self._described["tokeniser"]["fingerprint"]:
             raise ValueError("another tokeniser")
         self.prefixes: list[str] = self._described["prefixes"]
@@ -248,7 +249,8 @@ def _fill(
     with ExitStack() as stack:
         writers = {
             name: _Writers(
-                ShardWriter(folder, f"{name}.source", tokeniser), ShardWriter(folder, f"{name}.target", tokeniser)
+                ShardWriter(folder, f"{name}.source", tokeniser, _source_frame(tokeniser)),
+                ShardWriter(folder, f"{name}.target", tokeniser, tokeniser.target_frame),
             )
             for name in NAMES
         }
@@ -290,6 +292,12 @@ def _fill(
         "overlap": _overlap(shards["train"], shards["valid"]),
     }
     (folder / "pairs.json").write_text(json.dumps(whole, ensure_ascii=False, indent=1, default=dict) + "\n", "utf-8")
+
+
+def _source_frame(tokeniser: Tokeniser) -> Frame:
+    """A source's frame with the begin token before it, as every document in a shard has one; batches leave it out."""
+    before, behind = tokeniser.source_frame
+    return (tokeniser.begin_id, *before), behind
 
 
 def _overlap(train: PairShard, valid: PairShard) -> dict[str, int]:

@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Tokenizer
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.text.foreign.files import find_tokenizer, read_config
 from llmbert.text.segment import cut_pieces
-from llmbert.text.tokenisers import Ids, Joined, Tokeniser
-from llmbert.text.vocabulary import byte_letters
+from llmbert.text.tokenisers import Frame, Ids, Joined, Tokeniser
+from llmbert.text.vocabulary import MASK_TOKEN, byte_letters
 
 FOREIGN = "foreign"
 IDS = "llmbert_ids"  # where `save` keeps which ids are special, in tokenizer_config.json
@@ -28,6 +28,7 @@ NO_ID = -1
 MASKS = ("[MASK]", "<mask>")
 # Between a letter and a space with a letter behind it every split of the byte-level kind begins a new word.
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])")
+_SENTINEL = re.compile(r"<extra_id_\d+>$")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\u2581"  # SentencePiece's letter for a space
 
@@ -62,8 +63,7 @@ class ForeignTokeniser(Tokeniser):
         self.end_id = next(iter(self.end_ids), NO_ID)
         self.padding_id = _first(self._ids, "pad_token_id")
         self.unknown_id = self._unknown()
-        names = (_content(self._config.get("mask_token") or ""), *MASKS)
-        self.mask_id = next((self.special_ids[name] for name in names if name in self.special_ids), NO_ID)
+        self.mask_id = self.special_ids.get(MASK_TOKEN, NO_ID)
         self.lossless = self._keeps_everything()
 
     # ---- ids -------------------------------------------------------------------------------------------------------
@@ -72,11 +72,33 @@ class ForeignTokeniser(Tokeniser):
         """The special ids as `config.json` holds them."""
         return {name: value for name, value in self._ids.items() if name.endswith("_token_id")}
 
+    @property
+    def source_frame(self) -> Frame:
+        """What its own rules put around a text."""
+        return self.prefix_ids, self.suffix_ids
+
+    @property
+    def target_frame(self) -> Frame:
+        """What stands before and behind what a decoder writes, its begin token first."""
+        return (self.begin_id, *(self.forced_ids or self.prefix_ids)), (self.end_id,)
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Everything that is no text."""
+        ends = (self.begin_id, self.end_id, self.padding_id, self.unknown_id)
+        return frozenset((*ends, *self.special_ids.values())) - {NO_ID}
+
     @cached_property
     def special_ids(self) -> dict[str, int]:
-        """The ids of all special tokens, by name."""
+        """The ids of all special tokens, by name; a mask and T5's sentinels by the names that ours have, too."""
         added = self._tokenizer.get_added_tokens_decoder()
-        return {added[number].content: number for number in sorted(added) if added[number].special}
+        found = {added[number].content: number for number in sorted(added) if added[number].special}
+        sentinels = {f"<|sentinel {name[10:-1]}|>": number for name, number in found.items() if _SENTINEL.match(name)}
+        mask = next((found[name] for name in self._mask_names() if name in found), None)
+        return found | sentinels | ({} if mask is None else {MASK_TOKEN: mask})
+
+    def _mask_names(self) -> tuple[str, ...]:
+        return (_content(self._config.get("mask_token") or ""), *MASKS)
 
     def _named_ids(self) -> dict[str, int]:
         """Ids of the special tokens that `tokenizer_config.json` names."""
@@ -121,6 +143,8 @@ class ForeignTokeniser(Tokeniser):
         Raises UsageError for a name without a space inside, which typed text could spell.
         """
         wanted = [name for name in names if name not in self.special_ids]
+        if not wanted:
+            return self
         for name in wanted:
             if " " not in name.strip():
                 raise UsageError(
