@@ -217,6 +217,10 @@ def test_classes_are_written_out_as_text(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
     assert facts["metrics"]["classify"]["exact-match"]["score"] == 100
+    asked = llmbert("classify", tmp_path / "run", "a wolf number 7", "--json").json()
+    assert asked["answers"] == [{"label": "wild"}]
+    scored = llmbert("classify", tmp_path / "run", "--in", table, "--fields", "text=text,label=kind")
+    assert scored.code == 0 and "100" in scored.out + scored.err
 
 
 def test_a_source_longer_than_the_context_is_counted(pairs: tuple[Path, Path], tmp_path: Path) -> None:

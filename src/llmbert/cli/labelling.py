@@ -32,14 +32,16 @@ def classify(
     from llmbert.cli.display import Display
     from llmbert.runs import load
     from llmbert.tasks.classify import classify as function
+    from llmbert.tasks.classify import writes_classes
     from llmbert.tasks.heads import open_headed
 
     with Display() as display, exchange.notes():
-        items = request.items(display)
-        known, name, settings = open_headed(load(run), ("classify", "multilabel"), head)
+        items, known = request.items(display), load(run)
+        written = writes_classes(known)
+        _, name, settings = (known, head, None) if written else open_headed(known, ("classify", "multilabel"), head)
         found = function(known, [item.source for item in items], head=name, batch=batch, progress=display)
         predicted = [answer["labels"] if "labels" in answer else [answer["label"]] for answer in found]
-        scores = _score(settings, items, predicted)
+        scores = _score_written(items, predicted) if written else _score(settings, items, predicted)
     exchange.give(request, items, found, scores, _shown_labels)
 
 
@@ -98,6 +100,16 @@ def _score(settings: Any, items: Sequence[exchange.Item], predicted: Sequence[An
     if settings.task == "classify":
         guesses, labels = [guess[0] for guess in guesses], [label[0] for label in labels]
     return score_head(settings, guesses, Examples(settings.task, [""] * len(labels), None, labels))
+
+
+def _score_written(items: Sequence[exchange.Item], predicted: Sequence[list[str]]) -> dict[str, Any]:
+    """The scores of classes that were written out against those that came along; {} where none did."""
+    known = [(guess[0], item.targets[0][0]) for guess, item in zip(predicted, items, strict=True) if item.targets]
+    if not known:
+        return {}
+    from llmbert.metrics import score_labels
+
+    return score_labels([guess for guess, _ in known], [label for _, label in known])
 
 
 def _check_tags(items: Sequence[exchange.Item]) -> None:

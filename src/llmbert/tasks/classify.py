@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmbert.data.labelled import LabelledRows, encode_texts
-from llmbert.models.headed import HeadSettings
+from llmbert.models.headed import Headed, HeadSettings
 from llmbert.protocols import Progress, UsageError, silent
-from llmbert.runs import Run
+from llmbert.runs import Run, load
 from llmbert.tasks.heads import AnyRun, lowercases, open_headed, run_head, warn_of_truncated
+from llmbert.tasks.requests import ask, fit_sources, longest_answer, prefix_for, text_form
 
 AT_ONCE = 4096  # texts of a stream that are held together, so that like lengths meet
 
@@ -25,8 +27,9 @@ def classify(
 ) -> list[dict[str, Any]]:
     """What each text is: {"label": the most probable class, "probabilities": {class: p}}, in the order given.
 
-    A head for several classes says {"labels": those with p ≥ 1/2, "probabilities": …}. run: a run or its folder;
-    head: which of several. Raises UsageError where the run has no such head.
+    A head for several classes says {"labels": those with p ≥ 1/2, "probabilities": …}. A run that writes its classes
+    out, as T5 does, says {"label": what it wrote}. run: a run or its folder; head: which of several. Raises UsageError
+    where the run has no such head.
     """
     return list(classify_stream(run, texts, head=head, batch=batch, progress=progress))
 
@@ -35,11 +38,31 @@ def classify_stream(
     run: AnyRun, texts: Iterable[Text], *, head: str | None = None, batch: int = 64, progress: Progress = silent
 ) -> Iterator[dict[str, Any]]:
     """`classify` for any number of texts, some thousands of them held at a time."""
-    known, name, settings = open_headed(run, ("classify", "multilabel"), head)
+    opened = run if isinstance(run, Run) else load(Path(run))
     stream = iter(texts)
+    if writes_classes(opened):
+        while some := list(islice(stream, AT_ONCE)):
+            yield from _written(opened, some, batch, progress)
+        return
+    known, name, settings = open_headed(opened, ("classify", "multilabel"), head)
     while some := list(islice(stream, AT_ONCE)):
         for scores in _outputs(known, name, some, batch, progress):
             yield _named(scores, settings)
+
+
+def writes_classes(run: Run) -> bool:
+    """Whether a run writes the class of a text out instead of choosing among the outputs of a head."""
+    return not isinstance(run.model, Headed) and run.reads_source
+
+
+def _written(run: Run, texts: Sequence[Text], batch: int, progress: Progress) -> Iterator[dict[str, Any]]:
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{run.folder} writes the class of one text; give texts, not pairs of them")
+    form, prefix = text_form(run), prefix_for(run, "classify")
+    fitted = fit_sources(run, [form.before(str(text)) for text in texts], "head", prefix)
+    chosen = {"max_tokens": longest_answer(run, fitted, prefix), "temperature": 0.0}
+    for answer in ask(run, [prefix + source for source in fitted], batch, progress, chosen):
+        yield {"label": answer.strip()}
 
 
 def _named(scores: np.ndarray, settings: HeadSettings) -> dict[str, Any]:
