@@ -13,6 +13,7 @@ from llmbert.metrics import paired_difference
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write_json
+from llmbert.text.foreign import FOREIGN
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.measure import shard_nats
@@ -112,6 +113,8 @@ def _check_out(folder: Path) -> None:
 def _refuse_lossy(tokenizer: str) -> None:
     given = given_tokeniser(tokenizer)
     kind = given.kind if given else tokenizer
+    if kind == FOREIGN:
+        raise UsageError(f"{tokenizer} has a tokeniser from elsewhere, in which n-grams are not counted; take our own")
     if not TOKENISERS[kind].lossless:
         lossless = ", ".join(name for name, each in TOKENISERS.items() if each.lossless)
         raise UsageError(

@@ -35,7 +35,7 @@ from llmbert.runs import (
     write_json,
 )
 from llmbert.text.foreign import ForeignTokeniser
-from llmbert.text.tokenisers import Tokeniser
+from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
@@ -422,6 +422,10 @@ def _run(training: Training, resume: bool) -> Run:
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
     assert isinstance(training.store, Corpus)
     shard, t = training.store.train, training.tokeniser
+    if isinstance(t, ForeignTokeniser):
+        raise UsageError(
+            f"n-grams are counted in the tokens of our own tokenisers; name one of {', '.join(TOKENISERS)}"
+        )
     began = time.monotonic()
     model = (
         FAMILIES[training.family]
