@@ -48,6 +48,14 @@ SOURCED: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """Families that write from a source: the same promises, under one."""
+LATENT: dict[str, list[dict[str, Any]]] = {
+    "vae": [
+        {"network": "gru", "width": 12, "latent": 3},
+        {"network": "lstm", "layers": 2, "width": 12, "embedding_width": 8, "latent": 3, "tied": False},
+        {"network": "transformer", "layers": 2, "width": 16, "heads": 2, "latent": 3, "context": 32},
+    ]
+}
+"""Families that write from a latent variable: the same promises, under one."""
 ENCODERS: dict[str, list[dict[str, Any]]] = {
     "bert": [
         {"layers": 2, "width": 16, "heads": 2, "context": 32, "mask_id": 39},
@@ -66,7 +74,7 @@ def cases(families: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 SCORERS = cases(SHAPES)
-CASES = SCORERS + cases(SOURCED)
+CASES = SCORERS + cases(SOURCED) + cases(LATENT)
 
 
 def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -108,6 +116,27 @@ class Sourced:
         return self.model.step(ids, state)
 
 
+class Latent:
+    """A model with the same latent variable in every row, handled as a family without one."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.likelihood, self.vocabulary_size = model, model.likelihood, model.vocabulary_size
+        self.max_length = model.max_length
+        self.latent = model.prior(1, 5).latent
+
+    def rows(self, batch: int) -> Condition:
+        return Condition(latent=self.latent.expand(batch, -1))
+
+    def logits(self, ids: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
+        return self.model.logits(ids, self.rows(len(ids)))
+
+    def start(self, batch: int, condition: Condition | None = None) -> Any:
+        return self.model.start(batch, self.rows(batch))
+
+    def step(self, ids: torch.Tensor, state: Any) -> Any:
+        return self.model.step(ids, state)
+
+
 def make(name: str, shape: dict[str, Any]) -> Any:
     """A small model of a family with weights that are far from their cautious beginnings."""
     family = FAMILIES[name]
@@ -118,7 +147,7 @@ def make(name: str, shape: dict[str, Any]) -> Any:
     model = family.build(settings, VOCABULARY).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.4)
-    return Sourced(model) if name in SOURCED else model
+    return Sourced(model) if name in SOURCED else Latent(model) if name in LATENT else model
 
 
 def texts(rows: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -142,7 +171,7 @@ def assert_same(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def test_every_family_is_held_to_the_contract() -> None:
-    assert set(SHAPES) | set(SOURCED) | set(ENCODERS) == set(FAMILIES)
+    assert set(SHAPES) | set(SOURCED) | set(LATENT) | set(ENCODERS) == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(SOURCED))

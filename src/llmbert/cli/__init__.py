@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train")(making.train)
 app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
+app.command("latent")(using.latent)
 app.command("compare")(making.compare)
 app.command("fine-tune")(tuning.fine_tune)
 for writing in ("translate", "summarise", "write", "chat"):

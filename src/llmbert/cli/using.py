@@ -1,4 +1,4 @@
-"""Verbs that use runs: evaluate and generate."""
+"""Verbs that use runs: evaluate, generate and latent."""
 
 from __future__ import annotations
 
@@ -143,3 +143,52 @@ def generate(
     for delta in deltas:
         print(delta.text, end="", flush=True)
     print()
+
+
+def latent(
+    run: RunFolder,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="To be rebuilt.")] = None,
+    draw: Annotated[int, typer.Option("--draw", metavar="N", help="Texts from draws of the prior.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="Texts on the line between the two given.")] = 0,
+    without: Annotated[str | None, typer.Option("--without", help="Take off what this text has …")] = None,
+    like: Annotated[str | None, typer.Option("--like", help="… and put on what this one has.")] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="At most so many each.")] = 100,
+    temperature: Annotated[float, typer.Option("--temperature", help="0: the most probable token always.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Texts by way of a latent variable: rebuilt, drawn, between two others, or changed by arithmetic."""
+    given = texts or []
+    _check_latent(given, draw, steps, without, like)
+    from llmbert.cli.display import Display
+    from llmbert.runs import load
+    from llmbert.tasks import latent as task
+
+    settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    with Display() as display:
+        known = load(run)
+        if draw:
+            made = task.sample(known, draw, seed, display, **settings)
+        elif steps:
+            made = task.interpolate(known, given[0], given[1], steps, seed=seed, **settings)
+        elif without is not None and like is not None:
+            made = [task.edit(known, text, without, like, seed=seed, **settings) for text in given]
+        else:
+            made = task.reconstruct(known, given, display, seed=seed, **settings)
+    print(json.dumps({"texts": made}, ensure_ascii=False) if as_json else "\n".join(made))
+
+
+def _check_latent(given: list[str], draw: int, steps: int, without: str | None, like: str | None) -> None:
+    """Refuse what asks for nothing, or for two things at once."""
+    if (without is None) != (like is None):
+        raise UsageError("--without and --like belong together; give both")
+    if sum((bool(draw), bool(steps), without is not None)) > 1:
+        raise UsageError("--draw, --steps and --without with --like are different things; ask for one")
+    if draw < 0 or steps < 0:
+        raise UsageError("--draw and --steps count texts; give 1 or more")
+    if draw and given:
+        raise UsageError("--draw takes no text; leave it out, or leave out --draw")
+    if steps and len(given) != 2:
+        raise UsageError(f"--steps goes from one text to another; give two, not {len(given)}")
+    if not draw and not given:
+        raise UsageError("give texts to rebuild, or --draw N")

@@ -155,3 +155,38 @@ class CarriedStreams:
         targets = block[:, 1:].clone()
         targets[torch.from_numpy(np.arange(time) >= sizes[:, None])] = IGNORED
         return Batch(block[:, :-1].contiguous(), targets, None, at == 0)
+
+
+class Pieces:
+    """Batches of whole texts, each to be read by itself.
+
+    firsts, sizes: where the first input of each text lies in `ids`, and how many it has. Like lengths share a batch;
+    every epoch has a new order. A short last batch would weigh its texts more: it is filled up from the epoch's first
+    ones. Batch number n is the same whenever and however often it is asked for.
+    """
+
+    def __init__(
+        self, ids: NDArray[Any], firsts: NDArray[np.int64], sizes: NDArray[np.int64], batch: int, seed: int
+    ) -> None:
+        self.ids, self.firsts, self.sizes, self.seed = ids, firsts, sizes, seed
+        self.batch = min(batch, len(sizes))
+        self.batches_per_epoch = -(-len(self.sizes) // self.batch)
+
+    def iterate(self, position: int = 0) -> Iterator[Batch]:
+        """Batches from number `position` on, without end."""
+        epoch, index = divmod(position, self.batches_per_epoch)
+        while True:
+            random = np.random.default_rng((self.seed, epoch))
+            order = np.resize(random.permutation(len(self.sizes)), self.batches_per_epoch * self.batch)
+            pools = np.split(order, range(64 * self.batch, len(order), 64 * self.batch))
+            order = np.concatenate([pool[np.argsort(-self.sizes[pool], kind="stable")] for pool in pools])
+            groups = order.reshape(-1, self.batch)[random.permutation(self.batches_per_epoch)]
+            for group in groups[index:]:
+                yield self._gather(self.firsts[group], self.sizes[group])
+            epoch, index = epoch + 1, 0
+
+    def _gather(self, firsts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Batch:
+        spans = np.minimum(firsts[:, None] + np.arange(int(sizes.max()) + 1), len(self.ids) - 1)
+        block = torch.from_numpy(self.ids[spans].astype(np.int64))
+        outside = torch.from_numpy(np.arange(int(sizes.max())) >= sizes[:, None])
+        return Batch(block[:, :-1].masked_fill(outside, 0), block[:, 1:].masked_fill(outside, IGNORED))

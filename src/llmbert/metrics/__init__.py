@@ -2,6 +2,7 @@
 
 from llmbert.metrics.generation import METRICS, compare_texts, score_texts
 from llmbert.metrics.labels import compare_labels, compare_spans, score_labels, score_spans
+from llmbert.metrics.latent import latent_statistics
 from llmbert.metrics.likelihood import TokenNats, likelihood_scores, paired_difference, same_kind
 from llmbert.metrics.signature import build_signature
 
@@ -12,6 +13,7 @@ __all__ = [
     "compare_labels",
     "compare_spans",
     "compare_texts",
+    "latent_statistics",
     "likelihood_scores",
     "paired_difference",
     "same_kind",

@@ -109,6 +109,19 @@ FAMILIES: dict[str, Family] = {
         },
         objectives=("pairs", "denoising"),
     ),
+    "vae": Family(
+        "llmbert.models.vae",
+        "VAE",
+        "VAESettings",
+        "bound",
+        {
+            "tiny": {"layers": 1, "width": 128, "latent": 16, "context": 64},
+            "small": {"layers": 1, "width": 256, "latent": 32, "context": 64},
+            "medium": {"layers": 1, "width": 512, "latent": 32, "context": 64},
+            "large": {"layers": 2, "width": 1024, "latent": 64, "context": 128},
+        },
+        objectives=("elbo",),
+    ),
     "bert": Family(
         "llmbert.models.bert",
         "BERT",

@@ -128,3 +128,17 @@ def carried_state_nats(
         done += len(rows)
     model.train(was_training)
     return nats
+
+
+def cut_pieces(starts: NDArray[np.int64], context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Documents as texts of at most `context` inputs, long ones in even parts, each going on from the token before it.
+
+    Returns where the first input of each text lies, and how many inputs it has; a document's last token is none.
+    """
+    starts = np.asarray(starts, dtype=np.int64)
+    inputs = starts[1:] - starts[:-1] - 1
+    pieces = -(-inputs // context)
+    number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    each, parts = np.repeat(inputs, pieces), np.repeat(pieces, pieces)
+    begins, ends = number * each // parts, (number + 1) * each // parts
+    return np.repeat(starts[:-1], pieces) + begins, ends - begins

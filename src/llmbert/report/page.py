@@ -26,7 +26,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "scores", "table", "curves", "samples", "data", "settings", "facts"),
+    *("metrics", "usage", "classes", "examples", "scores", "table", "latent", "curves", "samples"),
+    *("data", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
 _SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
@@ -63,6 +64,8 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     nats_per_token, perplexity, train_seconds, tokens_per_second (training), generate_tokens_per_second, parameters,
     bytes_on_disk, note; baselines: rows of name, bits_per_byte;
     curves: name, x and train (equally long), valid [[x, y], ...], x_label, y_label;
+    latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
+    ...], line [text, ...] (between two texts);
     samples: name, prompt, text (what followed the prompt, without it), settings, tokens: [{text, probability}];
     data: rows [[name, value], ...], overlap; settings: {run: {key: value}}; facts: [[name, value], ...].
 
@@ -119,6 +122,7 @@ class _Page:
             "scores": context["bars"] or self._has_bars(),
             "table": context["tables"],
             "data": any(context["data"].values()),
+            "latent": any(context["latent"].values()),
         }
         context["sections"] = [(name, self.t[f"nav_{name}"]) for name in SECTIONS if shown[name]]
         context["shown"] = {name for name, _ in context["sections"]}
@@ -144,11 +148,20 @@ class _Page:
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},
             "tokens_shown": any(sample["tokens"] for group in samples for sample in group["samples"]),
+            "latent": self._latent(content.get("latent") or {}),
             "data": {"rows": sheet.pairs(data.get("rows")), "overlap": sheet.value(data.get("overlap"))},
             "settings": [(name, sheet.pairs(values.items())) for name, values in settings],
             "settings_left_out": settings_left_out,
             "facts": sheet.pairs(content.get("facts")),
             "without_charts": not self.charted,
+        }
+
+    def _latent(self, latent: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "verdict": self.sheet.value(latent.get("verdict")),
+            "rows": self.sheet.pairs(latent.get("rows")),
+            "rebuilt": self.sheet.pairs(latent.get("rebuilt")),
+            "line": [self.sheet.value(text) for text in latent.get("line") or []],
         }
 
     def _has_bars(self) -> bool:

@@ -137,7 +137,7 @@ class Run:
         self._check_sources(None if source is None else [source], 1)
         if self.fills_gaps:
             return iter([self._filled(prompt, "", chosen)])
-        condition = None if source is None else self._conditions([self._source_ids(source)])[0]
+        condition = self.drawn(chosen.seed) if source is None else self._conditions([self._source_ids(source)])[0]
         request = Request(self._prompt_ids(prompt), chosen, condition)
         if chosen.beams == 1:
             return self.engine(prompted=bool(prompt)).stream(request)
@@ -192,7 +192,9 @@ class Run:
         """A request for each of `order`; sources are encoded `batch` at a time, when they are wanted."""
         for first in range(0, len(order), batch):
             part = order[first : first + batch]
-            conditions = self._conditions([read[i] for i in part]) if read else [None] * len(part)
+            conditions = (
+                self._conditions([read[i] for i in part]) if read else [self.drawn(settings.seed + i) for i in part]
+            )
             for i, condition in zip(part, conditions, strict=True):
                 yield Request(starts[i], replace(settings, seed=(settings.seed + i) % 2**63), condition)
 
@@ -320,6 +322,11 @@ class Run:
         device = device_of(self.model)
         with evaluating(self.model):
             return split_condition(self.model.encode(*(each.to(device) for each in padded(sources))))
+
+    def drawn(self, seed: int) -> Condition | None:
+        """What a text is written from where nothing is given: of a model with a latent variable a draw of it."""
+        prior = getattr(self.model, "prior", None)
+        return None if prior is None else prior(1, seed)
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """The ids of a prompt; where nothing is put in front of prompts, an empty one is the begin token."""

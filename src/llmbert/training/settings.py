@@ -41,6 +41,12 @@ class TrainingSettings(BaseModel):
     whole_words: bool = False  # masked: hide whole words
     infilling: float = Field(0.0, ge=0.0, le=1.0)  # share of texts with something to be filled in
     blanks: float = Field(0.3, ge=0.0, le=1.0)  # of those the share with blanks instead of a middle moved to the end
+    kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "linear"  # elbo: how the KL term's weight rises
+    kl_steps: int | None = Field(None, ge=1)  # over so many steps; None: half of all
+    kl_cycles: int = Field(4, ge=1)
+    free_bits: float = Field(0.0, ge=0.0)  # nats of each latent dimension that cost nothing
+    word_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # share of the decoder's inputs that are made unknown
+    aggressive: int = Field(0, ge=0)  # first steps that train the encoder alone, nine times out of ten
     across_documents: bool = False  # let attention see through the end of a document into the one before
     seed: int = Field(0, ge=0)
     freeze: str | None = (

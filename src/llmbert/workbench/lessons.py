@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmbert.data.batches import CarriedStreams, Windows
+from llmbert.data.batches import CarriedStreams, Pieces, Windows
 from llmbert.data.corpus import Corpus, Shard
 from llmbert.data.denoising import SENTINELS, Denoising, find_sentinels, span_noise
 from llmbert.data.infilling import INFILLING_TOKENS, Infilling, find_infilling_ids
 from llmbert.data.masking import MaskedWindows, Masking, SentencePairs, find_sentence_ends, find_words
 from llmbert.data.pairs import PairBatches, PairCorpus
-from llmbert.models.scoring import sliding_window_nats
+from llmbert.models.scoring import cut_pieces, sliding_window_nats
 from llmbert.objectives.causal import causal
+from llmbert.objectives.elbo import Annealed, evidence_lower_bound, kl_weight
 from llmbert.objectives.masked import masked_language_model
 from llmbert.objectives.seq2seq import sequence_to_sequence
 from llmbert.protocols import UsageError
@@ -143,6 +144,34 @@ def teach_denoising(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson
     return Lesson(batches(corpus.train, seed), sequence_to_sequence, evaluate)
 
 
+def teach_elbo(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """Whole texts, each through a latent variable; on the way the whole bound is measured, whatever the KL weighs."""
+    settings, context = plan.training, plan.model.context
+
+    def batches(shard: Shard, seed: int) -> Pieces:
+        return Pieces(shard.ids, *cut_pieces(shard.starts, context), settings.batch, seed)
+
+    warmup = settings.kl_steps or max(1, settings.steps // 2)
+    weight = lambda step: kl_weight(settings.kl_schedule, step, warmup, settings.kl_cycles)  # noqa: E731
+    learned = Annealed(batches(corpus.train, seed), weight, settings.aggressive)
+    whole = Annealed(batches(corpus.valid, 0), lambda step: 1.0)
+    held_out = _some_batches(whole, _valid_tokens(settings, settings.batch * context))
+    objective = partial(
+        evidence_lower_bound,
+        free_bits=settings.free_bits,
+        word_dropout=settings.word_dropout,
+        unknown_id=max(0, corpus.tokeniser.unknown_id),
+    )
+    return Lesson(learned, objective, partial(_mean_bound, model, held_out))
+
+
+def _mean_bound(model: Any, held_out: Sequence[Any]) -> float:
+    """The bound in nats/token, with draws of z of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return sum(mean_loss(model, evidence_lower_bound, held_out, term) for term in ("nll", "kl"))
+
+
 # ---- pairs ---------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +199,7 @@ OBJECTIVES: dict[str, Objective] = {
     "causal": Objective(teach_causal, "documents"),
     "infilling": Objective(teach_infilling, "documents", INFILLING_TOKENS),
     "masked": Objective(teach_masked, "documents", (MASK_TOKEN,)),
+    "elbo": Objective(teach_elbo, "documents"),
     "denoising": Objective(teach_denoising, "documents", SENTINELS),
     "pairs": Objective(teach_pairs, "pairs"),
 }

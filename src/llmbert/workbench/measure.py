@@ -12,7 +12,14 @@ import numpy as np
 
 from llmbert.data.corpus import Corpus, Shard
 from llmbert.data.pairs import PairCorpus, PairShard, Reference
-from llmbert.metrics import METRICS, TokenNats, build_signature, likelihood_scores, score_texts
+from llmbert.metrics import (
+    METRICS,
+    TokenNats,
+    build_signature,
+    latent_statistics,
+    likelihood_scores,
+    score_texts,
+)
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
@@ -22,6 +29,7 @@ from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
 EXAMPLES = 8
+BOUNDED, IMPORTANCE_DRAWS = 200, 100  # held-out documents whose bound is tightened, and by how many draws
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ def usual_task(store: Any, fields: Mapping[str, str] | None = None) -> str | Non
 def measure_run(run: Run, store: Corpus | PairCorpus, progress: Progress = silent) -> dict[str, Any]:
     """The facts that held-out text gives of a run: "scores", and of pairs "metrics" and "examples"."""
     if isinstance(store, Corpus):
-        return {"scores": score_shard(run, store.valid, progress)}
+        latent = {"latent": describe_latent(run, store.valid, progress)} if run.model.likelihood == "bound" else {}
+        return {"scores": score_shard(run, store.valid, progress)} | latent
     answers = answer_references(run, spread_over(store.references(), MOST_ANSWERS), progress)
     return {"scores": score_pairs(run, store.valid, progress)} | answers
 
@@ -74,6 +83,29 @@ def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str
         return unscored(run)
     unit = "token" if run.model.likelihood == "pseudo" else "token+end"
     return likelihood_scores(shard_nats(run, shard, progress), unit=unit, **run.signature())
+
+
+def describe_latent(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
+    """How a run with a latent variable uses it: `latent_statistics` of the held-out texts; in nats a text the bound and
+    its reconstruction; and on the first BOUNDED documents the bound beside the one by importance weights."""
+    ids, starts = np.asarray(shard.ids), np.asarray(shard.starts)
+    means, log_variances = run.model.posteriors(ids, starts)
+    found = latent_statistics(means, log_variances)
+    bound = float(run.model.token_nats(ids, starts, progress).sum()) / len(means)
+    last = min(BOUNDED, shard.documents)
+    ids, starts = ids[: int(starts[last])], starts[: last + 1]
+    texts = len(run.model.posteriors(ids, starts)[0])
+    return found | {
+        "all_texts": len(means),
+        "bound": bound,
+        "reconstruction": bound - found["kl"],
+        "importance": {
+            "texts": texts,
+            "draws": IMPORTANCE_DRAWS,
+            "bound": float(run.model.token_nats(ids, starts).sum()) / texts,
+            "weighted": run.model.importance_nats(ids, starts, IMPORTANCE_DRAWS, progress) / texts,
+        },
+    }
 
 
 def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:

@@ -21,12 +21,14 @@ from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.report import write_card, write_report
 from llmbert.runs import LOG, Run, write_json
+from llmbert.tasks.latent import interpolate, reconstruct
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import SPECIAL_TOKENS, Tokeniser
 from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
 SAMPLE_TEMPERATURE = 0.8
+REBUILT = 6  # held-out texts shown with what is made of their latents
 COMPRESSED_AT_MOST = 16 << 20  # bytes of training text that a compressor is shown
 
 
@@ -153,6 +155,7 @@ def samples(
             Request(
                 tokeniser.encode(head).tolist(),
                 GenerationSettings(max_tokens=length, temperature=SAMPLE_TEMPERATURE, seed=seed, logprobs=1),
+                run.drawn(seed),
             )
         )
         for seed, head in enumerate(heads)
@@ -246,11 +249,51 @@ def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> di
     """What a page shows of a run that learned from documents."""
     language = run.facts.get("language", "en")
     shown: dict[str, Any] = {"data": data_rows(corpus, language), "baselines": [], "samples": []}
-    if run.model.likelihood == "exact":
+    if run.model.likelihood == "bound":
+        shown["latent"] = latent_content(run, corpus, language)
+    if run.model.likelihood in ("exact", "bound"):
         shown["baselines"] = baselines(corpus, run.tokeniser, language)
         shown["samples"], speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
         run.facts["generate_tokens_per_second"] = speed
     return shown
+
+
+def latent_content(run: Run, corpus: Corpus, language: str) -> dict[str, Any]:
+    """How a run uses its latent variable: figures, the verdict, texts rebuilt, and texts between two of them."""
+    found = run.facts["latent"]
+    weighted = found["importance"]
+    figures = {
+        "latent_bound": f"{found['bound']:.2f}",
+        "latent_reconstruction": f"{found['reconstruction']:.2f}",
+        "latent_kl": f"{found['kl']:.2f}",
+        "latent_information": f"{found['mutual_information']:.2f} (≤ {math.log(found['texts']):.2f})",
+        "latent_active": f"{found['active_units']} / {found['units']}",
+    }
+    rows = [[say(key, language), value] for key, value in figures.items()]
+    rows.append(
+        [
+            say("latent_weighted", language, **weighted),
+            f"{weighted['bound']:.2f} → {weighted['weighted']:.2f}",
+        ]
+    )
+    texts = _short_texts(corpus.valid, run)
+    longest = max((len(run.document_ids(text)) for text in texts), default=0)
+    made = reconstruct(run, texts, max_tokens=longest + 8) if texts else []
+    return {
+        "verdict": say("latent_collapsed" if found["collapsed"] else "latent_used", language, **found),
+        "rows": rows,
+        "rebuilt": [list(pair) for pair in zip(texts, made, strict=True)],
+        "line": interpolate(run, texts[0], texts[1], max_tokens=longest + 8) if len(texts) > 1 else [],
+    }
+
+
+def _short_texts(shard: Shard, run: Run) -> list[str]:
+    """The first few held-out documents that the model reads whole."""
+    starts = np.asarray(shard.starts)
+    sizes = np.diff(starts)
+    whole = np.flatnonzero((sizes > 4) & (sizes - 1 <= run.model.settings.context))[:REBUILT]
+    texts = (run.tokeniser.decode(np.asarray(shard.ids[int(starts[i]) : int(starts[i + 1])])) for i in whole)
+    return [text for text in texts if text.strip() and len(run.document_ids(text)) - 1 <= run.model.settings.context]
 
 
 def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:

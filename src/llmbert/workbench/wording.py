@@ -82,6 +82,35 @@ WORDS: dict[str, tuple[str, str]] = {
         "该 {family} 模型猜测留出文本中被遮盖词元的伪困惑度为 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
         "它能看到词元两侧,故此值不是编码长度。",
     ),
+    "run_bound": (
+        "This {family} needs at most {nats:.2f} nats for a held-out text, {kl:.2f} of them for its latent variable, "
+        "after {seconds:.0f} s of training. {verdict}",
+        "该 {family} 模型对每个留出文本至多需要 {nats:.2f} 纳特,其中隐变量占 {kl:.2f},"
+        "训练用时 {seconds:.0f} 秒。{verdict}",
+    ),
+    "latent_used": (
+        "The latent variable is in use: {active_units} of its {units} dimensions vary over texts, and it tells "
+        "{mutual_information:.2f} nats about each.",
+        "隐变量得到使用:{units} 个维度中有 {active_units} 个随文本变化,"
+        "它提供每个文本 {mutual_information:.2f} 纳特的信息。",
+    ),
+    "latent_collapsed": (
+        "The latent variable has collapsed: it tells {mutual_information:.2f} nats about a text, and the decoder does "
+        "without it. Let the KL term rise later or leave some of it free: --set kl_steps=…, --set free_bits=0.1, "
+        "--set word_dropout=0.3 or --set aggressive=….",
+        "隐变量已坍缩:它只提供每个文本 {mutual_information:.2f} 纳特的信息,解码器不依赖它。"
+        "可让 KL 项更晚上升,或为其保留免费额度:"
+        "--set kl_steps=…、--set free_bits=0.1、--set word_dropout=0.3 或 --set aggressive=…。",
+    ),
+    "latent_bound": ("bound, nats a text", "每个文本的界(纳特)"),
+    "latent_reconstruction": ("of it reconstruction", "其中重建"),
+    "latent_kl": ("of it KL to the prior", "其中对先验的 KL"),
+    "latent_information": ("mutual information with the text, nats", "与文本的互信息(纳特)"),
+    "latent_active": ("active dimensions", "活跃维度"),
+    "latent_weighted": (
+        "bound → importance-weighted, {draws} draws, {texts} texts",
+        "界 → 重要性加权界({draws} 次抽样,{texts} 个文本)",
+    ),
     "overlap_sentence": (
         "{shared:.1%} of the held-out tokens lie in a stretch of {window} tokens (about 50 bytes) that stands in the "
         "training text too; {duplicates:,} of {documents:,} held-out documents stand there whole.",
@@ -120,6 +149,10 @@ def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: s
         return say("run_unscored", language, **known)
     if scores["likelihood"] == "pseudo" and scores["perplexity"] is not None:
         return say("run_pseudo", language, perplexity=scores["perplexity"], **known)
+    if facts.get("latent"):
+        found = facts["latent"]
+        verdict = say("latent_collapsed" if found["collapsed"] else "latent_used", language, **found)
+        return say("run_bound", language, nats=found["bound"], kl=found["kl"], verdict=verdict, **known)
     if scores["bits_per_byte"] is not None:
         interval = (scores["interval"] or {}).get("bits_per_byte") or [scores["bits_per_byte"]] * 2
         return say("run_bits", language, bits=scores["bits_per_byte"], low=interval[0], high=interval[1], **known)
