@@ -69,9 +69,9 @@ class Annealed:
 def kl_weight(schedule: str, step: int, warmup: int, cycles: int = 4, highest: float = 1.0) -> float:
     """How much the KL term counts at a step.
 
-    constant: all the way `highest`; linear: rises from 0 over `warmup` steps (Bowman et al. 2016, §3.1); sigmoid: along the
-    logistic curve around the middle of `warmup`; cyclical: rises `cycles` times during `warmup`, each time in the first
-    half of a cycle (Fu et al. 2019, eq. 6).
+    constant: all the way `highest`; linear: rises from 0 over `warmup` steps (Bowman et al. 2016, §3.1); sigmoid: along
+    the logistic curve around the middle of `warmup`; cyclical: rises `cycles` times during `warmup`, each time in the
+    first half of a cycle (Fu et al. 2019, eq. 6).
     """
     if schedule == "constant" or step >= warmup:
         return highest
