@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llmbert.models import FAMILIES
-from llmbert.protocols import Condition, LLMBertError, Scorer, Stepper, UsageError
+from llmbert.protocols import Condition, LLMBertError, Sampler, Scorer, Stepper, UsageError
 
 VOCABULARY = 40
 BEGIN, END = 2, 3
@@ -56,6 +56,13 @@ LATENT: dict[str, list[dict[str, Any]]] = {
     ]
 }
 """Families that write from a latent variable: the same promises, under one."""
+DRAWING: dict[str, list[dict[str, Any]]] = {
+    "gan": [
+        {"width": 12, "context": 10},
+        {"network": "gru", "layers": 2, "width": 12, "tied": True, "discriminator": "recurrent", "context": 10},
+    ]
+}
+"""Families that write whole texts from nothing: steppers and samplers, not scorers."""
 ENCODERS: dict[str, list[dict[str, Any]]] = {
     "bert": [
         {"layers": 2, "width": 16, "heads": 2, "context": 32, "mask_id": 39},
@@ -74,7 +81,7 @@ def cases(families: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 SCORERS = cases(SHAPES)
-CASES = SCORERS + cases(SOURCED) + cases(LATENT)
+CASES = SCORERS + cases(SOURCED) + cases(LATENT) + cases(DRAWING)
 
 
 def corpus(documents: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +178,7 @@ def assert_same(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def test_every_family_is_held_to_the_contract() -> None:
-    assert set(SHAPES) | set(SOURCED) | set(LATENT) | set(ENCODERS) == set(FAMILIES)
+    assert set(SHAPES) | set(SOURCED) | set(LATENT) | set(DRAWING) | set(ENCODERS) == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(SOURCED))
@@ -230,6 +237,19 @@ def test_an_encoder_scores_and_does_not_step(name: str, shape: dict[str, Any]) -
     assert (nats[starts[:-1]] == 0).all()
     assert (nats[starts[1:] - 1] == 0).all(), "an end that is given is not scored"
     assert (np.delete(nats, np.concatenate((starts[:-1], starts[1:] - 1))) > 0).all()
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(DRAWING))
+def test_texts_are_drawn_whole(name: str, shape: dict[str, Any]) -> None:
+    model = make(name, shape)
+    assert isinstance(model, Stepper) and isinstance(model, Sampler)
+    assert not isinstance(model, Scorer)
+    assert model.likelihood == FAMILIES[name].likelihood == "none"
+    drawn = model.sample(30, None, seed=3)
+    assert len(drawn) == 30
+    assert all(len(text) <= shape["context"] and not set(text.tolist()) & {0, BEGIN, END} for text in drawn)
+    assert len({tuple(text) for text in drawn}) > 20
+    assert all((a == b).all() for a, b in zip(drawn, model.sample(30, None, seed=3), strict=True))
 
 
 @pytest.mark.parametrize(("name", "shape"), SCORERS)

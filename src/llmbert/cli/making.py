@@ -33,7 +33,7 @@ Language = Annotated[str, typer.Option("--language", help="Language of the page:
 
 def train(
     family: Annotated[
-        str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5, vae or bert.")
+        str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5, bert, vae, gan.")
     ] = "",
     data: Data = [],  # noqa: B006 - typer wants a list
     valid: Valid = None,
@@ -54,7 +54,7 @@ def train(
         str | None, typer.Option("--mixture", metavar="FILE", help="JSON list of sets of pairs, each with a prefix.")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option("--objective", help="causal, infilling, masked, denoising, elbo or pairs.")
+        str | None, typer.Option("--objective", help="causal, infilling, masked, denoising, elbo, adversarial, pairs.")
     ] = None,
     base: Annotated[str | None, typer.Option("--base", metavar="RUN", help="Begin with this run's weights.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for all of it: 90s, 5m, 1h.")] = None,

@@ -122,6 +122,19 @@ FAMILIES: dict[str, Family] = {
         },
         objectives=("elbo",),
     ),
+    "gan": Family(
+        "llmbert.models.gan",
+        "GAN",
+        "GANSettings",
+        "none",
+        {
+            "tiny": {"layers": 1, "width": 64, "context": 32},
+            "small": {"layers": 1, "width": 128, "context": 32},
+            "medium": {"layers": 1, "width": 256, "context": 64},
+            "large": {"layers": 2, "width": 512, "context": 64},
+        },
+        objectives=("adversarial",),
+    ),
     "bert": Family(
         "llmbert.models.bert",
         "BERT",

@@ -252,6 +252,7 @@ METRICS = {
 
 BASELINES = {
     "copy": ("Source copied", "照抄源文"),
+    "held-out": ("Held-out texts", "留出文本"),
     "lead-2": ("First two sentences", "前两句"),
     "lead-3": ("First three sentences", "前三句"),
     "longest-3": ("Three longest turns", "最长的三条发言"),

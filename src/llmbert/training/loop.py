@@ -56,7 +56,8 @@ class Progression:
 class Trainer:
     """One model, its objective and batches, and all that moves while it learns.
 
-    evaluate: nats/token on held-out text, or None for no held-out text; stop: true once training should save and stop.
+    evaluate: nats/token on held-out text, or None for no held-out text; observe: what else is noted then; stop: true
+    once training should save and stop.
     """
 
     model: Any
@@ -64,6 +65,7 @@ class Trainer:
     batches: Batches
     settings: TrainingSettings
     evaluate: Callable[[], float] | None = None
+    observe: Callable[[], dict[str, float]] | None = None
     log: Path | None = None
     checkpoint: Path | None = None
     progress: Progress = silent
@@ -118,7 +120,7 @@ class Trainer:
         self._move_average()
         self.at.step += 1
         self.at.tokens += batch.count
-        each = terms_total if len(terms_total) > 1 else {}
+        each = terms_total if len(terms_total) > 1 or "nll" not in terms_total else {}
         return {"loss": total, **each, "rate": rate, "gradient_norm": norm}
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -176,6 +178,7 @@ class Trainer:
             self.at.seconds = time.monotonic() - started
             if self.evaluate and (self.at.step % every == 0 or self.at.step == settings.steps):
                 figures["valid"] = self._evaluate()
+                figures |= self.observe() if self.observe else {}
                 self.at.seconds = time.monotonic() - started
             self._record(figures, waited)
             if self.stop():

@@ -165,7 +165,7 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
     weights = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
     matrices = [(name, w) for name, w in weights if w.dim() == 2 and id(w) not in apart]
     rest = [(name, w) for name, w in weights if w.dim() != 2 or id(w) in apart]
-    grouped = _Groups(model, settings.layer_decay)
+    grouped = _Groups(model, settings.layer_decay, settings.discriminator_rate)
     found: list[torch.optim.Optimizer] = []
     if settings.optimiser == "muon":
         adamw = grouped(rest, settings.learning_rate, weight_decay=0.0)
@@ -189,10 +189,12 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
 class _Groups:
     """Sorts weights into groups for an optimiser, one for each rate."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, discriminator: float) -> None:
         depths = layer_depths(model) if decay < 1 else {}
         top = max(depths.values(), default=0)
         self.shares = {name: decay ** (top - depth) for name, depth in depths.items()}
+        judges = (name for name, _ in model.named_parameters() if name.startswith("discriminator."))
+        self.shares |= {name: self.shares.get(name, 1.0) * discriminator for name in judges}
 
     def __call__(self, weights: list[tuple[str, nn.Parameter]], rate: float, **options: Any) -> list[dict[str, Any]]:
         by_share: dict[float, list[nn.Parameter]] = {}
@@ -205,7 +207,7 @@ def _no_inner_matrices(model: nn.Module) -> set[int]:
     """Matrices that are none between two hidden states: embeddings, output layers and transitions between labels."""
     found = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     found |= {id(m.transitions) for m in model.modules() if isinstance(m, CRF)}
-    outputs = [m for name, m in model.named_modules() if name == "head" or re.fullmatch(r"heads\.[^.]+\.out", name)]
+    outputs = [m for name, m in model.named_modules() if re.fullmatch(r"(.+\.)?head|heads\.[^.]+\.out", name)]
     return found | {id(m.weight) for m in outputs if isinstance(m, nn.Linear)}
 
 

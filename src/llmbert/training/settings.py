@@ -47,6 +47,13 @@ class TrainingSettings(BaseModel):
     free_bits: float = Field(0.0, ge=0.0)  # nats of each latent dimension that cost nothing
     word_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # share of the decoder's inputs that are made unknown
     aggressive: int = Field(0, ge=0)  # first steps that train the encoder alone, nine times out of ten
+    adversarial: Literal["policy", "relaxed"] = "policy"  # a GAN: SeqGAN's way, or RelGAN's
+    likelihood_steps: int | None = Field(None, ge=0)  # before it, of maximum likelihood; None: six of ten
+    warm_steps: int | None = Field(None, ge=0)  # behind them, of the discriminator alone; None: one of ten
+    discriminator_every: int = Field(5, ge=0)  # its steps for each of the generator
+    discriminator_rate: float = Field(1.0, gt=0.0)  # its rate as a share of the learning rate
+    rollouts: int = Field(8, ge=1)  # how often a text is finished from each place to judge it
+    sharpness: float = Field(100.0, ge=1.0)  # of softened texts, at the end
     across_documents: bool = False  # let attention see through the end of a document into the one before
     seed: int = Field(0, ge=0)
     freeze: str | None = (

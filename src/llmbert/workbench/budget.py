@@ -71,8 +71,9 @@ def ladder(family_name: str) -> list[dict[str, Any]]:
             {"layers": layers, "width": width, "heads": heads, "inner": inner}
             for layers, width, heads, inner in PAIRS_LADDER
         ]
-    recurrent = RECURRENT_LADDER[:3] if family_name == "vae" else RECURRENT_LADDER
-    return [{"layers": layers, "width": width, "context": 64} for layers, width in recurrent]
+    recurrent = RECURRENT_LADDER[:3] if family_name in ("vae", "gan") else RECURRENT_LADDER
+    context = 32 if family_name == "gan" else 64
+    return [{"layers": layers, "width": width, "context": context} for layers, width in recurrent]
 
 
 def training_defaults(family_name: str, context: int) -> dict[str, Any]:
@@ -94,6 +95,8 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
         }
     if family_name == "vae":
         return {"batch": 32, "optimiser": "adamw", "learning_rate": 2e-3, "schedule": "linear", "warmup": 50}
+    if family_name == "gan":
+        return {"batch": 64, "optimiser": "adamw", "learning_rate": 2e-3, "schedule": "linear", "warmup": 50}
     return {"batch": 16, "optimiser": "adamw", "learning_rate": 4e-3, "schedule": "linear", "warmup": 50}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from llmbert.data.infilling import INFILLING_TOKENS, Infilling, find_infilling_i
 from llmbert.data.masking import MaskedWindows, Masking, SentencePairs, find_sentence_ends, find_words
 from llmbert.data.pairs import PairBatches, PairCorpus
 from llmbert.models.scoring import cut_pieces, sliding_window_nats
+from llmbert.objectives.adversarial import Alternating, adversarial
 from llmbert.objectives.causal import causal
 from llmbert.objectives.elbo import Annealed, evidence_lower_bound, kl_weight
 from llmbert.objectives.masked import masked_language_model
@@ -29,15 +30,18 @@ from llmbert.workbench.budget import Plan
 
 VALID_SHARE = 0.15  # tokens measured on the way, as a share of those learned from between two measurements
 LEAST_VALID = 4096  # tokens
+OBSERVED = 64  # texts that a generator is watched by
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One way to learn. objective: see `training.loop.Objective`; evaluate: nats/token on a sample of held-out text."""
+    """One way to learn. objective: see `training.loop.Objective`; evaluate: nats/token on a sample of held-out text;
+    observe: further figures of the model on its way, for the log."""
 
     batches: Any
     objective: Callable[..., Any]
     evaluate: Callable[[], float]
+    observe: Callable[[], dict[str, float]] | None = None
 
 
 Teach = Callable[[Any, Any, Plan, int], Lesson]
@@ -172,6 +176,36 @@ def _mean_bound(model: Any, held_out: Sequence[Any]) -> float:
         return sum(mean_loss(model, evidence_lower_bound, held_out, term) for term in ("nll", "kl"))
 
 
+def teach_adversarial(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
+    """Whole texts, first by maximum likelihood, then against a discriminator; on the way the generator's nats/token are
+    measured, and how much its texts repeat themselves and each other."""
+    settings, context = plan.training, plan.model.context
+    texts = cut_pieces(corpus.train.starts, context)
+    likelihood = settings.steps * 6 // 10 if settings.likelihood_steps is None else settings.likelihood_steps
+    warm = settings.steps // 10 if settings.warm_steps is None else settings.warm_steps
+    batches = Alternating(
+        Pieces(corpus.train.ids, *texts, settings.batch, seed),
+        settings.adversarial,
+        settings.steps,
+        likelihood,
+        warm,
+        discriminator=settings.discriminator_every,
+        sharpness=settings.sharpness,
+    )
+    relaxed = settings.adversarial == "relaxed"
+    objective = partial(adversarial, rollouts=settings.rollouts, relativistic=relaxed)
+    sample = _valid_sample(corpus.valid, settings, settings.batch * context)
+    generator = model.generator
+    return Lesson(batches, objective, partial(_mean_nats, generator, sample, context), partial(_variety, model))
+
+
+def _variety(model: Any) -> dict[str, float]:
+    """How many of a generator's texts differ, and how many of their pairs of tokens: mode collapse shows here first."""
+    texts = [tuple(text.tolist()) for text in model.sample(OBSERVED, None, seed=0)]
+    pairs = [pair for text in texts for pair in pairwise(text)]
+    return {"different_texts": len(set(texts)) / len(texts), "distinct_pairs": len(set(pairs)) / max(1, len(pairs))}
+
+
 # ---- pairs ---------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +234,7 @@ OBJECTIVES: dict[str, Objective] = {
     "infilling": Objective(teach_infilling, "documents", INFILLING_TOKENS),
     "masked": Objective(teach_masked, "documents", (MASK_TOKEN,)),
     "elbo": Objective(teach_elbo, "documents"),
+    "adversarial": Objective(teach_adversarial, "documents"),
     "denoising": Objective(teach_denoising, "documents", SENTINELS),
     "pairs": Objective(teach_pairs, "pairs"),
 }

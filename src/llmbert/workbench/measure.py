@@ -20,6 +20,7 @@ from llmbert.metrics import (
     likelihood_scores,
     score_texts,
 )
+from llmbert.models.scoring import cut_pieces
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
@@ -29,6 +30,7 @@ from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
 EXAMPLES = 8
+DRAWN = 200  # texts from nothing whose variety is measured
 BOUNDED, IMPORTANCE_DRAWS = 200, 100  # held-out documents whose bound is tightened, and by how many draws
 
 
@@ -66,7 +68,8 @@ def measure_run(run: Run, store: Corpus | PairCorpus, progress: Progress = silen
     """The facts that held-out text gives of a run: "scores", and of pairs "metrics" and "examples"."""
     if isinstance(store, Corpus):
         latent = {"latent": describe_latent(run, store.valid, progress)} if run.model.likelihood == "bound" else {}
-        return {"scores": score_shard(run, store.valid, progress)} | latent
+        drawn = {"draws": describe_draws(run, store.valid)} if run.model.likelihood == "none" else {}
+        return {"scores": score_shard(run, store.valid, progress)} | latent | drawn
     answers = answer_references(run, spread_over(store.references(), MOST_ANSWERS), progress)
     return {"scores": score_pairs(run, store.valid, progress)} | answers
 
@@ -79,7 +82,7 @@ def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str
 
     A pseudo-likelihood is taken of the first documents only; a family that reads pairs has none of documents.
     """
-    if run.model.likelihood == "conditional":
+    if run.model.likelihood in ("conditional", "none"):
         return unscored(run)
     unit = "token" if run.model.likelihood == "pseudo" else "token+end"
     return likelihood_scores(shard_nats(run, shard, progress), unit=unit, **run.signature())
@@ -106,6 +109,21 @@ def describe_latent(run: Run, shard: Shard, progress: Progress = silent) -> dict
             "weighted": run.model.importance_nats(ids, starts, IMPORTANCE_DRAWS, progress) / texts,
         },
     }
+
+
+def describe_draws(run: Run, shard: Shard) -> dict[str, Any]:
+    """How varied the texts are that a run draws from nothing, with as many held-out ones as the baseline."""
+    texts = [run.tokeniser.decode(ids) for ids in run.model.sample(DRAWN, None, seed=0)]
+    firsts, sizes = cut_pieces(np.asarray(shard.starts), run.model.settings.context)
+    ids = np.asarray(shard.ids)
+    some = np.linspace(0, len(firsts) - 1, min(DRAWN, len(firsts))).astype(int)
+    real = [run.tokeniser.decode(ids[firsts[i] : firsts[i] + sizes[i] + 1]) for i in some]
+    language = "zh" if run.facts.get("language") == "zh" else "en"
+    metrics = ("distinct1", "distinct2", "distinct3", "self-bleu2", "self-bleu3", "self-bleu4")
+    scores, ceiling = (score_texts(each, None, metrics, language=language) for each in (texts, real))
+    for name, score in scores.items():
+        score["baseline"] = {"name": "held-out", "value": ceiling[name]["score"]}
+    return scores
 
 
 def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:

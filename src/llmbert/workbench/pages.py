@@ -6,7 +6,7 @@ import json
 import lzma
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,8 +251,11 @@ def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> di
     shown: dict[str, Any] = {"data": data_rows(corpus, language), "baselines": [], "samples": []}
     if run.model.likelihood == "bound":
         shown["latent"] = latent_content(run, corpus, language)
+    if "draws" in run.facts:
+        shown["metrics"] = metric_rows(name, run.facts["draws"], None, several=False)
     if run.model.likelihood in ("exact", "bound"):
         shown["baselines"] = baselines(corpus, run.tokeniser, language)
+    if hasattr(run.model, "step"):
         shown["samples"], speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
         run.facts["generate_tokens_per_second"] = speed
     return shown
@@ -298,11 +301,23 @@ def _short_texts(shard: Shard, run: Run) -> list[str]:
 
 def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:
     """What a page shows of a run that learned from pairs: metrics with their baselines, and examples."""
-    language = run.facts.get("language", "en")
-    metrics = [
+    language, known = run.facts.get("language", "en"), run.facts["metrics"]
+    return {
+        "metrics": [row for task, scores in known.items() for row in metric_rows(name, scores, task, len(known) > 1)],
+        "examples": [{"name": name, **example} for example in run.facts["examples"]],
+        "examples_note": say("examples_note", language),
+        "data": pair_rows(run, pairs, language),
+        "baselines": [],
+        "samples": [],
+    }
+
+
+def metric_rows(name: str, scores: Mapping[str, Any], task: str | None, several: bool) -> list[dict[str, Any]]:
+    """The scores of a run as the page takes them; several: whether its task must be named."""
+    return [
         {
             "name": name,
-            "task": task if len(run.facts["metrics"]) > 1 else None,
+            "task": task if several else None,
             "metric": metric,
             "value": score["score"],
             "interval": score["interval"],
@@ -311,17 +326,8 @@ def _pair_content(name: str, run: Run, pairs: PairCorpus) -> dict[str, Any]:
             "signature": score["signature"],
             "baseline": score.get("baseline"),
         }
-        for task, scores in run.facts["metrics"].items()
         for metric, score in scores.items()
     ]
-    return {
-        "metrics": metrics,
-        "examples": [{"name": name, **example} for example in run.facts["examples"]],
-        "examples_note": say("examples_note", language),
-        "data": pair_rows(run, pairs, language),
-        "baselines": [],
-        "samples": [],
-    }
 
 
 def pair_rows(run: Run, pairs: PairCorpus, language: str) -> dict[str, Any]:

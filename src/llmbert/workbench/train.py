@@ -457,6 +457,7 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         lesson.batches,
         settings.model_copy(update={"evaluate_every": every}),
         evaluate=lesson.evaluate,
+        observe=lesson.observe,
         log=training.out / LOG,
         checkpoint=training.out / CHECKPOINT,
         progress=training.progress,

@@ -76,6 +76,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "This {family} learned to mend damaged text in {seconds:.0f} s; it gives no text a probability of its own.",
         "该 {family} 模型用 {seconds:.0f} 秒学会修复残缺文本;它不给出文本本身的概率。",
     ),
+    "run_drawn": (
+        "This {family} learned to write in {seconds:.0f} s; it gives no text a probability of its own. Of its texts "
+        "distinct-2 is {distinct:.3f} and self-BLEU-4 {alike:.3f}; of held-out texts they are {real_distinct:.3f} and "
+        "{real_alike:.3f}.",
+        "该 {family} 模型用 {seconds:.0f} 秒学会写作;它不给出文本本身的概率。其文本的 distinct-2 为 {distinct:.3f},"
+        "self-BLEU-4 为 {alike:.3f};留出文本则为 {real_distinct:.3f} 与 {real_alike:.3f}。",
+    ),
     "run_pseudo": (
         "This {family} finds a hidden token of held-out text with a pseudo-perplexity of {perplexity:.2f}, after "
         "{seconds:.0f} s of training; it sees both sides of the token, so this is no code length.",
@@ -145,6 +152,11 @@ def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: s
             f"{name} {score['score']:.1f}" for scores in facts["metrics"].values() for name, score in scores.items()
         ]
         return say("run_metrics", language, figures=", ".join(figures), **known)
+    if facts.get("draws"):
+        distinct, alike = facts["draws"]["distinct2"], facts["draws"]["self-bleu4"]
+        found = {"distinct": distinct["score"], "real_distinct": distinct["baseline"]["value"]}
+        found |= {"alike": alike["score"], "real_alike": alike["baseline"]["value"]}
+        return say("run_drawn", language, **found, **known)
     if scores["likelihood"] == "none":
         return say("run_unscored", language, **known)
     if scores["likelihood"] == "pseudo" and scores["perplexity"] is not None:

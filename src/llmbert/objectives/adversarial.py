@@ -1,0 +1,198 @@
+"""Adversarial training of a text GAN: maximum likelihood first, then generator and discriminator in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from llmbert.data.batches import IGNORED
+from llmbert.objectives.causal import Terms
+from llmbert.objectives.cross_entropy import linear_cross_entropy
+
+Phase = Literal["likelihood", "discriminate", "policy", "relaxed"]
+
+
+@dataclass
+class AdversarialBatch:
+    """One step's real texts, and what is to be learned from them.
+
+    inputs, targets: (B, T) int64, targets IGNORED where there is no token; phase: likelihood trains the generator on
+    the texts, discriminate the discriminator against as many drawn ones, policy the generator by the discriminator's
+    judgement of finished texts, relaxed by its gradient through softened ones; sharpness: of these.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    phase: Phase = "likelihood"
+    sharpness: float = 1.0
+    fresh: bool = True
+
+    @property
+    def count(self) -> int:
+        """Targets that are scored."""
+        return int((self.targets != IGNORED).sum())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What each term of the loss is divided by."""
+        if self.phase == "likelihood":
+            return {"nll": self.count}
+        return {name: len(self.inputs) for name in TERMS[self.phase]}
+
+    def split(self, parts: int) -> list[AdversarialBatch]:
+        """Micro-batches: the rows in at most `parts` nearly equal groups."""
+        cut = zip(self.inputs.tensor_split(parts), self.targets.tensor_split(parts), strict=True)
+        return [replace(self, inputs=a, targets=b) for a, b in cut if len(a)]
+
+    def to(self, device: torch.device) -> AdversarialBatch:
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
+
+
+TERMS: dict[str, tuple[str, ...]] = {
+    "discriminate": ("real", "drawn"),
+    "policy": ("policy",),
+    "relaxed": ("relaxed",),
+}
+
+
+@dataclass(frozen=True)
+class Alternating:
+    """Batches of texts, each with its phase by its number: `likelihood` steps of the generator, `warm` of the
+    discriminator, then rounds of `generator` and `discriminator` steps.
+
+    style: "policy" (SeqGAN) or "relaxed" (Gumbel-softmax); sharpness: of the latter, growing from 1 to this along the
+    `steps` of all (RelGAN's exponential course, Nie et al. 2019, §3.3).
+    """
+
+    batches: Any
+    style: Literal["policy", "relaxed"]
+    steps: int
+    likelihood: int
+    warm: int
+    generator: int = 1
+    discriminator: int = 5
+    sharpness: float = 100.0
+
+    def phase(self, number: int) -> Phase:
+        """What the step of a number learns."""
+        if number < self.likelihood:
+            return "likelihood"
+        number -= self.likelihood + self.warm
+        if number < 0:
+            return "discriminate"
+        return self.style if number % (self.generator + self.discriminator) < self.generator else "discriminate"
+
+    def iterate(self, position: int = 0) -> Iterator[AdversarialBatch]:
+        """Batches from number `position` on, without end."""
+        begin = self.likelihood + self.warm
+        for number, batch in enumerate(self.batches.iterate(position), position):
+            share = min(1.0, max(0.0, (number - begin) / max(1, self.steps - begin)))
+            yield AdversarialBatch(batch.inputs, batch.targets, self.phase(number), self.sharpness**share)
+
+
+def adversarial(
+    model: Any,
+    batch: AdversarialBatch,
+    memory: Any = None,
+    label_smoothing: float = 0.0,
+    *,
+    rollouts: int = 8,
+    relativistic: bool = False,
+) -> tuple[Terms, None]:
+    """The terms of a batch's phase; only the side that learns gets a gradient.
+
+    rollouts: how often a text is finished from each place to judge the token there (Yu et al. 2017, eq. 4);
+    relativistic: the discriminator says which of two texts is the real one (Jolicoeur-Martineau 2019, as in RelGAN).
+    """
+    if batch.phase == "likelihood":
+        kept = batch.targets != IGNORED
+        hidden, _ = model.generator.hidden(batch.inputs)
+        head = model.head
+        total = linear_cross_entropy(hidden[kept], head.weight, head.bias, batch.targets[kept], label_smoothing)
+        return {"nll": (total, int(kept.sum()))}, None
+    if batch.phase == "discriminate":
+        return _discriminate(model, batch, relativistic), None
+    with still(model.discriminator):
+        if batch.phase == "policy":
+            return {"policy": (policy_loss(model, len(batch.inputs), rollouts), len(batch.inputs))}, None
+        drawn = model.discriminator(model.soft_texts(len(batch.inputs), batch.sharpness))
+        real = model.discriminator(_real(model, batch)).detach() if relativistic else 0.0
+        return {"relaxed": (nn.functional.softplus(real - drawn).sum(), len(batch.inputs))}, None
+
+
+def _discriminate(model: Any, batch: AdversarialBatch, relativistic: bool) -> Terms:
+    """How wrongly real and drawn texts are told apart, in nats (Goodfellow et al. 2014, eq. 1)."""
+    count = len(batch.inputs)
+    with torch.no_grad():
+        drawn_texts = model.soft_texts(count, batch.sharpness) if relativistic else model.draw(count)
+    real, drawn = model.discriminator(_real(model, batch)), model.discriminator(drawn_texts)
+    if relativistic:
+        loss = nn.functional.softplus(drawn - real).sum()
+        return {"real": (loss / 2, count), "drawn": (loss / 2, count)}
+    return {
+        "real": (nn.functional.softplus(-real).sum(), count),
+        "drawn": (nn.functional.softplus(drawn).sum(), count),
+    }
+
+
+def _real(model: Any, batch: AdversarialBatch) -> Tensor:
+    """A batch's texts as drawn ones are: without begin token, padded with zeros to the context."""
+    texts = batch.targets.clamp_min(0)
+    return nn.functional.pad(texts, (0, max(0, model.settings.context - texts.shape[1])))
+
+
+def policy_loss(model: Any, count: int, rollouts: int) -> Tensor:
+    """-Σ log G(y_t | y_<t) · (Q_t - mean of Q_t over the texts), summed over `count` texts (Williams 1992; Yu et al.
+    2017, eq. 8): Q_t is the discriminator's belief that the text is real, on average over `rollouts` ways to finish it
+    behind y_t. Nothing behind a text's end counts."""
+    texts = model.draw(count)
+    rewards = judge_prefixes(model, texts, rollouts)
+    inside = texts != 0
+    mean = (rewards * inside).sum(0) / inside.sum(0).clamp_min(1)
+    begin = torch.full_like(texts[:, :1], 2)
+    hidden, _ = model.generator.hidden(torch.cat((begin, texts[:, :-1]), dim=1))
+    logarithms = model.head(hidden).float().log_softmax(-1).gather(2, texts[..., None])[..., 0]
+    return -(logarithms * (rewards - mean) * inside).sum()
+
+
+@torch.no_grad()
+def judge_prefixes(model: Any, texts: Tensor, rollouts: int) -> Tensor:
+    """Q (B, T) of every place of texts (B, T): the mean belief in `rollouts` texts that go on behind it."""
+    was_training = model.training
+    model.eval()
+    count, time = texts.shape
+    last = model.discriminator(texts).sigmoid()
+    rewards = last[:, None].repeat(1, time)
+    memory, inputs = None, torch.cat((torch.full_like(texts[:, :1], 2), texts[:, :-1]), dim=1)
+    ended = torch.zeros(count, dtype=torch.bool, device=texts.device)
+    for place in range(time - 1):
+        _, memory = model.generator.hidden(inputs[:, place : place + 1], memory=memory)
+        ended |= texts[:, place] == 3
+        going = (~ended).nonzero()[:, 0].repeat_interleave(rollouts)
+        if not len(going):
+            break
+        carried = tuple(part[:, going].contiguous() for part in memory)
+        rest = model.finish(texts[going, place, None], carried, time - place - 1)
+        whole = torch.cat((texts[going, : place + 1], rest), dim=1)
+        beliefs = model.discriminator(whole).sigmoid().view(-1, rollouts).mean(1)
+        rewards[~ended, place] = beliefs
+    model.train(was_training)
+    return rewards
+
+
+@contextmanager
+def still(module: nn.Module) -> Iterator[None]:
+    """A module whose weights what is computed meanwhile gives no gradient."""
+    moved = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in moved:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in moved:
+            weight.requires_grad_(True)
