@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -374,3 +375,27 @@ def test_chinese_poems_in_gb18030_make_a_corpus(poems: Path, tmp_path: Path) -> 
     assert corpus.describe()["encodings"] == {"poems.jsonl": "gb18030"}
     assert "，" in corpus.train.text_of(0, corpus.tokeniser)
     assert isinstance(corpus.tokeniser, Tokeniser)
+
+
+@pytest.mark.parametrize("own_valid", [False, True])
+@pytest.mark.parametrize("many", [False, True])
+def test_a_part_can_be_kept_from_training(many: bool, own_valid: bool, tmp_path: Path) -> None:
+    """The three parts are all of the text, none of it twice; without keeping, validation is the same."""
+    lines = [f"line number {number} of a text that goes on" for number in range(400)]
+    path, valid = tmp_path / "text.txt", tmp_path / "valid.txt"
+    path.write_text("\n".join(lines), "utf-8")
+    valid.write_text("something else\nand more", "utf-8")
+    options: dict[str, Any] = {"kind": "bytes", "lines": many, "valid_paths": [str(valid)] if own_valid else None}
+    corpus = build_corpus([str(path)], tmp_path / "store", keep=True, **options)
+    plain = build_corpus([str(path)], tmp_path / "store", **options)
+    assert plain.kept is None and corpus.kept is not None
+    assert plain.valid.digests.tolist() == corpus.valid.digests.tolist()
+    parts = [corpus.train, corpus.kept, *([] if own_valid else [corpus.valid])]
+    texts = [[part.text_of(i, corpus.tokeniser) for i in range(part.documents)] for part in parts]
+    if many:
+        assert sorted(text for part in texts for text in part) == sorted(lines)
+        assert 4 < corpus.kept.documents < 40
+    else:
+        assert "".join(text for part in texts for text in part) == "\n".join(lines)
+        assert 0.02 < len(texts[1][0]) / len("\n".join(lines)) < 0.04
+    assert open_corpus(corpus.folder).kept is not None

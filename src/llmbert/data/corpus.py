@@ -32,6 +32,8 @@ __all__ = ["Corpus", "Shard", "build_corpus", "build_shard", "count_unknown", "o
 
 FORMAT = 1
 HASHED_CHARACTERS = 1 << 16
+KEPT_SHARE, KEPT_CHARACTERS = 0.03, 200_000
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it makes another hash of a hash
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Corpus:
         self.train, self.valid = (
             Shard(folder, name, self._described[name]["unknown"], dtype) for name in ("train", "valid")
         )
+        kept = self._described.get("kept")
+        self.kept = None if kept is None else Shard(folder, "kept", kept["unknown"], dtype)
         self.overlap: dict[str, Any] = self._described["overlap"]
 
     def describe(self) -> dict[str, Any]:
@@ -120,6 +124,7 @@ def build_corpus(
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
     valid_share: float | None = None,
+    keep: bool = False,
     special_tokens: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Corpus:
@@ -128,7 +133,9 @@ def build_corpus(
     tokeniser: one to use; None: one of `kind` and `vocabulary_size` is trained on the training text.
     valid_paths: the validation text; without it documents are drawn by a hash of their text, so that equal ones stay
     together: valid_share of them, by default a twentieth of 1000 or more and a tenth of fewer, never none and never
-    all. Text of one document gives its last tenth, counted in characters. special_tokens: more that the tokeniser
+    all. Text of one document gives its last tenth, counted in characters. keep: a small part of the training text
+    (KEPT_SHARE, and at most KEPT_CHARACTERS) becomes a shard of its own, which no model of this store learns from, so
+    that mixtures of models can be weighed on it. special_tokens: more that the tokeniser
     shall have (a mask, sentinels).
 
     A text of any size is read as a stream. A store appears whole or not at all. Raises LLMBertError for text that
@@ -147,6 +154,7 @@ def build_corpus(
             spool.files(valid_paths, fields) if valid_paths else None,
             Reading(lines, split_on, fields),
             valid_share,
+            keep,
         )
         fingerprint, files = _fingerprint(
             plan,
@@ -184,6 +192,7 @@ class _Plan:
     valid_paths: list[str] | None
     reading: Reading
     valid_share: float | None
+    keep: bool = False
 
 
 def passing_folder(root: Path, name: str, stack: ExitStack) -> Path:
@@ -251,6 +260,7 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
         meter = Meter(renamed_progress(progress, "fingerprinting"), sum(source.size for source in sources))
         listed[name] = [{"name": s.name, "bytes": s.size, "sha256": digest_of(s, meter)} for s in sources]
     settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **asdict(plan.reading)}
+    settings |= {"keep": True} if plan.keep else {}
     text = json.dumps({**settings, **listed}, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest(), listed
 
@@ -328,6 +338,26 @@ class _Split:
         self._cut = int(survey.characters * (1 - share)) if plan.valid_share else survey.characters * 9 // 10
         if self._drawn is None and not plan.valid_paths and not 0 < self._cut < survey.characters:
             raise LLMBertError("one document of one character cannot be split; give more text or a validation file")
+        self._kept, self._keep_from = self._keeping() if plan.keep else (None, None)
+
+    def _keeping(self) -> tuple[NDArray[np.bool_] | None, int | None]:
+        """Which training documents are kept apart, or of a single one from which character on."""
+        characters, digests = self._survey.characters, self._survey.digests
+        share = min(KEPT_SHARE, KEPT_CHARACTERS / max(1, characters))
+        if self._survey.documents == 1:
+            end = characters if self._plan.valid_paths else self._cut
+            return None, max(1, end - max(1, int(share * characters)))
+        training = np.ones(len(digests), bool) if self._drawn is None else ~self._drawn
+        if training.sum() < 2:
+            raise LLMBertError("there are too few documents to keep one for the weights of a mixture; give more text")
+        kept = np.zeros(len(digests), bool)
+        kept[training] = drawn(digests[training] * _MIX, share)
+        return kept, None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts there are."""
+        return ("train", "valid", "kept") if self._plan.keep else ("train", "valid")
 
     @property
     def rule(self) -> str:
@@ -336,28 +366,42 @@ class _Split:
             return "files of their own"
         return "by a hash of each document" if self._drawn is not None else f"after character {self._cut}"
 
-    def documents(self, progress: Progress, valid: bool = True) -> Iterator[tuple[bool, Document]]:
-        """Each document with whether it is for validation; valid False: those for training only."""
+    def documents(self, progress: Progress, valid: bool = True) -> Iterator[tuple[str, Document]]:
+        """Each document with its part, "train", "valid" or "kept"; valid False: those that are not of valid files."""
         seen = 0
         documents = self._plan.reading.documents(self._plan.paths, progress)
         for index, document in enumerate(documents):
             seen += 1
-            if self._plan.valid_paths:
-                yield False, document
-            elif self._drawn is None:
-                yield from self._halves(document)
-            elif index < len(self._drawn):
-                yield bool(self._drawn[index]), document
+            if self._survey.documents == 1:
+                yield from self._parts(document)
+            elif index < self._survey.documents:
+                is_valid = self._drawn is not None and self._drawn[index]
+                is_kept = self._kept is not None and self._kept[index]
+                yield "valid" if is_valid else "kept" if is_kept else "train", document
         if seen != self._survey.documents:
             raise LLMBertError("the text changed while it was being read; try again when nobody writes to its files")
         if self._plan.valid_paths and valid:
             for document in self._plan.reading.documents(self._plan.valid_paths, progress):
-                yield True, document
+                yield "valid", document
 
-    def _halves(self, document: Document) -> Iterator[tuple[bool, Document]]:
-        rest: list[str] = []
-        yield False, Document(f"{document.id}[:{self._cut}]", _head(document.pieces, self._cut, rest), document.source)
-        yield True, Document(f"{document.id}[{self._cut}:]", chain(rest, document.pieces), document.source)
+    def _parts(self, document: Document) -> Iterator[tuple[str, Document]]:
+        """The only document, cut where a part ends."""
+        cuts = [("train", self._keep_from)] if self._keep_from is not None else []
+        if not self._plan.valid_paths:
+            cuts.append(("kept" if cuts else "train", self._cut))
+        last = "kept" if self._plan.valid_paths and cuts else "train" if self._plan.valid_paths else "valid"
+        pieces, begin = iter(document.pieces), 0
+        for name, end in cuts:
+            assert end is not None
+            rest: list[str] = []
+            yield name, Document(_place(document.id, begin, end), _head(pieces, end - begin, rest), document.source)
+            pieces, begin = chain(rest, pieces), end
+        yield last, Document(_place(document.id, begin, None) if cuts else document.id, pieces, document.source)
+
+
+def _place(name: str, begin: int, end: int | None) -> str:
+    """The name of a part of a document, by its characters."""
+    return f"{name}[{begin or ''}:{'' if end is None else end}]"
 
 
 def _head(pieces: Iterable[str], count: int, rest: list[str]) -> Iterator[str]:
@@ -388,7 +432,7 @@ def _fill(
         split, survey, wanted.kind, wanted.vocabulary_size, progress
     ).with_special_tokens(wanted.special_tokens)
     tokeniser.save(folder)
-    train, valid = _tokenise(folder, split, tokeniser, progress)
+    train, valid, *kept = _tokenise(folder, split, tokeniser, progress)
     described |= {
         "format": FORMAT,
         "settings": {**asdict(plan.reading), "valid_share": plan.valid_share},
@@ -402,6 +446,7 @@ def _fill(
         "dtype": str(train.ids.dtype.name),
         "train": train.describe(),
         "valid": valid.describe(),
+        **{shard.name: shard.describe() for shard in kept},
         "overlap": measure_overlap(train, valid, progress),
     }
     text = json.dumps(described, ensure_ascii=False, indent=2, default=dict)
@@ -418,7 +463,7 @@ def _train(split: _Split, survey: _Survey, kind: str, vocabulary_size: int | Non
     limit = TOKENISERS[kind].sample_bytes
     share = min(1.0, limit / survey.bytes) if limit else 1.0
     documents = split.documents(renamed_progress(progress, "training the tokeniser"), valid=False)
-    pieces = (piece for valid, document in documents if not valid for piece in _cut(document.pieces, kind))
+    pieces = (piece for part, document in documents if part != "valid" for piece in _cut(document.pieces, kind))
     return train_tokeniser(kind, spread(pieces, share), vocabulary_size)
 
 
@@ -436,14 +481,15 @@ def spread(pieces: Iterable[str], share: float) -> Iterator[str]:
             yield piece
 
 
-def _tokenise(folder: Path, split: _Split, tokeniser: Tokeniser, progress: Progress) -> tuple[Shard, Shard]:
+def _tokenise(folder: Path, split: _Split, tokeniser: Tokeniser, progress: Progress) -> list[Shard]:
+    """The shards of training and validation, and of what is kept, where anything is."""
     with ExitStack() as stack:
-        train, valid = (ShardWriter(folder, name, tokeniser) for name in ("train", "valid"))
-        stack.callback(train.close)
-        stack.callback(valid.close)
-        for is_valid, document in split.documents(renamed_progress(progress, "tokenising")):
-            (valid if is_valid else train).add(document.id, document.pieces)
-        return train.finish(), valid.finish()
+        writers = {name: ShardWriter(folder, name, tokeniser) for name in split.names}
+        for writer in writers.values():
+            stack.callback(writer.close)
+        for part, document in split.documents(renamed_progress(progress, "tokenising")):
+            writers[part].add(document.id, document.pieces)
+        return [writer.finish() for writer in writers.values()]
 
 
 def move_into_place(partial_folder: Path, folder: Path) -> None:
