@@ -34,6 +34,7 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"layers": 2, "width": 16, "heads": 4, "context": 32, "qk_norm": False, "rope_scaling": {"factor": 2.0}},
         {"layers": 1, "width": 16, "heads": 2, "context": 32, "qkv_bias": True, "feedforward_bias": True},
     ],
+    "mixture": [{"way": "linear"}, {"way": "log-linear"}, {"way": "gate"}],
 }
 SOURCED: dict[str, list[dict[str, Any]]] = {
     "transformer": [
@@ -148,6 +149,12 @@ def make(name: str, shape: dict[str, Any]) -> Any:
     """A small model of a family with weights that are far from their cautious beginnings."""
     family = FAMILIES[name]
     settings = family.settings_class()(**shape)
+    if family.mixes:
+        members = [make(each, SHAPES[each][1]) for each in ("ngram", "gpt", "lstm")]
+        model = family.model_class()(settings, members).eval()
+        for weight in filter(lambda weight: weight is not None, (model.weights, model.gate)):
+            torch.nn.init.uniform_(weight, 0.1, 0.5)
+        return model
     if family.counts:
         return family.model_class().fit(*corpus(), VOCABULARY, settings)
     torch.manual_seed(1)

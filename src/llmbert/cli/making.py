@@ -33,7 +33,10 @@ Language = Annotated[str, typer.Option("--language", help="Language of the page:
 
 def train(
     family: Annotated[
-        str, typer.Option("--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5, bert, vae, gan.")
+        str,
+        typer.Option(
+            "--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5, bert, vae, gan, mixture"
+        ),
     ] = "",
     data: Data = [],  # noqa: B006 - typer wants a list
     valid: Valid = None,

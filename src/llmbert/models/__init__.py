@@ -15,9 +15,9 @@ from llmbert.protocols import Likelihood, UsageError
 class Family:
     """Where a family lives and what is true of it; its module is loaded when it is first used.
 
-    counts: it is fitted by counting, not by gradients; recurrent: it carries a memory from batch to batch;
-    objectives: what it may learn by, the usual one first; fixed: arguments of the class that the family's name stands
-    for; sizes: what `--size` means.
+    counts: it is fitted by counting, not by gradients; mixes: it is made of models of other families; recurrent: it
+    carries a memory from batch to batch; objectives: what it may learn by, the usual one first; fixed: arguments of the
+    class that the family's name stands for; sizes: what `--size` means.
     """
 
     module: str
@@ -26,6 +26,7 @@ class Family:
     likelihood: Likelihood
     sizes: Mapping[str, Mapping[str, Any]]
     counts: bool = False
+    mixes: bool = False
     recurrent: bool = False
     objectives: tuple[str, ...] = ("causal",)
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +109,19 @@ FAMILIES: dict[str, Family] = {
             "large": {"layers": 12, "width": 768, "heads": 12, "inner": 2048, "context": 512},
         },
         objectives=("pairs", "denoising"),
+    ),
+    "mixture": Family(
+        "llmbert.models.mixture",
+        "Mixture",
+        "MixtureSettings",
+        "exact",
+        {
+            "tiny": {"members": "ngram order=3, gpt"},
+            "small": {"members": "ngram order=5, gpt"},
+            "medium": {"members": "ngram order=5, gpt, lstm"},
+            "large": {"members": "ngram order=7, gpt, lstm"},
+        },
+        mixes=True,
     ),
     "vae": Family(
         "llmbert.models.vae",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -72,25 +73,41 @@ def sliding_window_nats(
     was_training = model.training
     model.eval()
     nats = np.zeros(len(ids), dtype=np.float32)
+    device = next(model.parameters()).device
+    for places, block, wanted in sliding_windows(ids, starts, window, TOKENS_A_BATCH, progress, stride):
+        block = block.to(device)
+        found = target_nats(model, model.hidden(block[:, :-1])[0], block[:, 1:]).cpu().numpy()
+        nats[places[wanted]] = found[wanted]
+    model.train(was_training)
+    return nats
+
+
+def sliding_windows(
+    ids: NDArray[Any],
+    starts: NDArray[np.int64],
+    window: int,
+    tokens: int,
+    progress: Progress = silent,
+    stride: int | None = None,
+) -> Iterator[tuple[NDArray[np.int64], Tensor, NDArray[np.bool_]]]:
+    """The windows that score every token of some documents once, those of like length together, `tokens` at a time.
+
+    Yields where each target lies in ids (B, T), the window with its last target (B, T+1), and which targets are scored
+    by it (B, T). stride: see `sliding_window_nats`.
+    """
     firsts, sizes, scored = _windows(np.asarray(starts), window, stride or window_stride(window))
     keep = sizes > 0
     firsts, sizes, scored = firsts[keep], sizes[keep], scored[keep]
-    order = np.lexsort((firsts, -sizes))
-    done = 0
-    device = next(model.parameters()).device
+    order, done = np.lexsort((firsts, -sizes)), 0
     while done < len(order):
         size = int(sizes[order[done]])
-        rows = order[done : done + max(1, TOKENS_A_BATCH // size)]
+        rows = order[done : done + max(1, tokens // size)]
         spans = firsts[rows, None] + np.arange(size + 1)
+        block = torch.from_numpy(ids[np.minimum(spans, len(ids) - 1)].astype(np.int64))
         inside = np.arange(size) < sizes[rows, None]
-        block = torch.from_numpy(ids[np.minimum(spans, len(ids) - 1)].astype(np.int64)).to(device)
-        found = target_nats(model, model.hidden(block[:, :-1])[0], block[:, 1:]).cpu().numpy()
-        wanted = inside & (np.arange(size) >= scored[rows, None])
-        nats[(spans[:, 1:])[wanted]] = found[wanted]
+        yield spans[:, 1:], block, inside & (np.arange(size) >= scored[rows, None])
         done += len(rows)
         progress("scoring", done, len(order))
-    model.train(was_training)
-    return nats
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ WEIGHTS, CONFIG, FACTS, CHECKPOINT, LOG = (
     "checkpoint.safetensors",
     "log.jsonl",
 )
+MEMBERS = "members"  # where the members of a mixture lie
 PARTIAL = ".partial"  # how a file's name ends while it is being written
 
 

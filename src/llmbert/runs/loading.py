@@ -13,13 +13,15 @@ from torch import Tensor
 from llmbert.models import FAMILIES
 from llmbert.models.huggingface import export_model, import_model
 from llmbert.protocols import LLMBertError
-from llmbert.runs.files import CONFIG, FACTS, PARTIAL, WEIGHTS, disk_error, read_facts, read_json, write_json
+from llmbert.runs.files import CONFIG, FACTS, MEMBERS, PARTIAL, WEIGHTS, disk_error, read_facts, read_json, write_json
 from llmbert.runs.foreign import PICKLES, find_folder, read_weights, refuse_pickles, special_ids
 from llmbert.runs.machine import device
 from llmbert.runs.run import Run
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
+
+MIXTURE = "llmbert-mixture"
 
 
 def load(folder: str | Path) -> Run:
@@ -37,7 +39,8 @@ def load(folder: str | Path) -> Run:
     config = read_json(path / CONFIG)
     tensors = read_weights(path)
     try:
-        model = _model_of(config, tensors)
+        mixed = config.get("model_type") == MIXTURE
+        model = _mixture_of(path, config, tensors) if mixed else _model_of(config, tensors)
     except LLMBertError as error:
         raise LLMBertError(f"{path} cannot be read: {error}; {_mend(facts, config)}") from error
     tokeniser = _load_tokeniser(path, facts, config, model)
@@ -59,6 +62,24 @@ def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
     if not isinstance(settings, dict):
         raise LLMBertError(f"{CONFIG} describes no n-gram model: its settings are missing")
     return FAMILIES["ngram"].model_class().from_tensors(tensors, settings)
+
+
+def _mixture_of(path: Path, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
+    """A mixture and its members, which lie below it."""
+    names, family = config.get("members"), FAMILIES["mixture"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise LLMBertError(f"{CONFIG} does not name the members of the mixture")
+    members = [load(path / MEMBERS / name).model for name in names]
+    try:
+        settings = family.settings_class()(**config["settings"])
+        model = family.model_class()(settings, members)
+        own = {name: weight.shape for name, weight in model.named_parameters() if name in ("weights", "gate")}
+        if own != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError(f"its weights are {', '.join(sorted(tensors))} of other shapes")
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise LLMBertError(f"{CONFIG} does not describe a mixture: {error}") from error
+    model.load_state_dict(tensors, strict=False)
+    return model.to(device()).eval()
 
 
 def _load_tokeniser(
@@ -110,9 +131,14 @@ def _tell_mask(model: Any, tokeniser: Tokeniser) -> None:
 def save_model(folder: Path, model: Any, special: Mapping[str, Any] | None = None) -> None:
     """Write `model.safetensors` and `config.json`, each whole or not at all.
 
-    special: ids of special tokens as `config.json` names them, where they are not those of our own tokenisers.
+    special: ids of special tokens as `config.json` names them, where they are not those of our own tokenisers; of a
+    mixture "members", the names of their folders in its own.
     """
-    if hasattr(model, "tensors"):
+    if getattr(model, "family", None) == "mixture":
+        settings = model.settings.model_dump()
+        config = {"model_type": MIXTURE, "vocab_size": model.vocabulary_size, "settings": settings, **(special or {})}
+        tensors = {name: weight for name, weight in model.named_parameters() if "." not in name}
+    elif hasattr(model, "tensors"):
         config = {"model_type": "llmbert-ngram", "vocab_size": model.vocabulary_size, "settings": model.config()}
         tensors = model.tensors()
     else:

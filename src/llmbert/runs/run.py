@@ -27,7 +27,7 @@ from llmbert.decoding import (
 from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
-from llmbert.runs.files import CONFIG, WEIGHTS
+from llmbert.runs.files import CONFIG, MEMBERS, WEIGHTS
 from llmbert.runs.infilling import fill_gaps, nearest_context, within_reach
 from llmbert.runs.pair_scoring import padded, pair_nats
 from llmbert.text.foreign import ForeignTokeniser
@@ -456,11 +456,9 @@ class Run:
     @property
     def bytes_on_disk(self) -> int:
         """Bytes of the weights and the tokeniser: what must be shipped."""
-        return sum(
-            (self.folder / name).stat().st_size
-            for name in (WEIGHTS, CONFIG, "tokenizer.json")
-            if (self.folder / name).exists()
-        )
+        folders = [self.folder, *(self.folder / MEMBERS).glob("*")]
+        names = (WEIGHTS, CONFIG, "tokenizer.json")
+        return sum((at / name).stat().st_size for at in folders for name in names if (at / name).exists())
 
 
 def generation_settings(settings: Mapping[str, Any]) -> GenerationSettings:

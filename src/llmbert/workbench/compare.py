@@ -80,6 +80,7 @@ def compare(
         dict(fields) if fields else None,
         str(tokenizer),
         vocabulary_size,
+        keep=any(FAMILIES[name].mixes for name in names),
     )
     corpus = read_corpus(source, folder, progress)
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)

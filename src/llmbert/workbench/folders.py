@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmbert.runs import CHECKPOINT, disk_error
+from llmbert.runs import CHECKPOINT, MEMBERS, disk_error
 from llmbert.training.loop import Interrupted
 
 
@@ -19,7 +19,7 @@ def fresh_folder(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        if not (out / CHECKPOINT).exists():
+        if not _is_worth_keeping(out):
             shutil.rmtree(out, ignore_errors=True)
             if existed:
                 out.mkdir(exist_ok=True)
@@ -38,9 +38,14 @@ def telling_how_to_go_on(out: Path) -> Iterator[None]:
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; {_go_on(out)}") from None
     except KeyboardInterrupt:
-        if not (out / CHECKPOINT).exists():
+        if not _is_worth_keeping(out):
             raise
         raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
+
+
+def _is_worth_keeping(out: Path) -> bool:
+    """Whether a training can go on from there: from its checkpoint, or from what its members have learned."""
+    return (out / CHECKPOINT).exists() or any((out / MEMBERS).glob("*"))
 
 
 def _go_on(out: Path) -> str:

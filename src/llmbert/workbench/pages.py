@@ -240,7 +240,11 @@ def run_content(name: str, run: Run, store: Corpus | PairCorpus, progress: Progr
         "table": [table_row(name, run, language)],
         "curves": [line] if line else [],
         "settings": {name: flat_settings(facts)},
-        "facts": [*fact_rows(facts, language), [say("signature", language), scores["signature"]]],
+        "facts": [
+            *mixture_rows(facts, language),
+            *fact_rows(facts, language),
+            [say("signature", language), scores["signature"]],
+        ],
         **own,
     }
 
@@ -351,6 +355,20 @@ def pair_rows(run: Run, pairs: PairCorpus, language: str) -> dict[str, Any]:
 def flat_settings(facts: dict[str, Any]) -> dict[str, Any]:
     """The settings of model and training side by side."""
     return {key: value for part in facts["settings"].values() for key, value in part.items()}
+
+
+def mixture_rows(facts: Mapping[str, Any], language: str) -> list[list[str]]:
+    """Of a mixture: how its members are combined, with what weights, and how ways and members did on kept text."""
+    found = facts.get("mixture")
+    if not found:
+        return []
+    listed = lambda values: " · ".join(f"{name} {value:.3f}" for name, value in values.items())  # noqa: E731
+    return [
+        [say("mixture_way", language), found["way"]],
+        [say("mixture_shares", language), listed(found["shares"])],
+        [say("mixture_alone", language, tokens=found["kept_tokens"]), listed(found["nats_alone"])],
+        [say("mixture_ways", language), listed(found["nats_by_way"])],
+    ]
 
 
 def fact_rows(facts: dict[str, Any], language: str) -> list[list[str]]:

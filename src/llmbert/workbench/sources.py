@@ -40,6 +40,7 @@ class Source:
     lowercase: bool = False
     detokenise: str | None = None
     mixture: list[dict[str, Any]] | None = None
+    keep: bool = False  # a part of the training text, for the weights of a mixture of models
 
     @property
     def has_pairs(self) -> bool:
@@ -107,6 +108,7 @@ def read_corpus(source: Source, root: Path, progress: Progress, special_tokens: 
             lines=source.lines,
             split_on=source.split_on,
             fields=source.fields,
+            keep=source.keep,
             special_tokens=special_tokens,
             progress=progress,
         )

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llmbert.runs import (
     FACTS,
     FORMAT,
     LOG,
+    MEMBERS,
     Run,
     check_out,
     command_line,
@@ -28,6 +30,7 @@ from llmbert.runs import (
     load,
     machine,
     read_facts,
+    run_status,
     save_model,
     sweep,
     version,
@@ -37,12 +40,13 @@ from llmbert.runs import (
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
-from llmbert.training.loop import Trainer, resolve_precision
+from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan, check_length, plan_training
 from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import TASKS, measure_run, usual_task
+from llmbert.workbench.mixing import fit_mixture, parse_members
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.settings import checked, parse_duration, sort_settings, whole_number
 from llmbert.workbench.sources import (
@@ -132,7 +136,6 @@ def train(
         training_values["seed"] = seed
         _check_precision(checked(TrainingSettings, training_values).precision)
     preset = _preset(family, size)
-    vocabulary_size = corpus_values.get("vocabulary_size")
     source = Source(
         path_list(data),
         path_list(valid) if valid is not None else None,
@@ -140,10 +143,11 @@ def train(
         split_on,
         dict(fields) if fields else None,
         str(tokenizer),
-        None if vocabulary_size is None else whole_number("vocabulary_size", vocabulary_size, 5),
+        _vocabulary_size(corpus_values.get("vocabulary_size")),
         lowercase,
         _detokenising(detokenise, languages),
         [dict(part) for part in mixture] if mixture else None,
+        keep=chosen.mixes,
     )
     learns = find_objective(objective or _meant(training_values), chosen.objectives, source.has_pairs)
     _check_task(task, learns, family)
@@ -157,11 +161,11 @@ def train(
     plan = _plan(family, learns, source, store, model_values, training_values, preset, seconds, began)
     facts = _facts(family, learns, task, languages, source, store, plan, seed, budget, size, folder, language)
     facts |= {"base": None if base is None else os.fspath(base), "vocabulary_size": held}
+    facts |= {"asked": {"seconds": seconds, "training": training_values}} if chosen.mixes else {}
     rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress, stop)
     training = Training(family, learns, folder, store, *rest, began=began)
     with fresh_folder(folder):
-        if tensorboard:
-            training.watch = _tensorboard(folder)
+        training.watch = _tensorboard(folder) if tensorboard else None
         return _run(training, resume=False)
 
 
@@ -263,6 +267,10 @@ def _check_room(objective: str, store: Store, held: int | None) -> int:
     return held or needed
 
 
+def _vocabulary_size(asked: Any) -> int | None:
+    return None if asked is None else whole_number("vocabulary_size", asked, 5)
+
+
 def _detokenising(style: str | None, languages: str | None) -> str | None:
     """How targets are put together, as `read_pairs` wants it. Raises UsageError for an unknown style."""
     if style is None:
@@ -302,7 +310,9 @@ def _plan(
 ) -> Plan:
     """What will be trained, within what of the budget reading the corpus has left."""
     chosen = FAMILIES[family]
-    if chosen.counts:
+    if chosen.mixes:
+        parse_members(checked(chosen.settings_class(), {**(preset or {}), **model_values}).members)
+    if chosen.counts or chosen.mixes:
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
     left = None if seconds is None else max(0.3 * seconds, seconds - (time.monotonic() - began))
@@ -362,7 +372,8 @@ def _facts(
 ) -> dict[str, Any]:
     """`run.json` as far as it is known before training."""
     counts, tokeniser = FAMILIES[family].counts, store.tokeniser
-    settings = {"model": plan.model.model_dump()} | ({} if counts else {"training": plan.training.model_dump()})
+    settings = {"model": plan.model.model_dump()}
+    settings |= {} if counts or FAMILIES[family].mixes else {"training": plan.training.model_dump()}
     return {
         "format": FORMAT,
         "llmbert": version(),
@@ -415,8 +426,57 @@ def _run(training: Training, resume: bool) -> Run:
         sweep(out)
         write_json(out / FACTS, training.facts)
         training.tokeniser.save(out)
-        model, learned = _count(training) if FAMILIES[training.family].counts else _learn(training, resume)
+        family = FAMILIES[training.family]
+        way = _count if family.counts else _mix if family.mixes else partial(_learn, resume=resume)
+        model, learned = way(training)
         return _finish(training, model, learned)
+
+
+def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
+    """Train the members, each in a folder of its own within the run, and learn their weights on what was kept."""
+    assert isinstance(training.store, Corpus) and training.store.kept is not None
+    began, members = time.monotonic(), parse_members(training.plan.model.members)
+    slow = sum(not find_family(family).counts for family, _ in members)
+    runs: dict[str, Run] = {}
+    for family, values in members:
+        name = family if family not in runs else f"{family}-{len(runs)}"
+        runs[name] = _member(training, family, name, values, slow)
+    models = {name: run.model for name, run in runs.items()}
+    model, found = fit_mixture(models, training.plan.model, training.store.kept, training.progress)
+    seconds, tokens = time.monotonic() - began, sum(run.facts["train_tokens"] for run in runs.values())
+    return model, {
+        "mixture": found,
+        "train_seconds": seconds,
+        "train_tokens": tokens,
+        "tokens_per_second": tokens / max(seconds, 1e-9),
+        "parameters": sum(run.facts["parameters"] for run in runs.values()),
+    }
+
+
+def _member(training: Training, family: str, name: str, values: Mapping[str, Any], slow: int) -> Run:
+    """One member of a mixture, trained, gone on with, or found as it was left; slow: how many share the time."""
+    folder, asked, source = training.out / MEMBERS / name, training.facts["asked"], training.facts["source"]
+    watched: dict[str, Any] = {"progress": training.progress, "stop": training.stop}
+    counts = find_family(family).counts
+    try:
+        if (folder / FACTS).exists():
+            return load(folder) if run_status(folder) == "done" else resume(folder, **watched)
+        return train(
+            family,
+            source["data"],
+            folder,
+            lines=source["lines"],
+            split_on=source["split_on"],
+            fields=source["fields"],
+            budget=None if asked["seconds"] is None or counts else asked["seconds"] / slow,
+            settings=values if counts else {**asked["training"], **values},
+            seed=training.seed,
+            language=training.facts["language"],
+            store=training.store,
+            **watched,
+        )
+    except Interrupted as stopped:
+        raise Interrupted(str(stopped).partition("; go on with")[0]) from None
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
@@ -496,6 +556,8 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     """Measure the model on all held-out text, write everything, and only then call the run done."""
     out, facts = training.out, training.facts
     special = training.tokeniser.config_ids() if isinstance(training.tokeniser, ForeignTokeniser) else None
+    if "mixture" in learned:
+        special = {"members": list(learned["mixture"]["shares"])}
     save_model(out, model, special)
     run = Run(out, model, training.tokeniser, facts)
     facts |= learned

@@ -124,6 +124,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "留出词元中有 {shared:.1%} 位于训练文本也出现的连续 {window} 个词元(约 50 字节)之内;"
         "{documents:,} 篇留出文档中有 {duplicates:,} 篇整篇出现在训练文本中。",
     ),
+    "mixture_way": ("how the members are combined", "成员的组合方式"),
+    "mixture_shares": ("their weights", "成员权重"),
+    "mixture_alone": ("nats/token of each on {tokens:,} kept tokens", "各成员在 {tokens:,} 个保留词元上的纳特/词元"),
+    "mixture_ways": ("of each way, on half of them", "各组合方式(在其中一半上)"),
     "command": ("command", "命令"),
     "seed": ("seed", "随机种子"),
     "machine": ("machine", "机器"),

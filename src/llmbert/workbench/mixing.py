@@ -1,0 +1,180 @@
+"""Models of one tokeniser → their mixture, weighed on text that none of them learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmbert.data.corpus import Shard
+from llmbert.models import FAMILIES, find_family
+from llmbert.models.mixture import LOGITS, Mixture, MixtureSettings, Way, features, log_linear, mixture_shares
+from llmbert.models.scoring import sliding_windows
+from llmbert.protocols import Progress, UsageError, silent
+
+MOST_TOKENS = 100_000  # of the kept text
+MOST_DISTRIBUTIONS = 1 << 25  # probabilities that log-linear weights are learned from
+GATE_PENALTY = 1e-3  # on the squared weights of a gate, per member
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the members say of kept text. targets: (N, M) log-probability of each token; seen: (N, 2M) what a gate sees;
+    whole: (M, n, V) all log-probabilities of some of the tokens, and aims (n,) which these are."""
+
+    targets: Tensor
+    seen: Tensor
+    whole: Tensor
+    aims: Tensor
+
+    def half(self, which: int) -> Kept:
+        """Every other stretch of sixteen tokens."""
+        rows, some = ((torch.arange(n) // 16) % 2 == which for n in (len(self.targets), len(self.aims)))
+        return Kept(self.targets[rows], self.seen[rows], self.whole[:, some], self.aims[some])
+
+
+def parse_members(text: str) -> list[tuple[str, dict[str, str]]]:
+    """ "ngram order=7, gpt" → [("ngram", {"order": "7"}), ("gpt", {})]. Raises UsageError for another form."""
+    found = []
+    for part in text.split(","):
+        name, *pairs = part.split() or [""]
+        if any("=" not in pair for pair in pairs):
+            raise UsageError(f"members are families with settings, 'ngram order=7, gpt', not {text!r}")
+        _check_member(name)
+        found.append((name, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}))
+    if len(found) < 2:
+        raise UsageError(f"a mixture has two members or more, not {text!r}")
+    return found
+
+
+def _check_member(name: str) -> None:
+    family = find_family(name)
+    if family.likelihood != "exact" or family.mixes:
+        exact = [each for each, known in FAMILIES.items() if known.likelihood == "exact" and not known.mixes]
+        raise UsageError(f"a mixture needs exact probabilities, which a {name} does not give; mix {', '.join(exact)}")
+
+
+def fit_mixture(
+    members: Mapping[str, Any], settings: MixtureSettings, kept: Shard, progress: Progress = silent
+) -> tuple[Mixture, dict[str, Any]]:
+    """The mixture of models, and how its weights were found.
+
+    Where no way is asked for, each is learned on one half of the kept text and the one that predicts the other half
+    best is learned anew on all of it.
+    """
+    models = list(members.values())
+    text = gather_kept(models, settings, kept, progress)
+    tried: dict[str, float] = {}
+    ways: Sequence[Way] = (settings.way,) if settings.way else get_args(Way)
+    for way in ways:
+        tried[way] = WAYS[way].loss(text.half(1), *WAYS[way].fit(text.half(0)))
+    chosen: Any = min(tried, key=lambda way: tried[way])
+    mixture = Mixture(settings.model_copy(update={"way": chosen}), models)
+    found = WAYS[chosen].fit(text)
+    with torch.no_grad():
+        for weight, value in zip([mixture.weights, mixture.gate], found, strict=False):
+            if weight is not None:
+                weight.copy_(value)
+    return mixture.eval(), {
+        "way": chosen,
+        "shares": dict(zip(members, WAYS[chosen].shares(text, *found), strict=True)),
+        "kept_tokens": len(text.targets),
+        "nats_by_way": tried,
+        "nats_alone": dict(zip(members, (-text.targets.mean(0)).tolist(), strict=True)),
+    }
+
+
+@torch.no_grad()
+def gather_kept(models: Sequence[Any], settings: MixtureSettings, kept: Shard, progress: Progress = silent) -> Kept:
+    """What each model says of the first MOST_TOKENS of a shard, in windows as the mixture scores."""
+    probe = Mixture(settings.model_copy(update={"way": settings.way or "linear"}), models).eval()
+    last = max(1, int(np.searchsorted(kept.starts, MOST_TOKENS, side="right")) - 1)
+    starts = np.asarray(kept.starts[: last + 1])
+    ids = np.asarray(kept.ids[: int(starts[-1])])
+    if len(ids) > MOST_TOKENS:
+        ids, starts = ids[:MOST_TOKENS], np.array([0, MOST_TOKENS])
+    vocabulary, targets, seen, whole, aims = probe.vocabulary_size, [], [], [], []
+    room = MOST_DISTRIBUTIONS // (vocabulary * len(models))
+    every = max(1, -(-len(ids) // max(1, room)))
+    for _, block, wanted in sliding_windows(ids, starts, probe.window, max(1, LOGITS // vocabulary), progress):
+        chosen = torch.from_numpy(wanted)
+        parts = [part[chosen] for part in probe.parts(block[:, :-1].to(probe.weights.device))]
+        target = block[:, 1:][chosen]
+        targets.append(torch.stack([part.cpu().gather(1, target[:, None])[:, 0] for part in parts], dim=1))
+        seen.append(features(parts).cpu())
+        whole.append(torch.stack([part[::every].cpu() for part in parts]))
+        aims.append(target[::every])
+    return Kept(torch.cat(targets), torch.cat(seen), torch.cat(whole, dim=1), torch.cat(aims))
+
+
+# ---- the ways ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HowToMix:
+    """fit: kept text → the weights; loss: their nats/token on other text; shares: what falls to each member."""
+
+    fit: Callable[[Kept], tuple[Tensor, ...]]
+    loss: Callable[..., float]
+    shares: Callable[..., list[float]]
+
+
+def _linear_nats(text: Kept, weights: Tensor, gate: Tensor | None = None) -> Tensor:
+    shares = mixture_shares(weights, gate, None if gate is None else text.seen.to(weights.dtype))
+    return -(text.targets.to(weights.dtype).clamp_min(-1e4) + shares).logsumexp(-1).mean()
+
+
+def _log_linear_nats(text: Kept, weights: Tensor) -> Tensor:
+    mixed = log_linear(weights, text.whole.to(weights.dtype))
+    return -mixed.gather(1, text.aims[:, None]).mean()
+
+
+def _fit_linear(text: Kept) -> tuple[Tensor, ...]:
+    return _minimised(lambda weights: _linear_nats(text, weights), torch.zeros(text.targets.shape[1]))
+
+
+def _fit_gate(text: Kept) -> tuple[Tensor, ...]:
+    count = text.targets.shape[1]
+
+    def loss(weights: Tensor, gate: Tensor) -> Tensor:
+        return _linear_nats(text, weights, gate) + GATE_PENALTY * (gate**2).sum() / count
+
+    return _minimised(loss, *_fit_linear(text), torch.zeros(count, 2 * count))
+
+
+def _fit_log_linear(text: Kept) -> tuple[Tensor, ...]:
+    count = text.targets.shape[1]
+    return _minimised(lambda weights: _log_linear_nats(text, weights), torch.full((count,), 1 / count))
+
+
+def _minimised(loss: Callable[..., Tensor], *begin: Tensor) -> tuple[Tensor, ...]:
+    """The values at which a smooth loss is least, by L-BFGS from where they begin, in float64."""
+    values = [value.double().clone().requires_grad_() for value in begin]
+    optimiser = torch.optim.LBFGS(values, max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        total = loss(*values)
+        total.backward()
+        return total
+
+    optimiser.step(closure)
+    return tuple(value.detach().float() for value in values)
+
+
+def _linear_shares(text: Kept, weights: Tensor, gate: Tensor | None = None) -> list[float]:
+    shares = mixture_shares(weights, gate, None if gate is None else text.seen).exp()
+    return list(shares.reshape(-1, shares.shape[-1]).mean(0).tolist())
+
+
+WAYS: dict[str, HowToMix] = {
+    "linear": HowToMix(_fit_linear, lambda text, *w: float(_linear_nats(text, *w)), _linear_shares),
+    "log-linear": HowToMix(
+        _fit_log_linear, lambda text, *w: float(_log_linear_nats(text, *w)), lambda text, weights: weights.tolist()
+    ),
+    "gate": HowToMix(_fit_gate, lambda text, *w: float(_linear_nats(text, *w)), _linear_shares),
+}

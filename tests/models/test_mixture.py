@@ -1,0 +1,130 @@
+"""A mixture combines its members' probabilities by the formulas, and its weights are those that predict best."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llmbert.models import FAMILIES
+from llmbert.models.mixture import Mixture, MixtureSettings, features
+from llmbert.models.ngram import NGram, NGramSettings
+from llmbert.protocols import UsageError
+from llmbert.workbench.mixing import WAYS, Kept, fit_mixture, parse_members
+
+VOCABULARY, BEGIN, END = 20, 2, 3
+
+
+def text(seed: int, documents: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    words = [4 + random.zipf(1.6, random.integers(5, 20)) % 16 for _ in range(documents)]
+    rows = [np.concatenate(([BEGIN], part, [END])) for part in words]
+    return np.concatenate(rows).astype(np.uint16), np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+
+
+def members() -> list[Any]:
+    torch.manual_seed(0)
+    gpt = FAMILIES["gpt"]
+    shape = {"layers": 1, "width": 16, "heads": 2, "context": 16}
+    model = gpt.build(gpt.settings_class()(**shape), VOCABULARY).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return [NGram.fit(*text(1), VOCABULARY, NGramSettings(order=3)), model]
+
+
+def make(way: Any) -> Mixture:
+    mixture = Mixture(MixtureSettings(way=way), members())
+    torch.manual_seed(4)
+    for weight in (mixture.weights, mixture.gate):
+        if weight is not None:
+            torch.nn.init.normal_(weight, 0.4, 0.3)
+    return mixture.eval()
+
+
+@pytest.mark.parametrize("way", ["linear", "log-linear", "gate"])
+def test_it_is_what_the_formulas_say(way: str) -> None:
+    mixture = make(way)
+    ids = torch.from_numpy(text(3)[0][:9].astype(np.int64))[None]
+    with torch.inference_mode():
+        found = mixture.logits(ids)[0]
+        parts = [part[0].double() for part in mixture.parts(ids)]
+    np.testing.assert_allclose(found.exp().sum(-1).numpy(), 1, atol=1e-5)
+    weights = mixture.weights.detach().double()
+    for time in range(9):
+        p = [part[time].exp() for part in parts]
+        if way == "log-linear":
+            powers = torch.stack([q.clamp_min(math.exp(-30)) ** w for q, w in zip(p, weights, strict=True)]).prod(0)
+            expected = powers / powers.sum()
+        else:
+            scores = weights.clone()
+            if mixture.gate is not None:
+                entropies = [-(q[q > 0] * q[q > 0].log()).sum() for q in p]
+                seen = torch.stack([*entropies, *(q.max().log() for q in p)])
+                scores = scores + mixture.gate.detach().double() @ seen
+            expected = sum(share * q for share, q in zip(scores.softmax(0), p, strict=True))
+        torch.testing.assert_close(found[time].exp().double(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_gate_sees_entropy_and_the_highest() -> None:
+    sure, unsure = torch.tensor([0.97, 0.01, 0.01, 0.01]).log(), torch.full((4,), 0.25).log()
+    seen = features([sure[None], unsure[None]])[0]
+    assert seen[1] == pytest.approx(math.log(4)) and seen[0] < 0.2
+    assert seen[2] == pytest.approx(math.log(0.97)) and seen[3] == pytest.approx(math.log(0.25))
+
+
+def known(count: int = 4000) -> Kept:
+    """Text of which the first member is right when it is sure, and the second otherwise."""
+    random = torch.Generator().manual_seed(0)
+    sure = torch.rand(count, generator=random) < 0.5
+    aims = torch.randint(0, 4, (count,), generator=random)
+    right = torch.full((count, 4), 0.02).scatter_(1, aims[:, None], 0.94)
+    flat = torch.full((count, 4), 0.25)
+    other = torch.where(sure[:, None], flat, right * 0.7 + 0.075)
+    whole = torch.stack([torch.where(sure[:, None], right, flat), other])
+    whole = (whole / whole.sum(-1, keepdim=True)).log()
+    targets = whole.gather(2, aims[None, :, None].expand(2, -1, 1))[..., 0].mT
+    return Kept(targets, features(list(whole)), whole, aims)
+
+
+def test_each_way_finds_the_weights_that_predict_best() -> None:
+    kept = known()
+    alone = -kept.targets.mean(0)
+    losses = {}
+    for way, how in WAYS.items():
+        found = how.fit(kept)
+        losses[way] = how.loss(kept, *found)
+        assert losses[way] < float(alone.min())
+        for weight in found:
+            for _ in range(5):  # nothing near by is better
+                moved = [each + 0.05 * torch.randn_like(each) if each is weight else each for each in found]
+                assert how.loss(kept, *moved) > losses[way] - 2e-3
+    assert losses["gate"] < losses["linear"] - 0.1, "who is sure is heard"
+
+
+def test_the_best_way_is_chosen_on_text_of_its_own() -> None:
+    ids, starts = text(9, 60)
+
+    class Shard:
+        pass
+
+    shard: Any = Shard()
+    shard.ids, shard.starts = ids, starts
+    mixture, found = fit_mixture(dict(zip(("ngram", "gpt"), members(), strict=True)), MixtureSettings(), shard)
+    assert found["way"] == mixture.way == min(found["nats_by_way"], key=found["nats_by_way"].get)
+    assert set(found["nats_by_way"]) == {"linear", "log-linear", "gate"}
+    nats = mixture.token_nats(ids, starts)
+    mean = float(nats.sum()) / found["kept_tokens"]
+    assert mean < min(found["nats_alone"].values())
+    assert found["kept_tokens"] == len(ids) - 60
+    one, said = fit_mixture(dict(zip(("ngram", "gpt"), members(), strict=True)), MixtureSettings(way="linear"), shard)
+    assert one.way == said["way"] == "linear" and sum(said["shares"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wrong", ["gpt", "ngram order, gpt", ""])
+def test_members_are_named_rightly(wrong: str) -> None:
+    assert parse_members("ngram order=7, gpt") == [("ngram", {"order": "7"}), ("gpt", {})]
+    with pytest.raises(UsageError):
+        parse_members(wrong)
