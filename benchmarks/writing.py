@@ -59,7 +59,7 @@ def dialogues(name: str, valid: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (f"{name}/train.jsonl.gz",), (f"{name}/{valid}.jsonl.gz",)
 
 
-SUMMARY = {
+SUMMARY: dict[str, Any] = {
     "fields": {"source": "dialogue", "target": "summary"},
     "task": "summarise",
     "languages": "en",
@@ -110,7 +110,7 @@ LINES: dict[str, Line] = {
     ),
     "dialogsum": Line(
         *dialogues("dialogsum", "dev"),
-        SUMMARY,
+        {**SUMMARY, "settings": {**SUMMARY["settings"], "steps": 3300}},
         ("rouge1", "rouge2", "rougeL"),
         {"rouge1": 28.2, "rouge2": 7.5},
         "Lead-2 28.2/7.5; published from scratch 35.9/8.7",

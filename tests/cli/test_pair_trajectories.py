@@ -104,7 +104,9 @@ def test_t5_is_pre_trained_on_text_and_goes_on_with_pairs(
     first = llmbert("train", "--family=t5", "--data", prose, "--tokenizer=bytes", "--out", tmp_path / "t5", *options)
     assert first.code == 0, first.err
     facts = json.loads((tmp_path / "t5" / "run.json").read_text("utf-8"))
-    assert (facts["objective"], facts["scores"]["likelihood"]) == ("denoising", "none")
+    assert (facts["objective"], facts["scores"]["likelihood"]) == ("denoising", "conditional")
+    assert facts["scores"]["bits_per_byte"] is None and "unit:restored" in facts["scores"]["signature"]
+    assert 1 < facts["scores"]["perplexity"] < 2 * facts["tokeniser"]["vocabulary_size"]
     second = llmbert(
         "train",
         "--family=t5",

@@ -31,13 +31,12 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Language = Annotated[str, typer.Option("--language", help="Language of the page: en or zh.")]
 
 
+NAMES = "ngram, rnn, lstm, gru, gpt, transformer, t5, bert, vae, gan or mixture."
+FamilyName = Annotated[str, typer.Option("--family", metavar="F", help=NAMES)]
+
+
 def train(
-    family: Annotated[
-        str,
-        typer.Option(
-            "--family", metavar="F", help="ngram, rnn, lstm, gru, gpt, transformer, t5, bert, vae, gan, mixture"
-        ),
-    ] = "",
+    family: FamilyName = "",
     data: Data = [],  # noqa: B006 - typer wants a list
     valid: Valid = None,
     lines: Lines = False,

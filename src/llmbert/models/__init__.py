@@ -16,8 +16,8 @@ class Family:
     """Where a family lives and what is true of it; its module is loaded when it is first used.
 
     counts: it is fitted by counting, not by gradients; mixes: it is made of models of other families; recurrent: it
-    carries a memory from batch to batch; objectives: what it may learn by, the usual one first; fixed: arguments of the
-    class that the family's name stands for; sizes: what `--size` means.
+    carries a memory from batch to batch; objectives: what it may learn by, the usual one first; further: what it learns
+    by only if asked; fixed: arguments of the class that the family's name stands for; sizes: what `--size` means.
     """
 
     module: str
@@ -29,6 +29,7 @@ class Family:
     mixes: bool = False
     recurrent: bool = False
     objectives: tuple[str, ...] = ("causal",)
+    further: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def settings_class(self) -> Any:
@@ -96,6 +97,7 @@ FAMILIES: dict[str, Family] = {
             "large": {"layers": 6, "width": 1024, "heads": 16, "inner": 4096, "context": 1024},
         },
         objectives=("pairs",),
+        further=("denoising",),
     ),
     "t5": Family(
         "llmbert.models.t5",

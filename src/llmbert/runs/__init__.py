@@ -20,7 +20,15 @@ from llmbert.runs.files import (
     write_text,
 )
 from llmbert.runs.loading import load, save_model
-from llmbert.runs.machine import command_line, device, machine, version, versions
+from llmbert.runs.machine import (
+    command_line,
+    device,
+    forget_peak_memory,
+    machine,
+    peak_memory,
+    version,
+    versions,
+)
 from llmbert.runs.run import Run
 
 __all__ = [
@@ -37,8 +45,10 @@ __all__ = [
     "command_line",
     "device",
     "disk_error",
+    "forget_peak_memory",
     "load",
     "machine",
+    "peak_memory",
     "read_facts",
     "read_json",
     "read_tensors",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -44,3 +45,17 @@ def device() -> torch.device:
 def command_line() -> str:
     """How this program was called, for the record."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def forget_peak_memory() -> None:
+    """Begin anew with this process' peak memory, where the system lets one."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """The most bytes of memory this process held since `forget_peak_memory`; None where the system does not say."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return None

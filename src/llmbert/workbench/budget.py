@@ -86,7 +86,7 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
         return {"batch": max(4, 2048 // context), **rates, "schedule": "wsd", "warmup": 50}
     if family_name in ("transformer", "t5"):
         return {
-            "batch": 16,
+            "batch": max(4, 2048 // context),
             "batch_tokens": 2048,
             "optimiser": "muon",
             "schedule": "wsd",

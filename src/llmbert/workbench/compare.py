@@ -16,6 +16,8 @@ from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write
 from llmbert.text.foreign import FOREIGN
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
+from llmbert.workbench.evidence import evidence
+from llmbert.workbench.lessons import OBJECTIVES, document_objective
 from llmbert.workbench.measure import shard_nats
 from llmbert.workbench.pages import (
     baselines,
@@ -58,8 +60,9 @@ def compare(
 ) -> dict[str, Any]:
     """Train every family on the same documents, split and tokeniser, each for `budget`, and write one page at `out`.
 
-    families: which (all by default); settings: by family, what stands above the budget's choice; announce: told what
-    comes next. A comparison that was stopped goes on where it was: finished runs are not trained again.
+    families: which (by default those whose likelihood is exact); settings: by family, what stands above the budget's
+    choice; announce: told what comes next. A comparison that was stopped goes on where it was: finished runs are not
+    trained again.
 
     Raises UsageError for what is asked wrongly (a tokeniser that loses text among it), LLMBertError for bad data.
     """
@@ -82,7 +85,9 @@ def compare(
         vocabulary_size,
         keep=any(FAMILIES[name].mixes for name in names),
     )
-    corpus = read_corpus(source, folder, progress)
+    learning = {name: document_objective(FAMILIES[name]) for name in names}
+    special = dict.fromkeys(token for learns in learning.values() for token in OBJECTIVES[learns].special_tokens)
+    corpus = read_corpus(source, folder, progress, tuple(special))
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
@@ -161,6 +166,7 @@ def _trained(
         split_on=source.split_on,
         fields=source.fields,
         tokenizer=source.tokenizer,
+        objective=document_objective(FAMILIES[name]),
         budget=None if FAMILIES[name].counts else seconds,
         settings=given,
         seed=seed,
@@ -185,18 +191,64 @@ def _content(
         "table": table,
         "baselines": trivial,
         "curves": [line for label, run in runs if (line := curve(label, run, language))],
-        "samples": [sample for label, run in runs for sample in samples(label, run, heads, language, progress)[0]],
+        "metrics": [row for label, run in runs for row in evidence_rows(label, run, corpus, progress)],
+        "samples": [
+            sample
+            for label, run in runs
+            if hasattr(run.model, "step") and not run.reads_source
+            for sample in samples(label, run, heads, language, progress)[0]
+        ],
         "data": data_rows(corpus, language),
         "settings": {label: flat_settings(run.facts) for label, run in runs},
         "facts": fact_rows(runs[0][1].facts, language) + signatures,
     }
 
 
+HIGHER_IS_BETTER = {"distinct2": True}
+UNITS = {"milliseconds": "ms", "peak_memory": "MB", "bytes_on_disk": "MB"}
+
+
+def evidence_rows(label: str, run: Run, corpus: Corpus, progress: Progress) -> list[dict[str, Any]]:
+    """What a run writes, costs and takes, as rows of metrics; held-out text beside what it writes."""
+    found = _known_evidence(run, corpus, progress)
+    for key, size in (("peak_memory", run.facts.get("peak_memory")), ("bytes_on_disk", run.bytes_on_disk)):
+        if size:
+            found[key] = {"value": size / 1e6, "real": None, "signature": None}
+    return [
+        {
+            "name": label,
+            "task": None,
+            "metric": metric,
+            "value": figures["value"],
+            "interval": None,
+            "unit": UNITS.get(metric, ""),
+            "higher_is_better": HIGHER_IS_BETTER.get(metric, False),
+            "signature": figures["signature"],
+            "baseline": None if figures["real"] is None else {"name": "held-out", "value": figures["real"]},
+        }
+        for metric, figures in found.items()
+    ]
+
+
+def _known_evidence(run: Run, corpus: Corpus, progress: Progress) -> dict[str, dict[str, Any]]:
+    """The evidence of a run on a corpus, measured once and kept beside the runs."""
+    path = run.folder.parent / "evidence" / f"{run.folder.name}.json"
+    if path.exists():
+        known = read_json(path)
+        if known.get("corpus") == corpus.fingerprint:
+            return dict(known["evidence"])
+    found = evidence(run, corpus, progress)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {"corpus": corpus.fingerprint, "evidence": found})
+    return found
+
+
 def _lead(
     table: Sequence[Mapping[str, Any]], runs: Mapping[str, Run], corpus: Corpus, progress: Progress
 ) -> dict[str, Any] | None:
     """The difference of the best two in bits/byte, both resampled together; None where there are no two."""
-    first, *others = [row["name"] for row in table if row["bits_per_byte"] is not None] or [None]
+    exact = [row for row in table if row["bits_per_byte"] is not None and row["likelihood"] == "exact"]
+    first, *others = [row["name"] for row in exact] or [None]
     if not others:
         return None
     return paired_difference(*(shard_nats(runs[name], corpus.valid, progress) for name in (first, others[0])))

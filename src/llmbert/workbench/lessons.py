@@ -17,6 +17,7 @@ from llmbert.data.denoising import SENTINELS, Denoising, find_sentinels, span_no
 from llmbert.data.infilling import INFILLING_TOKENS, Infilling, find_infilling_ids
 from llmbert.data.masking import MaskedWindows, Masking, SentencePairs, find_sentence_ends, find_words
 from llmbert.data.pairs import PairBatches, PairCorpus
+from llmbert.models import Family
 from llmbert.models.scoring import cut_pieces, sliding_window_nats
 from llmbert.objectives.adversarial import Alternating, adversarial
 from llmbert.objectives.causal import causal
@@ -57,11 +58,13 @@ class Objective:
     special_tokens: tuple[str, ...] = ()
 
 
-def find_objective(name: str | None, allowed: Sequence[str], has_pairs: bool) -> str:
-    """The objective asked for, or the first allowed one that fits the data. Raises UsageError where none does."""
+def find_objective(name: str | None, family: Family, has_pairs: bool) -> str:
+    """The objective asked for, or the first usual one that fits the data. Raises UsageError where none does."""
+    allowed = family.objectives
     if name is not None:
-        if name not in allowed:
-            raise UsageError(f"this family does not learn by {name!r}; it learns by {', '.join(allowed)}")
+        if name not in (*allowed, *family.further):
+            known = ", ".join((*allowed, *family.further))
+            raise UsageError(f"this family does not learn by {name!r}; it learns by {known}")
         return name
     wanted = "pairs" if has_pairs else "documents"
     fitting = [each for each in allowed if OBJECTIVES[each].reads == wanted]
@@ -70,6 +73,14 @@ def find_objective(name: str | None, allowed: Sequence[str], has_pairs: bool) ->
             "this family learns from documents, not from pairs; take transformer or t5, or leave out source="
         )
     return (fitting or list(allowed))[0]
+
+
+def document_objective(family: Family) -> str:
+    """The first objective by which a family learns from documents. Raises UsageError where there is none."""
+    fitting = [name for name in (*family.objectives, *family.further) if OBJECTIVES[name].reads == "documents"]
+    if not fitting:
+        raise UsageError("this family learns from pairs alone")
+    return fitting[0]
 
 
 # ---- documents -----------------------------------------------------------------------------------------------------

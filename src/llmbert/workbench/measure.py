@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 
+from llmbert.data.batches import IGNORED
 from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.denoising import SENTINELS, Denoising, find_sentinels, span_noise
 from llmbert.data.pairs import PairCorpus, PairShard, Reference
+from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.metrics import (
     METRICS,
     TokenNats,
@@ -30,6 +33,7 @@ from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
 EXAMPLES = 8
+RESTORED, MOST_RESTORED = 32, 20_000  # damaged pieces at once, and restored tokens that are scored
 DRAWN = 200  # texts from nothing whose variety is measured
 BOUNDED, IMPORTANCE_DRAWS = 200, 100  # held-out documents whose bound is tightened, and by how many draws
 
@@ -82,6 +86,8 @@ def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str
 
     A pseudo-likelihood is taken of the first documents only; a family that reads pairs has none of documents.
     """
+    if run.model.likelihood == "conditional" and set(SENTINELS) <= set(run.tokeniser.special_ids):
+        return score_restoration(run, shard, progress)
     if run.model.likelihood in ("conditional", "none"):
         return unscored(run)
     unit = "token" if run.model.likelihood == "pseudo" else "token+end"
@@ -124,6 +130,30 @@ def describe_draws(run: Run, shard: Shard) -> dict[str, Any]:
     for name, score in scores.items():
         score["baseline"] = {"name": "held-out", "value": ceiling[name]["score"]}
     return scores
+
+
+def score_restoration(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
+    """How probable a run finds what was taken out of held-out text, given the rest: nats/token of the spans that T5's
+    noise takes out, sentinels and ends among them; a likelihood of other text than a document's, so never in bits/byte.
+    """
+    noise = span_noise(find_sentinels(run.tokeniser.special_ids))
+    batches = Denoising(shard.ids, np.asarray(shard.starts), noise, run.model.settings.context, RESTORED, seed=0)
+    rows: list[np.ndarray] = []
+    with evaluating(run.model):
+        for number, batch in enumerate(islice(batches.iterate(), batches.batches_per_epoch), 1):
+            batch = batch.to(device_of(run.model))
+            condition = run.model.encode(batch.source, batch.source_mask)
+            logarithms = run.model.predict(run.model.hidden(batch.inputs, condition), condition).log_softmax(-1)
+            nats = -logarithms.gather(2, batch.targets.clamp_min(0)[..., None])[..., 0].cpu().numpy()
+            kept = (batch.targets != IGNORED).cpu().numpy()
+            rows += [np.append(np.float32(0), row[inside]) for row, inside in zip(nats, kept, strict=True)]
+            progress("restoring", number, batches.batches_per_epoch)
+            if sum(map(len, rows)) > MOST_RESTORED:
+                break
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+    none = np.zeros(len(rows), np.int64)
+    parts = run.signature() | {"context": "the text around", "unit": "restored"}
+    return likelihood_scores(TokenNats(np.concatenate(rows), starts, none, none), **parts)
 
 
 def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:

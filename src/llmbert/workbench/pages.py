@@ -259,7 +259,7 @@ def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> di
         shown["metrics"] = metric_rows(name, run.facts["draws"], None, several=False)
     if run.model.likelihood in ("exact", "bound"):
         shown["baselines"] = baselines(corpus, run.tokeniser, language)
-    if hasattr(run.model, "step"):
+    if hasattr(run.model, "step") and not run.reads_source:
         shown["samples"], speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
         run.facts["generate_tokens_per_second"] = speed
     return shown

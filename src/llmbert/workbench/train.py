@@ -27,8 +27,10 @@ from llmbert.runs import (
     check_out,
     command_line,
     device,
+    forget_peak_memory,
     load,
     machine,
+    peak_memory,
     read_facts,
     run_status,
     save_model,
@@ -149,7 +151,7 @@ def train(
         [dict(part) for part in mixture] if mixture else None,
         keep=chosen.mixes,
     )
-    learns = find_objective(objective or _meant(training_values), chosen.objectives, source.has_pairs)
+    learns = find_objective(objective or _meant(training_values), chosen, source.has_pairs)
     _check_task(task, learns, family)
     model_values, source, preset, held = _from_base(base, family, model_values, source, preset)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
@@ -427,8 +429,11 @@ def _run(training: Training, resume: bool) -> Run:
         write_json(out / FACTS, training.facts)
         training.tokeniser.save(out)
         family = FAMILIES[training.family]
+        forget_peak_memory()
         way = _count if family.counts else _mix if family.mixes else partial(_learn, resume=resume)
         model, learned = way(training)
+        members = (read_facts(file.parent).get("peak_memory") for file in (out / MEMBERS).glob(f"*/{FACTS}"))
+        learned["peak_memory"] = max(filter(None, (peak_memory(), *members)), default=None)
         return _finish(training, model, learned)
 
 

@@ -83,6 +83,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "该 {family} 模型用 {seconds:.0f} 秒学会写作;它不给出文本本身的概率。其文本的 distinct-2 为 {distinct:.3f},"
         "self-BLEU-4 为 {alike:.3f};留出文本则为 {real_distinct:.3f} 与 {real_alike:.3f}。",
     ),
+    "run_restored": (
+        "This {family} restores what was taken out of held-out text at a perplexity of {perplexity:.2f} a token, after "
+        "{seconds:.0f} s of training; it is given the rest of the text, so this is no code length.",
+        "该 {family} 模型恢复留出文本中被删片段的困惑度为每词元 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
+        "其余文本是给定的,故此值不是编码长度。",
+    ),
     "run_pseudo": (
         "This {family} finds a hidden token of held-out text with a pseudo-perplexity of {perplexity:.2f}, after "
         "{seconds:.0f} s of training; it sees both sides of the token, so this is no code length.",
@@ -172,6 +178,8 @@ def run_summary(facts: Mapping[str, Any], scores: Mapping[str, Any], language: s
     if scores["bits_per_byte"] is not None:
         interval = (scores["interval"] or {}).get("bits_per_byte") or [scores["bits_per_byte"]] * 2
         return say("run_bits", language, bits=scores["bits_per_byte"], low=interval[0], high=interval[1], **known)
+    if scores["likelihood"] == "conditional" and scores["perplexity"] is not None:
+        return say("run_restored", language, perplexity=scores["perplexity"], **known)
     if scores["perplexity"] is not None:
         return say("run_perplexity", language, perplexity=scores["perplexity"], **known)
     return say("run_infinite", language, family=facts["family"])
@@ -187,7 +195,7 @@ def compare_summary(
 
     table: best first; lead: the `paired_difference` of its first two.
     """
-    ranked = [row for row in table if row["bits_per_byte"] is not None]
+    ranked = [row for row in table if row["bits_per_byte"] is not None and row["likelihood"] == "exact"]
     if not ranked:
         return say("no_bits", language)
     best = ranked[0]

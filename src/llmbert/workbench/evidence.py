@@ -1,0 +1,133 @@
+"""What a run writes from nothing → figures of it that any family has, beside those of real text."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.overlap import measure_overlap
+from llmbert.data.read import Document
+from llmbert.data.shards import write_shard
+from llmbert.decoding import Request
+from llmbert.decoding.settings import GenerationSettings
+from llmbert.metrics import score_texts
+from llmbert.models import FAMILIES
+from llmbert.protocols import Progress, silent
+from llmbert.runs import Run
+
+TEXTS = 100  # drawn from a run
+FEWER = 20  # where each token costs a pass over the whole text
+LENGTH = 64  # tokens a text has at most
+ORDER = 5  # of the n-grams that judge
+TIMED = 100  # tokens
+
+Ids = list[NDArray[np.int64]]
+
+
+def draw_texts(run: Run, count: int, length: int, progress: Progress = silent) -> Ids:
+    """Texts from nothing as ids without begin and end token, at temperature 1, number i from seed i."""
+    if hasattr(run.model, "step"):
+        engine = run.engine(prompted=False, progress=progress)
+        settings = [GenerationSettings(max_tokens=length, temperature=1.0, seed=seed) for seed in range(count)]
+        requests = (Request([], each, run.drawn(each.seed)) for each in settings)
+        return [np.array(handle.ids, np.int64) for handle in engine.run(requests)]
+    texts = run.generate_many([""] * count, max_tokens=length, temperature=1.0, progress=progress)
+    return [run.tokeniser.encode(text).astype(np.int64) for text in texts]
+
+
+def real_texts(shard: Shard, count: int, length: int) -> Ids:
+    """As many stretches of real text, evenly spread, each within one document."""
+    starts = np.asarray(shard.starts)
+    places = np.linspace(0, len(shard.ids) - 1, count).astype(np.int64)
+    documents = np.minimum(np.searchsorted(starts, places, side="right") - 1, shard.documents - 1)
+    found = []
+    for place, document in zip(places, documents, strict=True):
+        first, last = int(starts[document]) + 1, int(starts[document + 1]) - 1
+        begin = max(first, min(int(place), last - length))
+        found.append(np.asarray(shard.ids[begin : min(begin + length, last)]).astype(np.int64))
+    return [text for text in found if len(text)]
+
+
+def evidence(run: Run, corpus: Corpus, progress: Progress = silent) -> dict[str, dict[str, Any]]:
+    """Figures of what a run writes, by name, each {"value", "real" (the same of held-out text), "signature"}.
+
+    forward: nats/token of its texts under a 5-gram of the training text: how well it stays in the language; reverse:
+    nats/token of held-out text under a 5-gram of its texts: how much of it it covers (Zhao et al. 2018, §4.1);
+    distinct-2, self-BLEU-4; verbatim: share of its tokens in stretches that stand in the training text; milliseconds
+    for 100 tokens. Empty for a family that writes from a source only.
+    """
+    if run.reads_source:
+        return {}
+    steps = hasattr(run.model, "step")
+    count = TEXTS if steps else FEWER
+    length = min(LENGTH, run.model.max_length or LENGTH)
+    drawn = draw_texts(run, count, length, progress)
+    real = real_texts(corpus.valid, count, length)
+    sets = {"value": drawn, "real": real}
+    judge = _ngram(corpus.train.ids, corpus.train.starts, corpus)
+    whole = f"{count} texts of {length} tokens|temperature:1|v1"
+    found: dict[str, dict[str, Any]] = {
+        "forward": {key: _nats(judge, *_documents(texts)) for key, texts in sets.items()},
+        "reverse": {
+            key: _nats(_ngram(*_documents(texts), corpus), corpus.valid.ids, corpus.valid.starts)
+            for key, texts in sets.items()
+        },
+        "verbatim": {key: _verbatim(texts, corpus) for key, texts in sets.items()},
+    }
+    for metric in ("distinct2", "self-bleu4"):
+        for key, texts in sets.items():
+            said = score_texts([run.tokeniser.decode(ids) for ids in texts], None, (metric,), resamples=10)
+            found.setdefault(metric, {})[key] = said[metric]["score"]
+    for figures in found.values():
+        figures["signature"] = whole
+    if steps:
+        found["milliseconds"] = {"value": time_tokens(run), "real": None, "signature": f"{TIMED} tokens, one stream"}
+    return found
+
+
+def time_tokens(run: Run) -> float:
+    """Milliseconds that a run takes for 100 tokens, one text at a time, the median of three measurements."""
+    taken, seed = [], 0
+    for _ in range(3):
+        tokens, began = 0, time.perf_counter()
+        while tokens < TIMED:
+            settings = GenerationSettings(max_tokens=TIMED, temperature=1.0, seed=seed)
+            deltas = run.engine(prompted=False).stream(Request([], settings, run.drawn(seed)))
+            tokens += 1 + sum(len(delta.tokens) for delta in deltas)  # an end token takes as long as any other
+            seed += 1
+        taken.append(100_000 * (time.perf_counter() - began) / tokens)
+    return sorted(taken)[1]
+
+
+def _documents(texts: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Texts as documents one after another: ids with begin and end tokens, and where each begins."""
+    rows = [np.concatenate(([2], text, [3])) for text in texts]
+    return np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+
+
+def _ngram(ids: Any, starts: Any, corpus: Corpus) -> Any:
+    family = FAMILIES["ngram"]
+    settings = family.settings_class()(order=ORDER)
+    return family.model_class().fit(ids, starts, corpus.tokeniser.vocabulary_size, settings)
+
+
+def _nats(model: Any, ids: Any, starts: Any) -> float:
+    nats = model.token_nats(ids, starts)
+    return float(nats.sum() / (len(ids) - len(starts) + 1))
+
+
+def _verbatim(texts: Sequence[NDArray[np.int64]], corpus: Corpus) -> float:
+    with tempfile.TemporaryDirectory(prefix="llmbert-") as folder:
+        written = [corpus.tokeniser.decode(ids) for ids in texts if len(ids)]
+        documents = [Document(str(number), iter([text]), "") for number, text in enumerate(written)]
+        if not documents:
+            return 0.0
+        shard = write_shard(documents, corpus.tokeniser, Path(folder), "drawn")
+        return float(measure_overlap(corpus.train, shard)["shared_tokens"])

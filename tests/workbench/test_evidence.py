@@ -1,0 +1,75 @@
+"""What a run writes is judged beside real text: a copier, a babbler and a good model are told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import llmbert
+from llmbert.data.corpus import build_corpus
+from llmbert.runs import Run
+from llmbert.workbench.evidence import draw_texts, evidence, real_texts
+
+LINES = [
+    f"the {size} {beast} {deed} near the {place} on day {day % 9}, and no {beast} of the {place} ever {deed} like it"
+    for day, (size, beast, deed, place) in enumerate(
+        (size, beast, deed, place)
+        for size in ("old", "small", "grey")
+        for beast in ("cat", "wolf", "owl", "ox")
+        for deed in ("sleeps", "runs", "sings")
+        for place in ("river", "hill", "sea", "wood")
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "beasts.txt"
+    path.write_text("\n".join(LINES), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(prose: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return build_corpus([str(prose)], tmp_path_factory.mktemp("store"), kind="chars", lines=True)
+
+
+def run_of(order: int, corpus: Any, folder: Path) -> Run:
+    return llmbert.train("ngram", "unused", folder, settings={"order": order}, tokenizer="chars", store=corpus)
+
+
+def test_a_copier_a_babbler_and_a_model_differ(corpus: Any, tmp_path: Path) -> None:
+    orders = {"babbler": 1, "model": 6}
+    found = {name: evidence(run_of(order, corpus, tmp_path / name), corpus) for name, order in orders.items()}
+    babbler, model = found["babbler"], found["model"]
+    assert babbler["forward"]["value"] > model["forward"]["value"] + 0.5, "it leaves the language"
+    assert babbler["reverse"]["value"] > model["reverse"]["value"] + 0.5, "it covers little of it"
+    assert babbler["verbatim"]["value"] < model["verbatim"]["value"], "who says what was said repeats it"
+    assert babbler["forward"]["real"] == model["forward"]["real"] < babbler["forward"]["value"]
+    assert all(0 < figures["milliseconds"]["value"] < 10_000 for figures in found.values())
+    assert {"distinct2", "self-bleu4"} <= set(model)
+
+
+def test_a_writer_of_one_sentence_covers_nothing(corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(6, corpus, tmp_path / "run")
+    honest = evidence(run, corpus)
+    ids = corpus.tokeniser.encode(LINES[0]).astype(np.int64)
+    monkeypatch.setattr("llmbert.workbench.evidence.draw_texts", lambda run, count, *rest: [ids] * count)
+    collapsed = evidence(run, corpus)
+    assert collapsed["forward"]["value"] < honest["forward"]["value"] + 0.3, "each of its texts is good"
+    assert collapsed["reverse"]["value"] > honest["reverse"]["value"] + 0.5, "together they are not"
+    assert collapsed["self-bleu4"]["value"] > honest["self-bleu4"]["value"]
+    assert collapsed["distinct2"]["value"] < honest["distinct2"]["value"]
+
+
+def test_texts_are_drawn_the_same_again_and_real_ones_are_real(corpus: Any, tmp_path: Path) -> None:
+    run = run_of(5, corpus, tmp_path / "run")
+    first, second = (draw_texts(run, 5, 20) for _ in range(2))
+    assert [text.tolist() for text in first] == [text.tolist() for text in second]
+    assert all(len(text) <= 20 for text in first)
+    real = real_texts(corpus.train, 30, 25)
+    assert all(any(corpus.tokeniser.decode(text) in line for line in LINES) for text in real)
+    assert len({tuple(text) for text in real}) > 20
