@@ -1,0 +1,166 @@
+"""A text VAE on Penn Treebank sentences and a text GAN against a known oracle, each beside the published figure.
+
+python benchmarks/latent_and_adversarial.py [NAME ...] [--data FOLDER] [--out FOLDER]
+
+ptb: the bound in nats a sentence and its KL (Sentence-VAE: 103.22 + 7.35 on valid); collapse: the same without
+annealing, which must say so; oracle: SeqGAN's synthetic test, texts of 20 tokens from an LSTM of N(0, 1) weights.
+A run that was stopped goes on where it was: give the same --out again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import llmbert
+from llmbert.cli.display import Display
+from llmbert.runs import Run, machine, run_status
+
+ORACLE_WORDS, ORACLE_LENGTH, ORACLE_WIDTH, ORACLE_TEXTS = 5000, 20, 32, 10_000
+
+
+def trained(family: str, text: Path, out: Path, display: Display, **options: Any) -> Run:
+    """A run, trained, gone on with, or found as it was left."""
+    status = run_status(out)
+    if status is not None:
+        return llmbert.load(out) if status == "done" else llmbert.resume(out, progress=display)
+    return llmbert.train(family, [text], out, progress=display, lines=True, tokenizer="words", **options)
+
+
+# ---- the VAE -------------------------------------------------------------------------------------------------------
+
+# timbmg's Sentence-VAE: a GRU of 256, 300 wide embeddings, 16 dimensions, a logistic course of the KL term's weight.
+SENTENCES = {
+    **{"network": "gru", "width": 256, "embedding_width": 300, "latent": 16, "context": 60, "tied": False},
+    **{"batch": 32, "learning_rate": 1e-3, "schedule": "linear", "optimiser": "adamw"},
+}
+
+
+def sentences(name: str, settings: dict[str, Any], data: Path, out: Path, display: Display) -> dict[str, Any]:
+    return trained(
+        "vae",
+        data / "ptb/train.txt.gz",
+        out / name,
+        display,
+        valid=data / "ptb/valid.txt.gz",
+        settings=SENTENCES | settings,
+    ).facts["latent"]
+
+
+def ptb(data: Path, out: Path, display: Display) -> tuple[bool, str]:
+    settings = {"steps": 13_000, "kl_schedule": "sigmoid", "kl_steps": 5000, "dropout": 0.3}
+    found = sentences("ptb", settings, data, out, display)
+    said = (
+        f"bound {found['bound']:.2f} nats a sentence, of it reconstruction {found['reconstruction']:.2f} and KL "
+        f"{found['kl']:.2f}; mutual information {found['mutual_information']:.2f}, {found['active_units']} of "
+        f"{found['units']} active; on some of them bound {found['importance']['bound']:.2f}, by importance weights "
+        f"{found['importance']['weighted']:.2f}"
+    )
+    return found["bound"] <= 111 and found["kl"] >= 5, said
+
+
+def collapse(data: Path, out: Path, display: Display) -> tuple[bool, str]:
+    found = sentences("collapse", {"steps": 3000, "kl_schedule": "constant"}, data, out, display)
+    return found["collapsed"], f"collapsed: {found['collapsed']}; mutual information {found['mutual_information']:.3f}"
+
+
+# ---- the GAN -------------------------------------------------------------------------------------------------------
+
+
+class Oracle(torch.nn.Module):
+    """A language that is known: an LSTM whose weights are all drawn from N(0, 1) (Yu et al. 2017, §5.1)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(ORACLE_WORDS, ORACLE_WIDTH)
+        self.lstm = torch.nn.LSTM(ORACLE_WIDTH, ORACLE_WIDTH, batch_first=True)
+        self.head = torch.nn.Linear(ORACLE_WIDTH, ORACLE_WORDS)
+        torch.manual_seed(seed)
+        for weight in self.parameters():
+            torch.nn.init.normal_(weight)
+
+    @torch.no_grad()
+    def sample(self, count: int, seed: int) -> np.ndarray:
+        """Texts (count, ORACLE_LENGTH)."""
+        torch.manual_seed(seed)
+        token, memory, found = torch.zeros(count, 1, dtype=torch.int64), None, []
+        for _ in range(ORACLE_LENGTH):
+            states, memory = self.lstm(self.embedding(token), memory)
+            token = torch.multinomial(self.head(states[:, -1]).softmax(-1), 1)
+            found.append(token)
+        return torch.cat(found, dim=1).numpy()
+
+    @torch.no_grad()
+    def nats(self, texts: np.ndarray) -> float:
+        """Nats/token of texts (N, ORACLE_LENGTH)."""
+        ids = torch.from_numpy(texts)
+        states, _ = self.lstm(self.embedding(torch.nn.functional.pad(ids[:, :-1], (1, 0))))
+        return float(torch.nn.functional.cross_entropy(self.head(states).flatten(0, 1), ids.flatten()))
+
+
+def oracle(data: Path, out: Path, display: Display) -> tuple[bool, str]:
+    """NLL_oracle and NLL_test of a generator after maximum likelihood alone, and after the adversarial rounds."""
+    known = Oracle()
+    folder = out / "oracle"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {name: folder / f"{name}.txt" for name in ("train", "valid")}
+    for seed, (name, path) in enumerate(texts.items(), 1):
+        rows = known.sample(ORACLE_TEXTS if name == "train" else 2000, seed)
+        path.write_text("\n".join(" ".join(f"w{token}" for token in row) for row in rows) + "\n", "utf-8")
+    shape = {"network": "lstm", "width": 32, "context": ORACLE_LENGTH + 1, "batch": 64, "filters": 100}
+    learning = {"optimiser": "adam", "learning_rate": 1e-2, "schedule": "constant", "warmup": 0, "beta2": 0.999}
+    likelihood, rounds = 6000, 150
+    longer = {"likelihood_steps": likelihood, "warm_steps": 300, "steps": likelihood + 300 + 6 * rounds, "rollouts": 8}
+    alone = {"likelihood_steps": likelihood, "steps": likelihood}
+    found = {}
+    for name, settings in (("alone", alone), ("adversarial", longer)):
+        options: dict[str, Any] = {"valid": texts["valid"], "settings": shape | learning | settings}
+        run = trained("gan", texts["train"], folder / name, display, **options)
+        made = [run.tokeniser.decode(ids).split() for ids in run.model.sample(5000, None, seed=9)]
+        whole = [words for words in made if len(words) == ORACLE_LENGTH and all(word[0] == "w" for word in words)]
+        ids = np.array([[int(word[1:]) for word in words] for words in whole])
+        test = json.loads((run.folder / "log.jsonl").read_text("utf-8").splitlines()[-1])["valid"]
+        found[name] = (known.nats(ids), test, len(whole) / len(made))
+    gain = found["alone"][0] - found["adversarial"][0]
+    said = "; ".join(
+        f"{name}: NLL_oracle {nats:.3f}, NLL_test {test:.3f}, {share:.0%} of the texts have {ORACLE_LENGTH} words"
+        for name, (nats, test, share) in found.items()
+    )
+    return gain >= 0.2, f"{said}; gain {gain:.3f}; the oracle's own texts {known.nats(known.sample(5000, 3)):.3f}"
+
+
+LINES: dict[str, tuple[Callable[[Path, Path, Display], tuple[bool, str]], str]] = {
+    "ptb": (ptb, "Sentence-VAE, valid: 103.22 + 7.35 = 110.57"),
+    "collapse": (collapse, "must be said"),
+    "oracle": (oracle, "SeqGAN: 9.07 by maximum likelihood, then 8.68; a gain of 0.2 is asked for"),
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LINES)}")
+    options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    options.add_argument("--out", type=Path, default=Path("benchmark-runs"), help="where the runs are kept")
+    chosen = options.parse_args()
+    unknown = [name for name in chosen.names if name not in LINES]
+    if unknown:
+        options.error(f"there is no line {unknown[0]!r}; there are {', '.join(LINES)}")
+    print(machine())
+    with Display() as display:
+        for name in chosen.names or LINES:
+            measure, reference = LINES[name]
+            began = time.monotonic()
+            holds, said = measure(chosen.data, chosen.out, display)
+            minutes = (time.monotonic() - began) / 60
+            print(f"{name}: {'reached' if holds else 'MISSED'} in {minutes:.1f} min; {said}; reference: {reference}")
+
+
+if __name__ == "__main__":
+    main()
