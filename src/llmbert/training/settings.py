@@ -49,6 +49,7 @@ class TrainingSettings(BaseModel):
     aggressive: int = Field(0, ge=0)  # first steps that train the encoder alone, nine times out of ten
     across_documents: bool = False  # let attention see through the end of a document into the one before
     seed: int = Field(0, ge=0)
+    preflight: bool = True  # check masks, labels, caches and optimisers before the first step
     freeze: str | None = (
         None  # "3": embeddings and the lowest three layers; else patterns of names of weights, "trunk.*"
     )
