@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
+    from llmbert.workbench.check import check
     from llmbert.workbench.compare import compare
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -35,6 +36,7 @@ __all__ = [
     "LLMBertError",
     "Run",
     "UsageError",
+    "check",
     "classify",
     "compare",
     "evaluate",
@@ -56,6 +58,7 @@ _HOMES = {
     "train": "llmbert.workbench.train",
     "resume": "llmbert.workbench.train",
     "evaluate": "llmbert.workbench.evaluate",
+    "check": "llmbert.workbench.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",
     "Conversation": "llmbert.tasks.chat",

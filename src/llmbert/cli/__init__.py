@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, labelling, making, tuning, using
+from llmbert.cli import asking, checking, labelling, making, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
 app.command("latent")(using.latent)
 app.command("compare")(making.compare)
+app.command("check")(checking.check)
 app.command("fine-tune")(tuning.fine_tune)
 for writing in ("translate", "summarise", "write", "chat"):
     app.command(writing)(getattr(asking, writing))

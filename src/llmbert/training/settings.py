@@ -56,6 +56,7 @@ class TrainingSettings(BaseModel):
     sharpness: float = Field(100.0, ge=1.0)  # of softened texts, at the end
     across_documents: bool = False  # let attention see through the end of a document into the one before
     seed: int = Field(0, ge=0)
+    preflight: bool = True  # check masks, labels, caches and optimisers before the first step
     freeze: str | None = (
         None  # "3": embeddings and the lowest three layers; else patterns of names of weights, "trunk.*"
     )

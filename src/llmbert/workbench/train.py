@@ -15,7 +15,7 @@ import torch
 
 from llmbert.data.corpus import Corpus
 from llmbert.data.pairs import PairCorpus, PairShard
-from llmbert.models import FAMILIES, Family, find_family, nearest
+from llmbert.models import FAMILIES, Family, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import (
     CHECKPOINT,
@@ -44,12 +44,22 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.asked import (
+    Asked,
+    budget_seconds,
+    check_precision,
+    check_task,
+    meant_objective,
+    preset_of,
+    source_of,
+)
 from llmbert.workbench.budget import Plan, check_length, plan_training
 from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
-from llmbert.workbench.measure import TASKS, measure_run, usual_task
+from llmbert.workbench.measure import measure_run, usual_task
 from llmbert.workbench.mixing import fit_mixture, parse_members
 from llmbert.workbench.pages import write_run_page
+from llmbert.workbench.preflight import Case, refuse_faults
 from llmbert.workbench.settings import checked, parse_duration, sort_settings, whole_number
 from llmbert.workbench.sources import (
     Paths,
@@ -57,12 +67,11 @@ from llmbert.workbench.sources import (
     Store,
     beside,
     open_store,
-    path_list,
     read_corpus,
     read_pair_corpus,
 )
 
-DEFAULT_BUDGET = "5m"
+PREFLIGHT_SECONDS = 10.0
 
 
 @dataclass
@@ -131,56 +140,48 @@ def train(
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
     began = time.monotonic()
-    chosen = find_family(family)
-    model_values, training_values, corpus_values = sort_settings(chosen, settings or {})
-    seed = whole_number("seed", training_values.pop("seed", seed), 0)
-    if not chosen.counts:
-        training_values["seed"] = seed
-        _check_precision(checked(TrainingSettings, training_values).precision)
-    preset = _preset(family, size)
-    source = Source(
-        path_list(data),
-        path_list(valid) if valid is not None else None,
-        lines,
-        split_on,
-        dict(fields) if fields else None,
-        str(tokenizer),
-        _vocabulary_size(corpus_values.get("vocabulary_size")),
-        lowercase,
-        _detokenising(detokenise, languages),
-        [dict(part) for part in mixture] if mixture else None,
-        keep=chosen.mixes,
+    parts = (fields, tokenizer, lowercase, detokenise, mixture, objective, task, languages)
+    asked = Asked(
+        family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store
     )
-    learns = find_objective(objective or _meant(training_values), chosen, source.has_pairs)
-    _check_task(task, learns, family)
-    model_values, source, preset, held = _from_base(base, family, model_values, source, preset)
-    checked(chosen.settings_class(), {**(preset or {}), **model_values})
-    seconds = _seconds(budget, chosen, training_values)
-    folder = Path(out)
-    check_out(folder)
-    store = store or read_store(learns, source, beside(folder), progress)
-    held = _check_room(learns, store, held)
-    plan = _plan(family, learns, source, store, model_values, training_values, preset, seconds, began)
-    facts = _facts(family, learns, task, languages, source, store, plan, seed, budget, size, folder, language)
-    facts |= {"base": None if base is None else os.fspath(base), "vocabulary_size": held}
-    facts |= {"asked": {"seconds": seconds, "training": training_values}} if chosen.mixes else {}
-    rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress, stop)
-    training = Training(family, learns, folder, store, *rest, began=began)
-    with fresh_folder(folder):
-        training.watch = _tensorboard(folder) if tensorboard else None
+    training = prepare(asked, progress, began)
+    training.stop = stop
+    with fresh_folder(training.out):
+        training.watch = _tensorboard(training.out) if tensorboard else None
         return _run(training, resume=False)
 
 
-def _meant(training_values: Mapping[str, Any]) -> str | None:
-    """The objective that a setting asks for."""
-    return "infilling" if training_values.get("infilling") not in (None, "0", 0) else None
+def prepare(asked: Asked, progress: Progress, began: float) -> Training:
+    """Read the text and plan: all of a training but the training itself. began: when its budget did.
 
-
-def _seconds(budget: str | float | None, family: Family, training_values: Mapping[str, Any]) -> float | None:
-    """The time that decides what nobody said; None where all is said, or where a family counts."""
-    if budget is None and (family.counts or "steps" in training_values):
-        return None
-    return parse_duration(DEFAULT_BUDGET if budget is None else budget)
+    Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used.
+    """
+    chosen = find_family(asked.family)
+    model_values, training_values, corpus_values = sort_settings(chosen, asked.settings)
+    seed = whole_number("seed", training_values.pop("seed", asked.seed), 0)
+    if not chosen.counts:
+        training_values["seed"] = seed
+        check_precision(checked(TrainingSettings, training_values).precision)
+    preset = preset_of(asked.family, asked.size)
+    source = source_of(asked, corpus_values.get("vocabulary_size"))
+    learns = find_objective(asked.objective or meant_objective(training_values), chosen, source.has_pairs)
+    check_task(asked.task, learns, asked.family)
+    model_values, source, preset, held = _from_base(asked.base, asked.family, model_values, source, preset)
+    checked(chosen.settings_class(), {**(preset or {}), **model_values})
+    seconds = budget_seconds(asked.budget, chosen, training_values)
+    folder = Path(asked.out)
+    check_out(folder)
+    store = asked.store or read_store(learns, source, beside(folder), progress)
+    held = _check_room(learns, store, held)
+    plan = _plan(asked.family, learns, source, store, model_values, training_values, preset, seconds, began)
+    facts = _facts(
+        asked.family, learns, asked.task, asked.languages, source, store, plan, seed, asked.budget, asked.size,
+        folder, asked.language,
+    )  # fmt: skip
+    facts |= {"base": None if asked.base is None else os.fspath(asked.base), "vocabulary_size": held}
+    facts |= {"asked": {"seconds": seconds, "training": training_values}} if chosen.mixes else {}
+    rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress)
+    return Training(asked.family, learns, folder, store, *rest, began=began)
 
 
 def resume(
@@ -194,13 +195,23 @@ def resume(
     facts = read_facts(folder)
     if facts.get("status") != "training":
         raise LLMBertError(f"{folder} is finished; train again with another --out to go further")
+    return _run(reopen(folder, facts, progress, stop), resume=(folder / CHECKPOINT).exists())
+
+
+def reopen(
+    folder: Path, facts: dict[str, Any], progress: Progress = silent, stop: Callable[[], bool] = lambda: False
+) -> Training:
+    """The training that a run folder tells of, with its text.
+
+    Raises LLMBertError where the text is gone or changed.
+    """
     chosen = find_family(facts["family"])
     store = open_store(beside(folder) / facts["corpus"])
     if store.fingerprint != facts["data"]["fingerprint"]:
         raise LLMBertError(f"the corpus at {store.folder} is not the one {folder} was training on; train again")
     model = checked(chosen.settings_class(), facts["settings"]["model"])
     training = checked(TrainingSettings, facts["settings"].get("training") or {})
-    state = Training(
+    return Training(
         facts["family"],
         facts.get("objective") or "causal",
         folder,
@@ -214,7 +225,6 @@ def resume(
         progress,
         stop,
     )
-    return _run(state, resume=(folder / CHECKPOINT).exists())
 
 
 def read_store(objective: str, source: Source, root: Path, progress: Progress) -> Store:
@@ -248,16 +258,6 @@ def _from_base(
     return own | model_values, replace(source, tokenizer=str(known.folder)), None, known.model.vocabulary_size
 
 
-def _check_task(task: str | None, objective: str, family: str) -> None:
-    if task is not None and task not in TASKS:
-        raise UsageError(f"there is no task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
-    if task is not None and objective != "pairs":
-        raise UsageError(
-            f"--task {task} says what pairs are for, and a {family} learns from documents here; leave it out"
-            + ("" if task != "classify" else ", or teach it labels with llmbert fine-tune --task classify")
-        )
-
-
 def _check_room(objective: str, store: Store, held: int | None) -> int:
     """How many tokens the model has. held: those of its base, which its tokeniser must fit into."""
     needed, special = store.tokeniser.vocabulary_size, OBJECTIVES[objective].special_tokens
@@ -267,36 +267,6 @@ def _check_room(objective: str, store: Store, held: int | None) -> int:
             f"{held - needed + len(special)}; take a base that was trained so"
         )
     return held or needed
-
-
-def _vocabulary_size(asked: Any) -> int | None:
-    return None if asked is None else whole_number("vocabulary_size", asked, 5)
-
-
-def _detokenising(style: str | None, languages: str | None) -> str | None:
-    """How targets are put together, as `read_pairs` wants it. Raises UsageError for an unknown style."""
-    if style is None:
-        return None
-    if style not in ("words", "hyphens"):
-        raise UsageError(f"--detokenise is words or hyphens, not {style!r}")
-    language = (languages or "en").rpartition("-")[2] or "en"
-    return language + ("+hyphens" if style == "hyphens" else "")
-
-
-def _check_precision(precision: str) -> None:
-    if precision == "bfloat16" and resolve_precision("auto", device().type) == "float32":
-        raise UsageError(
-            "this machine has no bfloat16 units and would emulate them, a hundred times slower; leave precision=auto"
-        )
-
-
-def _preset(family: str, size: str | None) -> dict[str, Any] | None:
-    if size is None:
-        return None
-    sizes = FAMILIES[family].sizes
-    if size not in sizes:
-        raise UsageError(f"{family} has no size {size!r}{nearest(size, sizes)}; there are {', '.join(sizes)}")
-    return dict(sizes[size])
 
 
 def _plan(
@@ -508,13 +478,13 @@ def _count(training: Training) -> tuple[Any, dict[str, Any]]:
 
 def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     """Gradient descent from random weights, from those of a base, or from the checkpoint."""
-    settings, chosen = training.plan.training, FAMILIES[training.family]
+    settings = training.plan.training
     torch.manual_seed(training.seed)
-    if training.base is not None and not resume:
-        model = _begun_with(training.base, training.plan.model)
-    else:
-        model = chosen.build(training.plan.model, training.vocabulary_size).to(device())
+    model = first_model(training) if not resume else _random_model(training)
     lesson: Lesson = OBJECTIVES[training.objective].teach(model, training.store, training.plan, training.seed)
+    if settings.preflight and not resume:
+        case = case_of(training, lambda: model, taught=lesson)
+        refuse_faults(case, training.progress, _preflight_seconds(training))
     every = settings.evaluate_every or max(1, settings.steps // 20)
     trainer = Trainer(
         model,
@@ -543,6 +513,36 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         "precision": resolve_precision(settings.precision, device().type),
         "valid_curve": at.valid,
     }
+
+
+def first_model(training: Training) -> Any:
+    """The model that a training begins with: random weights, or those of its base."""
+    return _begun_with(training.base, training.plan.model) if training.base else _random_model(training)
+
+
+def _random_model(training: Training) -> Any:
+    return FAMILIES[training.family].build(training.plan.model, training.vocabulary_size).to(device())
+
+
+def case_of(training: Training, make: Callable[[], Any], **known: Any) -> Case:
+    """What is checked of a training. make: the model it begins with; known: see `Case`."""
+    return Case(
+        training.family,
+        training.objective,
+        training.store,
+        training.plan,
+        training.seed,
+        training.vocabulary_size,
+        make,
+        begins_trained=training.base is not None,
+        **known,
+    )
+
+
+def _preflight_seconds(training: Training) -> float:
+    """How long the checks before a training may take: a twentieth of its budget, and never more than ten seconds."""
+    budget = training.facts.get("budget")
+    return PREFLIGHT_SECONDS if budget is None else min(PREFLIGHT_SECONDS, parse_duration(budget) / 20)
 
 
 def _begun_with(base: str, settings: Any) -> Any:
