@@ -24,6 +24,9 @@ def tiny(family: str) -> list[str]:
     """The options that keep a training of a family under a second."""
     if family == "ngram":
         return ["--family", "ngram", "--set=order=3"]
+    if family == "mixture":
+        members = "ngram order=3, gpt layers=1 width=16 heads=2 context=16"
+        return ["--family", "mixture", f"--set=members={members}", "--set=steps=20", "--set=batch=4"]
     return ["--family", family, *TINY, *(["--set=heads=2"] if family == "gpt" else [])]
 
 

@@ -415,7 +415,7 @@ class Run:
         return scores | {"nats": [float(total) if math.isfinite(total) else None for total in totals]}
 
     def _check_scored(self, sources: Sequence[str] | None, count: int) -> None:
-        if self.model.likelihood == "none":
+        if self.model.likelihood == "none" and hasattr(self.model, "draw"):
             raise UsageError(f"a {self.family} gives no text a probability; score with another family")
         if self.reads_source and sources is None:
             raise UsageError(f"{self.family} scores a text given its source; give sources as well")

@@ -195,7 +195,7 @@ def compare_summary(
 
     table: best first; lead: the `paired_difference` of its first two.
     """
-    ranked = [row for row in table if row["bits_per_byte"] is not None and row["likelihood"] == "exact"]
+    ranked = [row for row in table if row["bits_per_byte"] is not None and row.get("likelihood", "exact") == "exact"]
     if not ranked:
         return say("no_bits", language)
     best = ranked[0]
