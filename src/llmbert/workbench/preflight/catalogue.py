@@ -37,7 +37,7 @@ from llmbert.workbench.preflight.structure import (
 )
 from llmbert.workbench.preflight.text import check_labels, check_overlap, check_tokeniser
 
-# A GAN, whose loss is another thing in each phase, and a mixture, whose members are checked, have no checks of their own.
+# Without checks of their own: a GAN, whose loss is another thing in each phase, and a mixture, whose members have them.
 EVERY = tuple(name for name, family in FAMILIES.items() if family.likelihood != "none" and not family.mixes)
 LEARNING = tuple(name for name in EVERY if not FAMILIES[name].counts)
 DECODERS = tuple(name for name in EVERY if name != "bert")
