@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
-    from llmbert.workbench.check import check
     from llmbert.workbench.compare import compare
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
+    from llmbert.workbench.preflight.check import check
     from llmbert.workbench.train import resume, train
 
 # Must be set before torch loads its OpenMP: threads that wait by spinning make training ten times slower as soon as
@@ -58,7 +58,7 @@ _HOMES = {
     "train": "llmbert.workbench.train",
     "resume": "llmbert.workbench.train",
     "evaluate": "llmbert.workbench.evaluate",
-    "check": "llmbert.workbench.check",
+    "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",
     "Conversation": "llmbert.tasks.chat",

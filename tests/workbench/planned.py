@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from llmbert.protocols import silent
-from llmbert.workbench.asked import Asked
-from llmbert.workbench.check import case_to_check
 from llmbert.workbench.preflight import Case
+from llmbert.workbench.preflight.check import case_to_check
+from llmbert.workbench.settings import Asked
 from llmbert.workbench.train import prepare
 
 SUBJECTS = ("Anna", "the miller", "a fox", "Otto", "the river", "my aunt", "the old Mill", "every child")

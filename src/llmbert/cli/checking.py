@@ -42,7 +42,7 @@ def check(
 ) -> int:
     """Check a run, or the training that these options would begin: masks, labels, gradients, rate, resuming, …."""
     from llmbert.cli.display import Display
-    from llmbert.workbench import check as verb
+    from llmbert.workbench.preflight import check as verb
     from llmbert.workbench.settings import parse_pairs
 
     asked: dict[str, Any] = {"valid": valid, "lines": lines, "split_on": split_on, "fields": parse_fields(fields)}

@@ -44,15 +44,6 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.asked import (
-    Asked,
-    budget_seconds,
-    check_precision,
-    check_task,
-    meant_objective,
-    preset_of,
-    source_of,
-)
 from llmbert.workbench.budget import Plan, check_length, plan_training
 from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
@@ -60,7 +51,19 @@ from llmbert.workbench.measure import measure_run, usual_task
 from llmbert.workbench.mixing import fit_mixture, parse_members
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
-from llmbert.workbench.settings import checked, parse_duration, sort_settings, whole_number
+from llmbert.workbench.settings import (
+    Asked,
+    budget_seconds,
+    check_precision,
+    check_task,
+    checked,
+    meant_objective,
+    parse_duration,
+    preset_of,
+    sort_settings,
+    source_of,
+    whole_number,
+)
 from llmbert.workbench.sources import (
     Paths,
     Source,

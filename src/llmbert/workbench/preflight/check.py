@@ -15,8 +15,8 @@ import torch
 from llmbert.models import FAMILIES, nearest
 from llmbert.protocols import Progress, UsageError, silent
 from llmbert.runs import load, read_facts
-from llmbert.workbench.asked import Asked
 from llmbert.workbench.preflight import Case, Result, run_checks
+from llmbert.workbench.settings import Asked
 from llmbert.workbench.sources import Paths
 from llmbert.workbench.train import Training, case_of, first_model, prepare, reopen
 
