@@ -59,7 +59,7 @@ def documents() -> Path:
         parts = [draw.choice(SUBJECTS), draw.choice(VERBS), draw.choice(OBJECTS), draw.choice(TIMES)]
         lines.add(" ".join(parts[: draw.choice((3, 4, 4))]))
     path = folder() / "lines.txt"
-    path.write_text("\n".join(sorted(lines, key=lambda line: draw.random())) + "\n", "utf-8")
+    path.write_text("\n".join(sorted(sorted(lines), key=lambda line: draw.random())) + "\n", "utf-8")
     return path
 
 
