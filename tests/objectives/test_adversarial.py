@@ -35,7 +35,7 @@ def batch(phase: Any, rows: int = 5) -> AdversarialBatch:
     torch.manual_seed(2)
     inputs, targets = torch.randint(4, VOCABULARY, (rows, 5)), torch.randint(4, VOCABULARY, (rows, 5))
     targets[0, 3:] = IGNORED
-    return AdversarialBatch(inputs, targets, phase)
+    return AdversarialBatch(inputs, targets, phase=phase)
 
 
 @pytest.mark.parametrize("discriminator", ["convolution", "recurrent"])
@@ -137,7 +137,8 @@ def test_the_generator_comes_to_write_what_is_liked(style: str) -> None:
     before = share()
     for _ in range(40):
         optimiser.zero_grad()
-        made = AdversarialBatch(torch.zeros(32, 5).long(), torch.zeros(32, 5).long(), style, sharpness=3.0)  # type: ignore[arg-type]
+        none = torch.zeros(32, 5, dtype=torch.int64)
+        made = AdversarialBatch(none, none, phase=style, sharpness=3.0)  # type: ignore[arg-type]
         (total, count), *_ = adversarial(model, made, rollouts=2)[0].values()
         (total / count).backward()
         optimiser.step()

@@ -9,7 +9,8 @@ import torch
 
 from llmbert.data.batches import IGNORED
 from llmbert.models.vae import VAE, VAESettings
-from llmbert.objectives.elbo import Annealed, LatentBatch, evidence_lower_bound, gaussian_kl, kl_weight
+from llmbert.nn.gaussian import gaussian_kl
+from llmbert.objectives.elbo import Annealed, LatentBatch, evidence_lower_bound, kl_weight
 
 NETWORKS = ["gru", "lstm", "transformer"]
 

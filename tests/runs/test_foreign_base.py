@@ -109,6 +109,8 @@ def test_what_a_base_has_no_room_for_is_refused(prose: Path, tmp_path: Path) -> 
         llmbert.train("t5", [prose], tmp_path / "x", base=tmp_path / "base", settings={"steps": 2})
     with pytest.raises(UsageError, match="n-grams are counted"):
         llmbert.train("ngram", [prose], tmp_path / "x", tokenizer=str(tmp_path / "base"))
+    with pytest.raises(UsageError, match="our own tokenisers"):
+        llmbert.train("gan", [prose], tmp_path / "x", tokenizer=str(tmp_path / "base"), settings={"steps": 2})
     with pytest.raises(UsageError, match="from elsewhere"):
         llmbert.compare([prose], tmp_path / "x", tokenizer=str(tmp_path / "base"), budget="9s")
     assert not (tmp_path / "x").exists()

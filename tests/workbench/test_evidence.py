@@ -11,7 +11,7 @@ import pytest
 import llmbert
 from llmbert.data.corpus import build_corpus
 from llmbert.runs import Run
-from llmbert.workbench.evidence import draw_texts, evidence, real_texts
+from llmbert.workbench.evidence import Yardstick, draw_texts, evidence, real_texts
 
 LINES = [
     f"the {size} {beast} {deed} near the {place} on day {day % 9}, and no {beast} of the {place} ever {deed} like it"
@@ -42,8 +42,8 @@ def run_of(order: int, corpus: Any, folder: Path) -> Run:
 
 
 def test_a_copier_a_babbler_and_a_model_differ(corpus: Any, tmp_path: Path) -> None:
-    orders = {"babbler": 1, "model": 6}
-    found = {name: evidence(run_of(order, corpus, tmp_path / name), corpus) for name, order in orders.items()}
+    yardstick, orders = Yardstick(corpus), {"babbler": 1, "model": 6}
+    found = {name: evidence(run_of(order, corpus, tmp_path / name), yardstick) for name, order in orders.items()}
     babbler, model = found["babbler"], found["model"]
     assert babbler["forward"]["value"] > model["forward"]["value"] + 0.5, "it leaves the language"
     assert babbler["reverse"]["value"] > model["reverse"]["value"] + 0.5, "it covers little of it"
@@ -55,10 +55,10 @@ def test_a_copier_a_babbler_and_a_model_differ(corpus: Any, tmp_path: Path) -> N
 
 def test_a_writer_of_one_sentence_covers_nothing(corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(6, corpus, tmp_path / "run")
-    honest = evidence(run, corpus)
+    honest = evidence(run, Yardstick(corpus))
     ids = corpus.tokeniser.encode(LINES[0]).astype(np.int64)
     monkeypatch.setattr("llmbert.workbench.evidence.draw_texts", lambda run, count, *rest: [ids] * count)
-    collapsed = evidence(run, corpus)
+    collapsed = evidence(run, Yardstick(corpus))
     assert collapsed["forward"]["value"] < honest["forward"]["value"] + 0.3, "each of its texts is good"
     assert collapsed["reverse"]["value"] > honest["reverse"]["value"] + 0.5, "together they are not"
     assert collapsed["self-bleu4"]["value"] > honest["self-bleu4"]["value"]

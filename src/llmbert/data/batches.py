@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -39,17 +40,18 @@ class Batch:
         """What each term of the loss is divided by."""
         return {"nll": self.count}
 
-    def split(self, parts: int) -> list[Batch]:
+    def split(self, parts: int) -> list[Self]:
         """Micro-batches: the rows in at most `parts` nearly equal groups."""
         cuts = [slice(int(r[0]), int(r[-1]) + 1) for r in torch.arange(len(self.inputs)).tensor_split(parts) if len(r)]
-        return [
-            Batch(self.inputs[r], self.targets[r], None if self.segments is None else self.segments[r], self.fresh)
-            for r in cuts
-        ]
+        return [self._with(itemgetter(rows)) for rows in cuts]
 
-    def to(self, device: torch.device) -> Batch:
-        segments = None if self.segments is None else self.segments.to(device)
-        return Batch(self.inputs.to(device), self.targets.to(device), segments, self.fresh)
+    def to(self, device: torch.device) -> Self:
+        return self._with(lambda tensor: tensor.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with its tensors changed."""
+        segments = None if self.segments is None else change(self.segments)
+        return replace(self, inputs=change(self.inputs), targets=change(self.targets), segments=segments)
 
 
 class Windows:

@@ -44,6 +44,7 @@ class GAN(nn.Module):
     family = "gan"
     likelihood: Likelihood = "none"
     recurrent = False
+    begin_id, end_id, padding_id = BEGIN, END, PADDING  # of our own tokenisers
     max_length: int | None = None
 
     def __init__(self, settings: GANSettings, vocabulary_size: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llmbert.models.recurrent import Recurrent, RecurrentSettings
 from llmbert.models.scoring import TOKENS_A_BATCH, cut_pieces, target_nats
 from llmbert.models.transformer import Transformer, TransformerSettings
+from llmbert.nn.gaussian import gaussian_kl
 from llmbert.nn.recurrence import Recurrence, RecurrentState
 from llmbert.protocols import Condition, Likelihood, Progress, silent
 
@@ -141,7 +142,7 @@ class VAE(nn.Module):
         for texts, done, total in self._texts(ids, starts):
             mean, log_variance = self.infer(texts.targets, texts.mask)
             found = torch.stack([self._nats(texts, z) for z in _draws(mean, log_variance, texts.firsts, DRAWS)]).mean(0)
-            found[:, 0] += _kl(mean, log_variance)
+            found[:, 0] += gaussian_kl(mean, log_variance).sum(-1)
             inside = texts.mask.cpu().numpy()
             nats[(texts.firsts[:, None] + 1 + np.arange(found.shape[1]))[inside]] = found.cpu().numpy()[inside]
             progress("scoring", done, total)
@@ -281,10 +282,6 @@ class TransformerReader(nn.Module):
         encoder = {id(weight) for weight in self.decoder.encoder.layers.parameters()}
         yield from (weight for weight in self.decoder.parameters() if id(weight) not in encoder)
         yield from self.slots.parameters()
-
-
-def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
 
 
 def _draws(mean: Tensor, log_variance: Tensor, firsts: NDArray[np.int64], count: int) -> Iterator[Tensor]:

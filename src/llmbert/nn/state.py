@@ -1,6 +1,9 @@
-"""A module's weights for files: each tensor once, however many names share it."""
+"""A module's weights: each tensor once for files, and for a while without gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -15,3 +18,16 @@ def state_once(module: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             found[name] = tensor.detach()
     return found
+
+
+@contextmanager
+def without_gradients(weights: Iterable[nn.Parameter]) -> Iterator[None]:
+    """What is computed meanwhile gives these weights no gradient, though it may pass through them."""
+    held = [weight for weight in weights if weight.requires_grad]
+    for weight in held:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in held:
+            weight.requires_grad_(True)

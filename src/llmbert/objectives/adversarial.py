@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from llmbert.data.batches import IGNORED
+from llmbert.data.batches import IGNORED, Batch
+from llmbert.nn.state import without_gradients
 from llmbert.objectives.causal import Terms
 from llmbert.objectives.cross_entropy import linear_cross_entropy
 
@@ -18,24 +18,16 @@ Phase = Literal["likelihood", "discriminate", "policy", "relaxed"]
 
 
 @dataclass
-class AdversarialBatch:
+class AdversarialBatch(Batch):
     """One step's real texts, and what is to be learned from them.
 
-    inputs, targets: (B, T) int64, targets IGNORED where there is no token; phase: likelihood trains the generator on
-    the texts, discriminate the discriminator against as many drawn ones, policy the generator by the discriminator's
-    judgement of finished texts, relaxed by its gradient through softened ones; sharpness: of these.
+    phase: likelihood trains the generator on the texts, discriminate the discriminator against as many drawn ones,
+    policy the generator by the discriminator's judgement of finished texts, relaxed by its gradient through softened
+    ones; sharpness: of these.
     """
 
-    inputs: Tensor
-    targets: Tensor
     phase: Phase = "likelihood"
     sharpness: float = 1.0
-    fresh: bool = True
-
-    @property
-    def count(self) -> int:
-        """Targets that are scored."""
-        return int((self.targets != IGNORED).sum())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -43,14 +35,6 @@ class AdversarialBatch:
         if self.phase == "likelihood":
             return {"nll": self.count}
         return {name: len(self.inputs) for name in TERMS[self.phase]}
-
-    def split(self, parts: int) -> list[AdversarialBatch]:
-        """Micro-batches: the rows in at most `parts` nearly equal groups."""
-        cut = zip(self.inputs.tensor_split(parts), self.targets.tensor_split(parts), strict=True)
-        return [replace(self, inputs=a, targets=b) for a, b in cut if len(a)]
-
-    def to(self, device: torch.device) -> AdversarialBatch:
-        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 TERMS: dict[str, tuple[str, ...]] = {
@@ -92,7 +76,8 @@ class Alternating:
         begin = self.likelihood + self.warm
         for number, batch in enumerate(self.batches.iterate(position), position):
             share = min(1.0, max(0.0, (number - begin) / max(1, self.steps - begin)))
-            yield AdversarialBatch(batch.inputs, batch.targets, self.phase(number), self.sharpness**share)
+            sharpness = self.sharpness**share
+            yield AdversarialBatch(batch.inputs, batch.targets, phase=self.phase(number), sharpness=sharpness)
 
 
 def adversarial(
@@ -117,7 +102,7 @@ def adversarial(
         return {"nll": (total, int(kept.sum()))}, None
     if batch.phase == "discriminate":
         return _discriminate(model, batch, relativistic), None
-    with still(model.discriminator):
+    with without_gradients(model.discriminator.parameters()):
         if batch.phase == "policy":
             return {"policy": (policy_loss(model, len(batch.inputs), rollouts), len(batch.inputs))}, None
         drawn = model.discriminator(model.soft_texts(len(batch.inputs), batch.sharpness))
@@ -152,9 +137,9 @@ def policy_loss(model: Any, count: int, rollouts: int) -> Tensor:
     behind y_t. Nothing behind a text's end counts."""
     texts = model.draw(count)
     rewards = judge_prefixes(model, texts, rollouts)
-    inside = texts != 0
+    inside = texts != model.padding_id
     mean = (rewards * inside).sum(0) / inside.sum(0).clamp_min(1)
-    begin = torch.full_like(texts[:, :1], 2)
+    begin = torch.full_like(texts[:, :1], model.begin_id)
     hidden, _ = model.generator.hidden(torch.cat((begin, texts[:, :-1]), dim=1))
     logarithms = model.head(hidden).float().log_softmax(-1).gather(2, texts[..., None])[..., 0]
     return -(logarithms * (rewards - mean) * inside).sum()
@@ -168,11 +153,11 @@ def judge_prefixes(model: Any, texts: Tensor, rollouts: int) -> Tensor:
     count, time = texts.shape
     last = model.discriminator(texts).sigmoid()
     rewards = last[:, None].repeat(1, time)
-    memory, inputs = None, torch.cat((torch.full_like(texts[:, :1], 2), texts[:, :-1]), dim=1)
+    memory, inputs = None, torch.cat((torch.full_like(texts[:, :1], model.begin_id), texts[:, :-1]), dim=1)
     ended = torch.zeros(count, dtype=torch.bool, device=texts.device)
     for place in range(time - 1):
         _, memory = model.generator.hidden(inputs[:, place : place + 1], memory=memory)
-        ended |= texts[:, place] == 3
+        ended |= texts[:, place] == model.end_id
         going = (~ended).nonzero()[:, 0].repeat_interleave(rollouts)
         if not len(going):
             break
@@ -183,16 +168,3 @@ def judge_prefixes(model: Any, texts: Tensor, rollouts: int) -> Tensor:
         rewards[~ended, place] = beliefs
     model.train(was_training)
     return rewards
-
-
-@contextmanager
-def still(module: nn.Module) -> Iterator[None]:
-    """A module whose weights what is computed meanwhile gives no gradient."""
-    moved = [weight for weight in module.parameters() if weight.requires_grad]
-    for weight in moved:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in moved:
-            weight.requires_grad_(True)

@@ -4,46 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmbert.data.batches import IGNORED
+from llmbert.data.batches import IGNORED, Batch
+from llmbert.nn.gaussian import gaussian_kl
+from llmbert.nn.state import without_gradients
 from llmbert.objectives.causal import Terms
 from llmbert.objectives.cross_entropy import linear_cross_entropy
 
 
 @dataclass
-class LatentBatch:
-    """One step's texts. inputs, targets: (B, T) int64, targets IGNORED where nothing is scored; kl_weight: how much the
-    KL term counts; encoder_only: only the encoder learns from this batch."""
+class LatentBatch(Batch):
+    """One step's texts. kl_weight: how much the KL term counts; encoder_only: only the encoder learns from them."""
 
-    inputs: Tensor
-    targets: Tensor
     kl_weight: float = 1.0
     encoder_only: bool = False
-    fresh: bool = True
-
-    @property
-    def count(self) -> int:
-        """Targets that are scored."""
-        return int((self.targets != IGNORED).sum())
 
     @property
     def counts(self) -> dict[str, int]:
         """What each term of the loss is divided by: both by the targets, so that their sum is the bound per token."""
         return {"nll": self.count, "kl": self.count}
-
-    def split(self, parts: int) -> list[LatentBatch]:
-        """Micro-batches: the rows in at most `parts` nearly equal groups."""
-        cut = zip(self.inputs.tensor_split(parts), self.targets.tensor_split(parts), strict=True)
-        return [replace(self, inputs=a, targets=b) for a, b in cut if len(a)]
-
-    def to(self, device: torch.device) -> LatentBatch:
-        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,8 @@ class Annealed:
         """Batches from number `position` on, without end."""
         for number, batch in enumerate(self.batches.iterate(position), position):
             alone = number < self.aggressive and number % self.decoder_every > 0
-            yield LatentBatch(batch.inputs, batch.targets, self.weight(number), alone)
+            weight = self.weight(number)
+            yield LatentBatch(batch.inputs, batch.targets, kl_weight=weight, encoder_only=alone)
 
 
 def kl_weight(schedule: str, step: int, warmup: int, cycles: int = 4, highest: float = 1.0) -> float:
@@ -101,7 +86,7 @@ def evidence_lower_bound(
     as the unknown token (Bowman et al. 2016, §3.2). model: `infer(ids, mask)`, `hidden(ids, z)` and a linear `head`.
     """
     kept = batch.targets != IGNORED
-    with _still(model.decoding_parameters() if batch.encoder_only else ()):
+    with without_gradients(model.decoding_parameters() if batch.encoder_only else ()):
         mean, log_variance = model.infer(batch.targets.masked_fill(~kept, 0), kept)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         hidden = model.hidden(_with_gaps(batch.inputs, word_dropout, unknown_id), z)
@@ -114,11 +99,6 @@ def evidence_lower_bound(
     return {"nll": (nll, count), "kl": (batch.kl_weight * kl.sum(), count)}, None
 
 
-def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) ‖ N(0, 1)) in nats, one for each dimension (Kingma & Welling 2014, appendix B)."""
-    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)
-
-
 def _with_gaps(inputs: Tensor, share: float, unknown_id: int) -> Tensor:
     """Inputs with a share of their tokens, never the first, made unknown."""
     if not share:
@@ -126,16 +106,3 @@ def _with_gaps(inputs: Tensor, share: float, unknown_id: int) -> Tensor:
     gaps = torch.rand(inputs.shape, device=inputs.device) < share
     gaps[:, 0] = False
     return inputs.masked_fill(gaps, unknown_id)
-
-
-@contextmanager
-def _still(weights: Any) -> Iterator[None]:
-    """Weights that what is computed meanwhile gives no gradient."""
-    moved = [weight for weight in weights if weight.requires_grad]
-    for weight in moved:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in moved:
-            weight.requires_grad_(True)

@@ -16,7 +16,7 @@ from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write
 from llmbert.text.foreign import FOREIGN
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
-from llmbert.workbench.evidence import evidence
+from llmbert.workbench.evidence import Yardstick, evidence
 from llmbert.workbench.lessons import OBJECTIVES, document_objective
 from llmbert.workbench.measure import shard_nats
 from llmbert.workbench.pages import (
@@ -180,7 +180,7 @@ def _trained(
 def _content(
     runs: list[tuple[str, Run]], corpus: Any, tokeniser: Any, seconds: float, language: str, progress: Progress
 ) -> dict[str, Any]:
-    heads = prompts(corpus, tokeniser)
+    heads, yardstick = prompts(corpus, tokeniser), Yardstick(corpus)
     table = sorted((table_row(label, run, language) for label, run in runs), key=_rank)
     trivial = baselines(corpus, tokeniser, language)
     signatures = [[say("signature_of", language, name=label), run.facts["scores"]["signature"]] for label, run in runs]
@@ -191,7 +191,7 @@ def _content(
         "table": table,
         "baselines": trivial,
         "curves": [line for label, run in runs if (line := curve(label, run, language))],
-        "metrics": [row for label, run in runs for row in evidence_rows(label, run, corpus, progress)],
+        "metrics": [row for label, run in runs for row in evidence_rows(label, run, yardstick, progress)],
         "samples": [
             sample
             for label, run in runs
@@ -208,9 +208,9 @@ HIGHER_IS_BETTER = {"distinct2": True}
 UNITS = {"milliseconds": "ms", "peak_memory": "MB", "bytes_on_disk": "MB"}
 
 
-def evidence_rows(label: str, run: Run, corpus: Corpus, progress: Progress) -> list[dict[str, Any]]:
+def evidence_rows(label: str, run: Run, yardstick: Yardstick, progress: Progress) -> list[dict[str, Any]]:
     """What a run writes, costs and takes, as rows of metrics; held-out text beside what it writes."""
-    found = _known_evidence(run, corpus, progress)
+    found = _known_evidence(run, yardstick, progress)
     for key, size in (("peak_memory", run.facts.get("peak_memory")), ("bytes_on_disk", run.bytes_on_disk)):
         if size:
             found[key] = {"value": size / 1e6, "real": None, "signature": None}
@@ -230,16 +230,16 @@ def evidence_rows(label: str, run: Run, corpus: Corpus, progress: Progress) -> l
     ]
 
 
-def _known_evidence(run: Run, corpus: Corpus, progress: Progress) -> dict[str, dict[str, Any]]:
+def _known_evidence(run: Run, yardstick: Yardstick, progress: Progress) -> dict[str, dict[str, Any]]:
     """The evidence of a run on a corpus, measured once and kept beside the runs."""
     path = run.folder.parent / "evidence" / f"{run.folder.name}.json"
     if path.exists():
         known = read_json(path)
-        if known.get("corpus") == corpus.fingerprint:
+        if known.get("corpus") == yardstick.corpus.fingerprint:
             return dict(known["evidence"])
-    found = evidence(run, corpus, progress)
+    found = evidence(run, yardstick, progress)
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {"corpus": corpus.fingerprint, "evidence": found})
+    write_json(path, {"corpus": yardstick.corpus.fingerprint, "evidence": found})
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from llmbert.metrics import score_texts
 from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
+from llmbert.text.tokenisers import Tokeniser
 
 TEXTS = 100  # drawn from a run
 FEWER = 20  # where each token costs a pass over the whole text
 LENGTH = 64  # tokens a text has at most
 ORDER = 5  # of the n-grams that judge
 TIMED = 100  # tokens
+VARIETY = ("distinct2", "self-bleu4")
 
 Ids = list[NDArray[np.int64]]
 
@@ -55,7 +58,40 @@ def real_texts(shard: Shard, count: int, length: int) -> Ids:
     return [text for text in found if len(text)]
 
 
-def evidence(run: Run, corpus: Corpus, progress: Progress = silent) -> dict[str, dict[str, Any]]:
+class Yardstick:
+    """What the texts of all runs on a corpus are held to: a 5-gram of its training text, and figures of real text.
+
+    Each is measured when it is first asked for, and once.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self._real: dict[tuple[int, int], dict[str, float]] = {}
+
+    @cached_property
+    def judge(self) -> Any:
+        return _ngram(self.corpus.train.ids, self.corpus.train.starts, self.corpus)
+
+    def real(self, count: int, length: int) -> dict[str, float]:
+        """`figures` of as many stretches of held-out text."""
+        if (count, length) not in self._real:
+            self._real[count, length] = self.figures(real_texts(self.corpus.valid, count, length))
+        return self._real[count, length]
+
+    def figures(self, texts: Ids) -> dict[str, float]:
+        """Texts, by name; see `evidence`."""
+        corpus, spelt = self.corpus, [self.corpus.tokeniser.decode(ids) for ids in texts]
+        own = _ngram(*_documents(texts), corpus)
+        varied = score_texts(spelt, None, VARIETY, resamples=10)
+        return {
+            "forward": _nats(self.judge, *_documents(texts)),
+            "reverse": _nats(own, corpus.valid.ids, corpus.valid.starts),
+            "verbatim": _verbatim(spelt, corpus),
+            **{name: score["score"] for name, score in varied.items()},
+        }
+
+
+def evidence(run: Run, yardstick: Yardstick, progress: Progress = silent) -> dict[str, dict[str, Any]]:
     """Figures of what a run writes, by name, each {"value", "real" (the same of held-out text), "signature"}.
 
     forward: nats/token of its texts under a 5-gram of the training text: how well it stays in the language; reverse:
@@ -66,27 +102,13 @@ def evidence(run: Run, corpus: Corpus, progress: Progress = silent) -> dict[str,
     if run.reads_source:
         return {}
     steps = hasattr(run.model, "step")
-    count = TEXTS if steps else FEWER
-    length = min(LENGTH, run.model.max_length or LENGTH)
-    drawn = draw_texts(run, count, length, progress)
-    real = real_texts(corpus.valid, count, length)
-    sets = {"value": drawn, "real": real}
-    judge = _ngram(corpus.train.ids, corpus.train.starts, corpus)
-    whole = f"{count} texts of {length} tokens|temperature:1|v1"
+    count, length = TEXTS if steps else FEWER, min(LENGTH, run.model.max_length or LENGTH)
+    real = yardstick.real(count, length)
+    signature = f"{count} texts of {length} tokens|temperature:1|v1"
     found: dict[str, dict[str, Any]] = {
-        "forward": {key: _nats(judge, *_documents(texts)) for key, texts in sets.items()},
-        "reverse": {
-            key: _nats(_ngram(*_documents(texts), corpus), corpus.valid.ids, corpus.valid.starts)
-            for key, texts in sets.items()
-        },
-        "verbatim": {key: _verbatim(texts, corpus) for key, texts in sets.items()},
+        name: {"value": value, "real": real[name], "signature": signature}
+        for name, value in yardstick.figures(draw_texts(run, count, length, progress)).items()
     }
-    for metric in ("distinct2", "self-bleu4"):
-        for key, texts in sets.items():
-            said = score_texts([run.tokeniser.decode(ids) for ids in texts], None, (metric,), resamples=10)
-            found.setdefault(metric, {})[key] = said[metric]["score"]
-    for figures in found.values():
-        figures["signature"] = whole
     if steps:
         found["milliseconds"] = {"value": time_tokens(run), "real": None, "signature": f"{TIMED} tokens, one stream"}
     return found
@@ -108,7 +130,8 @@ def time_tokens(run: Run) -> float:
 
 def _documents(texts: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Texts as documents one after another: ids with begin and end tokens, and where each begins."""
-    rows = [np.concatenate(([2], text, [3])) for text in texts]
+    begin, end = [Tokeniser.begin_id], [Tokeniser.end_id]
+    rows = [np.concatenate((begin, text, end)) for text in texts]
     return np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows])))
 
 
@@ -123,10 +146,9 @@ def _nats(model: Any, ids: Any, starts: Any) -> float:
     return float(nats.sum() / (len(ids) - len(starts) + 1))
 
 
-def _verbatim(texts: Sequence[NDArray[np.int64]], corpus: Corpus) -> float:
+def _verbatim(texts: Sequence[str], corpus: Corpus) -> float:
     with tempfile.TemporaryDirectory(prefix="llmbert-") as folder:
-        written = [corpus.tokeniser.decode(ids) for ids in texts if len(ids)]
-        documents = [Document(str(number), iter([text]), "") for number, text in enumerate(written)]
+        documents = [Document(str(number), iter([text]), "") for number, text in enumerate(texts) if text]
         if not documents:
             return 0.0
         shard = write_shard(documents, corpus.tokeniser, Path(folder), "drawn")

@@ -71,9 +71,12 @@ def usual_task(store: Any, fields: Mapping[str, str] | None = None) -> str | Non
 def measure_run(run: Run, store: Corpus | PairCorpus, progress: Progress = silent) -> dict[str, Any]:
     """The facts that held-out text gives of a run: "scores", and of pairs "metrics" and "examples"."""
     if isinstance(store, Corpus):
-        latent = {"latent": describe_latent(run, store.valid, progress)} if run.model.likelihood == "bound" else {}
+        if run.model.likelihood == "bound":
+            text = shard_nats(run, store.valid, progress)
+            scores = likelihood_scores(text, **run.signature())
+            return {"scores": scores, "latent": describe_latent(run, store.valid, text.nats, progress)}
         drawn = {"draws": describe_draws(run, store.valid)} if run.model.likelihood == "none" else {}
-        return {"scores": score_shard(run, store.valid, progress)} | latent | drawn
+        return {"scores": score_shard(run, store.valid, progress)} | drawn
     answers = answer_references(run, spread_over(store.references(), MOST_ANSWERS), progress)
     return {"scores": score_pairs(run, store.valid, progress)} | answers
 
@@ -94,13 +97,14 @@ def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str
     return likelihood_scores(shard_nats(run, shard, progress), unit=unit, **run.signature())
 
 
-def describe_latent(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
+def describe_latent(run: Run, shard: Shard, nats: np.ndarray, progress: Progress = silent) -> dict[str, Any]:
     """How a run with a latent variable uses it: `latent_statistics` of the held-out texts; in nats a text the bound and
-    its reconstruction; and on the first BOUNDED documents the bound beside the one by importance weights."""
+    its reconstruction; and on the first BOUNDED documents the bound beside the one by importance weights. nats: of
+    each token of the shard, as its `token_nats` gives them."""
     ids, starts = np.asarray(shard.ids), np.asarray(shard.starts)
     means, log_variances = run.model.posteriors(ids, starts)
     found = latent_statistics(means, log_variances)
-    bound = float(run.model.token_nats(ids, starts, progress).sum()) / len(means)
+    bound = float(nats.sum()) / len(means)
     last = min(BOUNDED, shard.documents)
     ids, starts = ids[: int(starts[last])], starts[: last + 1]
     texts = len(run.model.posteriors(ids, starts)[0])
@@ -111,7 +115,7 @@ def describe_latent(run: Run, shard: Shard, progress: Progress = silent) -> dict
         "importance": {
             "texts": texts,
             "draws": IMPORTANCE_DRAWS,
-            "bound": float(run.model.token_nats(ids, starts).sum()) / texts,
+            "bound": float(nats[: len(ids)].sum()) / texts,
             "weighted": run.model.importance_nats(ids, starts, IMPORTANCE_DRAWS, progress) / texts,
         },
     }

@@ -481,6 +481,8 @@ def _count(training: Training) -> tuple[Any, dict[str, Any]]:
 
 def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
     """Gradient descent from random weights, from those of a base, or from the checkpoint."""
+    if training.family == "gan" and isinstance(training.tokeniser, ForeignTokeniser):
+        raise UsageError("a gan writes in the tokens of our own tokenisers; leave out the one from elsewhere")
     settings = training.plan.training
     torch.manual_seed(training.seed)
     model = first_model(training) if not resume else _random_model(training)
