@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from llmbert.nn.attention import SelfAttention
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.feedforward import ACTIVATIONS, FeedForward
 from llmbert.nn.norms import LayerNorm
 from llmbert.nn.positions import document_positions
@@ -71,7 +72,7 @@ class Block(nn.Module):
         self.attention_norm = LayerNorm(s.width, s.norm_epsilon)
         self.feedforward = FeedForward(s.width, s.inner, s.activation)
         self.feedforward_norm = LayerNorm(s.width, s.norm_epsilon)
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, at: Tensor | None = None) -> Tensor:
         """x (B, T, D) → (B, T, D), or (N, D) at the places `at` (N,) of the B·T."""
@@ -119,7 +120,7 @@ class BERT(nn.Module):
         self.position_embedding = nn.Embedding(s.context, s.width)
         self.type_embedding = nn.Embedding(s.types, s.width)
         self.embedding_norm = LayerNorm(s.width, s.norm_epsilon)
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.layers))
         self.pooler = nn.Linear(s.width, s.width) if s.pooler else None
         self.transform = MaskedTransform(s) if s.masked else None

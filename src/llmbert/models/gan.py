@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from llmbert.models.recurrent import Recurrent, RecurrentSettings
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.recurrence import Memory, Recurrence, RecurrentState
 from llmbert.protocols import Condition, Likelihood
 
@@ -138,7 +139,7 @@ class ConvolutionDiscriminator(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, size) for size in FILTER_WIDTHS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters * len(FILTER_WIDTHS), 1)
 
     def forward(self, texts: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class RecurrentDiscriminator(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.enter = nn.Linear(width, filters)
         self.recurrence = Recurrence("gru", filters, 1, 0.0)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters, 1)
 
     def forward(self, texts: Tensor) -> Tensor:

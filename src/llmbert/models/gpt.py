@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from llmbert.models.scoring import sliding_window_nats
 from llmbert.nn.attention import SelfAttention, document_mask
 from llmbert.nn.cache import KeyValueCache
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.feedforward import FeedForward, GatedFeedForward
 from llmbert.nn.norms import NORMS
 from llmbert.nn.positions import RotaryPositions, document_positions, stretched_frequencies
@@ -125,7 +126,7 @@ class Block(nn.Module):
         self.feedforward_norm = NORMS[s.norm](s.width, s.norm_epsilon)
         kind = FeedForward if s.style == "gpt2" else GatedFeedForward
         self.feedforward = kind(s.width, s.inner, s.activation, bias=s.feedforward_bias)
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def forward(
         self,
@@ -156,7 +157,7 @@ class GPT(nn.Module):
         self.position_embedding = nn.Embedding(settings.context, settings.width) if gpt2 else None
         scaling = settings.rope_scaling.stretch if settings.rope_scaling else None
         self.rotary = None if gpt2 else RotaryPositions(settings.head_width, settings.rope_base, scaling)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
         self.norm = NORMS[settings.norm](settings.width, settings.norm_epsilon)
         self.head = nn.Linear(settings.width, vocabulary_size, bias=False)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from llmbert.models import find_family
 from llmbert.nn.crf import CRF, allowed_transitions
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.state import state_once
 from llmbert.protocols import Condition, Likelihood, LLMBertError
 
@@ -106,7 +107,7 @@ class TextHead(nn.Module):
         assert settings.pooling
         self.pooling: Pooling = settings.pooling
         self.pooler = nn.Linear(width, width) if self.pooling == "first" else None
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.out = nn.Linear(width, outputs)
         _initialise(self)
 
@@ -122,7 +123,7 @@ class TagHead(nn.Module):
 
     def __init__(self, settings: HeadSettings, width: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.out = nn.Linear(width, len(settings.labels))
         _initialise(self)
         self.crf = CRF(len(settings.labels), allowed_transitions(settings.labels)) if settings.crf else None

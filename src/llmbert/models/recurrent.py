@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from llmbert.models.scoring import carried_state_nats
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.recurrence import Memory, Recurrence, RecurrentState
 from llmbert.protocols import Condition, Likelihood, Progress, silent
 
@@ -51,7 +52,7 @@ class Recurrent(nn.Module):
         self.enter = nn.Identity() if same else nn.Linear(settings.embedding_width, settings.width, bias=False)
         self.recurrence = Recurrence(family, settings.width, settings.layers, settings.dropout)
         self.leave = nn.Identity() if same else nn.Linear(settings.width, settings.embedding_width, bias=False)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.head = nn.Linear(settings.embedding_width, vocabulary_size)
         nn.init.normal_(self.embedding.weight, std=settings.embedding_width**-0.5 if settings.tied else 0.1)
         nn.init.zeros_(self.head.bias)

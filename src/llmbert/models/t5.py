@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.nn.cache import DecoderState, KeyValueCache
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.feedforward import FeedForward, GatedFeedForward
 from llmbert.nn.norms import RMSNorm
 from llmbert.nn.positions import RelativePositions
@@ -81,7 +82,7 @@ class EncoderBlock(nn.Module):
             if s.gated
             else FeedForward(s.width, s.inner, s.activation, bias=False, dropout=s.dropout)
         )
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), None, positions))
@@ -137,7 +138,7 @@ class T5(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, settings.width)
         self.encoder = Stack(settings, settings.layers, EncoderBlock, causal=False)
         self.decoder = Stack(settings, settings.decoder_layers, DecoderBlock, causal=True)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.head = nn.Linear(settings.width, vocabulary_size, bias=False)
         self._initialise()
         if settings.tied:

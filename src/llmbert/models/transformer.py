@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.nn.cache import DecoderState, KeyValueCache
+from llmbert.nn.dropout import Dropout
 from llmbert.nn.feedforward import FeedForward
 from llmbert.nn.norms import LayerNorm
 from llmbert.nn.pointer import Pointer
@@ -68,7 +69,7 @@ class _Layer(nn.Module):
         self.attention_norm = LayerNorm(s.width, s.norm_epsilon)
         self.feedforward = FeedForward(s.width, s.inner, s.activation)
         self.feedforward_norm = LayerNorm(s.width, s.norm_epsilon)
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def _enter(self, x: Tensor, norm: nn.Module) -> Tensor:
         return norm(x) if self.norm_first else x
@@ -121,7 +122,7 @@ class _Side(nn.Module):
             self.register_buffer("sinusoids", sinusoidal_positions(s.context, s.width), persistent=False)
         self.embedding_norm = LayerNorm(s.width, s.norm_epsilon) if s.embedding_norm else nn.Identity()
         self.norm = LayerNorm(s.width, s.norm_epsilon) if s.norm_first else nn.Identity()
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def enter(self, ids: Tensor, positions: Tensor) -> Tensor:
         """ids (B, T), positions (B, T) or (T,) → (B, T, D)."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbert.nn.cache import KeyValueCache
+from llmbert.nn.dropout import dropout as drop
 from llmbert.nn.norms import RMSNorm
 from llmbert.nn.positions import rotate
 
@@ -58,7 +59,7 @@ def _written_out(
     elif mask is not None:
         products = products + mask
     weights = products.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return nn.functional.dropout(weights, dropout) @ value
+    return drop(weights, dropout) @ value
 
 
 class SelfAttention(nn.Module):

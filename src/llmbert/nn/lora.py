@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from llmbert.nn.dropout import Dropout
 from llmbert.protocols import LLMBertError, UsageError
 
 OWN = ("lora_down", "lora_up")
@@ -30,7 +31,7 @@ class LoRALinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.sections = tuple(sections) or (linear.out_features,)
         self.rank, self.scale = rank, alpha / rank
-        self.lora_dropout = nn.Dropout(dropout)
+        self.lora_dropout = Dropout(dropout)
         weight = linear.weight
         self.lora_down = nn.Parameter(weight.new_empty(len(self.sections) * rank, linear.in_features))
         self.lora_up = nn.Parameter(weight.new_zeros(linear.out_features, rank))

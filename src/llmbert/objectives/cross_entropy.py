@@ -17,13 +17,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
     ) -> Tensor:
-        rows = max(1, SLICE // weight.shape[0])
-        total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
         kind = (
             torch.get_autocast_dtype(hidden.device.type)
             if torch.is_autocast_enabled(hidden.device.type)
             else hidden.dtype
         )
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        rows = max(1, min(len(hidden), SLICE // weight.shape[0]))
+        # Memory that is taken anew for every slice costs as much as what is computed in it.
+        logits_memory, wide_memory = hidden.new_empty((rows, len(weight)), dtype=kind), None
+        if kind != wide:
+            wide_memory = hidden.new_empty((rows, len(weight)), dtype=wide)
+        logarithms_memory = hidden.new_empty((rows, len(weight)), dtype=wide)
+        total = hidden.new_zeros((), dtype=wide)
         with torch.autocast(hidden.device.type, enabled=False):
             states, matrix = hidden.to(kind), weight.to(kind)
             offset = None if bias is None else bias.to(kind)
@@ -32,14 +38,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             bias_gradient = None if bias is None else torch.zeros_like(bias)
             for first in range(0, len(hidden), rows):
                 part = slice(first, first + rows)
-                h, aims = states[part], targets[part]
-                logarithms = torch.log_softmax(torch.nn.functional.linear(h, matrix, offset).to(total.dtype), dim=-1)
-                picked = logarithms.gather(1, aims[:, None])
-                total -= (1 - smoothing) * picked.sum() + smoothing * logarithms.mean(dim=-1).sum()
+                h, aims = states[part], targets[part, None]
+                logits = torch.mm(h, matrix.T, out=logits_memory[: len(h)])
+                if offset is not None:
+                    logits += offset
+                exact = logits if wide_memory is None else wide_memory[: len(h)].copy_(logits)
+                logarithms = torch.log_softmax(exact, dim=-1, out=logarithms_memory[: len(h)])
+                total -= (1 - smoothing) * logarithms.gather(1, aims).sum()
+                if smoothing:
+                    total -= smoothing * logarithms.mean(dim=-1).sum()
                 slope = _slope(logarithms, aims, smoothing)
                 if bias_gradient is not None:
                     bias_gradient += slope.sum(0)
-                slope = slope.to(kind)
+                slope = slope if kind == wide else logits.copy_(slope)
                 hidden_gradient[part] = slope @ matrix
                 if kind == weight.dtype:
                     weight_gradient.addmm_(slope.T, h)
@@ -58,7 +69,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _slope(logarithms: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """softmax - (1 - ε) target - ε/V, the loss's gradient at the logits; takes over the memory of `logarithms`."""
     slope = logarithms.exp_()
-    slope.scatter_add_(1, targets[:, None], slope.new_full((len(targets), 1), smoothing - 1))
+    slope.scatter_add_(1, targets, slope.new_full((len(targets), 1), smoothing - 1))
     return slope.sub_(smoothing / slope.shape[1]) if smoothing else slope
 
 
