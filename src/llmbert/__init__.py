@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
     from llmbert.workbench.preflight.check import check
@@ -36,12 +37,15 @@ __all__ = [
     "LLMBertError",
     "Run",
     "UsageError",
+    "anomalies",
+    "augment",
     "check",
     "classify",
     "compare",
     "evaluate",
     "fine_tune",
     "load",
+    "map_texts",
     "resume",
     "summarise",
     "tag",
@@ -58,6 +62,9 @@ _HOMES = {
     "train": "llmbert.workbench.train",
     "resume": "llmbert.workbench.train",
     "evaluate": "llmbert.workbench.evaluate",
+    "anomalies": "llmbert.workbench.documents",
+    "augment": "llmbert.workbench.documents",
+    "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, checking, labelling, making, tuning, using
+from llmbert.cli import asking, checking, documents, labelling, making, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -22,6 +22,9 @@ app.command("train")(making.train)
 app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
 app.command("latent")(using.latent)
+app.command("anomalies")(documents.anomalies)
+app.command("map")(documents.map_texts)
+app.command("augment")(documents.augment)
 app.command("compare")(making.compare)
 app.command("check")(checking.check)
 app.command("fine-tune")(tuning.fine_tune)
@@ -31,7 +34,7 @@ app.command("classify")(labelling.classify)
 app.command("tag")(labelling.tag)
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MANY = ("--data", "--valid")  # options that take any number of values
+MANY = ("--data", "--valid", "--odd")  # options that take any number of values
 NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 

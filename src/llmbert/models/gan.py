@@ -142,12 +142,15 @@ class ConvolutionDiscriminator(nn.Module):
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters * len(FILTER_WIDTHS), 1)
 
-    def forward(self, texts: Tensor) -> Tensor:
-        """texts: ids (B, T), or distributions (B, T, V) → how real each is, logits (B,) float32."""
+    def features(self, texts: Tensor) -> Tensor:
+        """texts: ids (B, T), or distributions (B, T, V) → what they are judged by (B, D)."""
         x = _embedded(self.embedding, texts).mT
         x = nn.functional.pad(x, (0, max(0, max(FILTER_WIDTHS) - x.shape[-1])))
-        answers = [convolution(x).relu().amax(-1) for convolution in self.convolutions]
-        return self.head(self.dropout(torch.cat(answers, dim=-1)))[:, 0].float()
+        return torch.cat([convolution(x).relu().amax(-1) for convolution in self.convolutions], dim=-1)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """Texts as above → how real each is, logits (B,) float32."""
+        return self.head(self.dropout(self.features(texts)))[:, 0].float()
 
 
 class RecurrentDiscriminator(nn.Module):
@@ -161,13 +164,16 @@ class RecurrentDiscriminator(nn.Module):
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters, 1)
 
-    def forward(self, texts: Tensor) -> Tensor:
-        """texts: ids (B, T), or distributions (B, T, V) → how real each is, logits (B,) float32."""
+    def features(self, texts: Tensor) -> Tensor:
+        """texts: ids (B, T), or distributions (B, T, V) → what they are judged by (B, D)."""
         x = _embedded(self.embedding, texts)
         inside = (x.detach().abs().sum(-1, keepdim=True) > 0).to(x.dtype)
         states, _ = self.recurrence(self.enter(x), None)
-        mean = (states * inside).sum(1) / inside.sum(1).clamp_min(1)
-        return self.head(self.dropout(mean))[:, 0].float()
+        return (states * inside).sum(1) / inside.sum(1).clamp_min(1)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """Texts as above → how real each is, logits (B,) float32."""
+        return self.head(self.dropout(self.features(texts)))[:, 0].float()
 
 
 def _embedded(embedding: nn.Embedding, texts: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import charts
 from llmbert.report.classes import class_sections
 from llmbert.report.conversations import usage_section
+from llmbert.report.documents import detection_section, map_section
 from llmbert.report.examples import example_section
 from llmbert.report.measures import metric_section
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
@@ -26,8 +27,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "scores", "table", "latent", "curves", "samples"),
-    *("data", "settings", "facts"),
+    *("metrics", "usage", "classes", "examples", "map", "detection"),
+    *("scores", "table", "latent", "curves", "samples", "data", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
 _SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
@@ -66,6 +67,7 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     curves: name, x and train (equally long), valid [[x, y], ...], x_label, y_label;
     latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
     ...], line [text, ...] (between two texts);
+    map: points [[x, y, label, text], ...]; detection: scores of documents, see `documents.detection_section`;
     samples: name, prompt, text (what followed the prompt, without it), settings, tokens: [{text, probability}];
     data: rows [[name, value], ...], overlap; settings: {run: {key: value}}; facts: [[name, value], ...].
 
@@ -144,6 +146,8 @@ class _Page:
             ),
             "classes": class_sections(content.get("classes"), sheet),
             "usage": usage_section(content.get("usage"), sheet),
+            "map": map_section(content.get("map"), sheet, self._both),
+            "detection": detection_section(content.get("detection"), sheet, self._both),
             **{"bars": self._bars(), "tables": self._tables(), "curves": self._curves()},
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},

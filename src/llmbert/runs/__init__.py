@@ -29,6 +29,7 @@ from llmbert.runs.machine import (
     version,
     versions,
 )
+from llmbert.runs.representations import project, represent_texts
 from llmbert.runs.run import Run
 
 __all__ = [
@@ -49,9 +50,11 @@ __all__ = [
     "load",
     "machine",
     "peak_memory",
+    "project",
     "read_facts",
     "read_json",
     "read_tensors",
+    "represent_texts",
     "run_status",
     "save_model",
     "sweep",

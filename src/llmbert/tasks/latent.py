@@ -17,6 +17,11 @@ from llmbert.runs.run import generation_settings
 
 def encode_latents(run: Run, texts: Sequence[str]) -> NDArray[np.float32]:
     """The mean of q(z|x) of each text, (texts, Z). Raises UsageError for a text longer than the model reads whole."""
+    return _posteriors(run, texts)[0]
+
+
+def _posteriors(run: Run, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and log-variance of q(z|x) of each text, (texts, Z) each."""
     _check(run)
     if isinstance(texts, str):
         raise UsageError("give a list of texts, even for a single one")
@@ -28,7 +33,7 @@ def encode_latents(run: Run, texts: Sequence[str]) -> NDArray[np.float32]:
                 f"text {number} has {len(row) - 1} tokens, and the model reads {reach} at once; shorten it"
             )
     starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
-    return run.model.posteriors(np.concatenate(rows), starts)[0]
+    return run.model.posteriors(np.concatenate(rows), starts)
 
 
 def write_latents(run: Run, latents: NDArray[Any], progress: Progress = silent, **settings: Any) -> list[str]:
@@ -53,6 +58,28 @@ def sample(run: Run, count: int, seed: int = 0, progress: Progress = silent, **s
 def reconstruct(run: Run, texts: Sequence[str], progress: Progress = silent, **settings: Any) -> list[str]:
     """What the model makes of each text's latent mean."""
     return write_latents(run, encode_latents(run, texts), progress, **settings)
+
+
+def rewrite(
+    run: Run,
+    texts: Sequence[str],
+    copies: int = 1,
+    spread: float = 1.0,
+    seed: int = 0,
+    progress: Progress = silent,
+    **settings: Any,
+) -> list[list[str]]:
+    """`copies` texts for each text, each from a draw of its q(z|x), `spread` times as far from the mean.
+
+    spread 0: the mean itself. Raises UsageError for a text longer than the model reads whole.
+    """
+    if copies < 1:
+        raise UsageError(f"copies must be at least 1, not {copies}")
+    means, log_variances = _posteriors(run, texts)
+    noise = np.random.default_rng(seed).standard_normal((len(texts), copies, means.shape[1])).astype(np.float32)
+    z = means[:, None] + spread * noise * np.exp(0.5 * log_variances)[:, None]
+    made = write_latents(run, z.reshape(-1, means.shape[1]), progress, seed=seed, **settings)
+    return [made[i * copies : (i + 1) * copies] for i in range(len(texts))]
 
 
 def interpolate(run: Run, first: str, last: str, steps: int = 7, **settings: Any) -> list[str]:

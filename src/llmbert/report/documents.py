@@ -1,0 +1,102 @@
+"""The sections of a page on documents: how odd they are, and where they lie on a map."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from llmbert.report import charts, clouds
+from llmbert.report.numbers import number
+from llmbert.report.sheet import Sheet, script
+
+Both = Callable[[Callable[[bool], str]], tuple[Any, Any]]
+"""Draws a chart's wide and narrow form."""
+
+POINTS = 1200  # of a map that are drawn
+KEPT = charts.SERIES - 1  # labels with a colour of their own
+
+
+def detection_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | None:
+    """Histograms of the scores, the ROC curve, and the oddest documents; None where nothing is given.
+
+    given: {unit, groups: [{name, values}], roc: [[x, y], ...], oddest: [[id, score, text, known to be odd], ...]}.
+    """
+    if not given:
+        return None
+    samples = [
+        clouds.Sample(str(group.get("name")), values, i)
+        for i, group in enumerate(given.get("groups") or [])
+        if (values := [value for each in group.get("values") or [] if (value := number(each)) is not None])
+    ]
+    shown, left_out = sheet.some(list(given.get("oddest") or []), 20)
+    found: dict[str, Any] = {
+        "legend": [(sample.series, sample.name) for sample in samples] if len(samples) > 1 else [],
+        "oddest": [
+            {
+                "id": sheet.value(identity),
+                "score": f"{score:.3f}",
+                **dict(zip(("text", "left_out"), sheet.cut(str(text), 600), strict=True)),
+                "lang": script(str(text)),
+                "odd": odd,
+            }
+            for identity, score, text, odd in shown
+        ],
+        **{"known": len(samples) > 1, "unit": str(given.get("unit") or ""), "left_out": left_out},
+        **{"wide": None, "narrow": None, "roc": None},
+    }
+    if samples:
+        said = "; ".join(f"{sample.name} {len(sample.values):,}" for sample in samples)
+        label = sheet.t["scores_histogram"].format(said)
+        axes = found["unit"], sheet.t["share_of_documents"]
+        found["wide"], found["narrow"] = both(
+            lambda narrow: clouds.histogram_chart(samples, *axes, label, f"odd-{narrow:d}", narrow)
+        )
+    points = [
+        (x, y) for a, b in given.get("roc") or [] if (x := number(a)) is not None and (y := number(b)) is not None
+    ]
+    if points:
+        curve = charts.Curve("ROC", valid=[(100 * x, 100 * y) for x, y in points])
+        guess = charts.Curve(sheet.t["guessing"], train=[(0.0, 0.0), (100.0, 100.0)], series=1)
+        shares = sheet.t["false_alarms"], sheet.t["odd_found"]
+        wide, narrow = both(
+            lambda narrow: charts.line_chart([curve, guess], *shares, sheet.t["roc"], f"roc-{narrow:d}", narrow)
+        )
+        found["roc"] = {"wide": wide, "narrow": narrow}
+    return found
+
+
+def map_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | None:
+    """Texts as points, each label in its colour, the rarer ones together; None where nothing is given.
+
+    given: {points: [[x, y, label, text], ...]}; the label may be "".
+    """
+    points = [
+        (x, y, str(label), str(text))
+        for a, b, label, text in (given or {}).get("points") or []
+        if (x := number(a)) is not None and (y := number(b)) is not None
+    ]
+    if not points:
+        return None
+    most = max(50, int(POINTS * sheet.share))
+    drawn = [points[i * len(points) // most] for i in range(most)] if len(points) > most else points
+    counts = Counter(label for *_, label, _ in points)
+    ranked = [label for label, _ in counts.most_common()]
+    own = ranked if len(ranked) <= charts.SERIES else ranked[:KEPT]
+    named = [
+        clouds.Cloud(label, [(x, y) for x, y, mine, _ in drawn if mine == label], i) for i, label in enumerate(own)
+    ]
+    others = [(x, y) for x, y, label, _ in drawn if label not in own]
+    if others:
+        named.append(clouds.Cloud(sheet.t["other_labels"].format(len(ranked) - len(own)), others, None))
+    label = sheet.t["map_label"].format(f"{len(points):,}")
+    axes = sheet.t["first_axis"], sheet.t["second_axis"]
+    wide, narrow = both(lambda narrow: clouds.scatter_chart(named, *axes, label, f"map-{narrow:d}", narrow))
+    rest = len(points) - sum(counts[name] for name in own)
+    legend = [(each.series, each.name, rest if each.series is None else counts[each.name]) for each in named]
+    thinned = sheet.t["points_drawn"].format(f"{len(drawn):,}", f"{len(points):,}")
+    return {
+        **{"wide": wide, "narrow": narrow},
+        "legend": [(series, name, f"{count:,}") for series, name, count in legend] if ranked != [""] else [],
+        "drawn": thinned if len(drawn) < len(points) else "",
+    }
