@@ -71,6 +71,17 @@ class Alternating:
             return "discriminate"
         return self.style if number % (self.generator + self.discriminator) < self.generator else "discriminate"
 
+    def kinds(self) -> list[tuple[float, int]]:
+        """Each kind of step that there is: its share of all steps, and the number of one of them."""
+        rest = max(0, self.steps - self.likelihood - self.warm)
+        begin, rounds = self.likelihood + self.warm, self.generator + self.discriminator
+        counts = [
+            (min(self.likelihood, self.steps), 0),
+            (self.steps - min(self.likelihood, self.steps) - rest * self.generator // rounds, begin + self.generator),
+            (rest * self.generator // rounds, begin),
+        ]
+        return [(count / self.steps, number) for count, number in counts if count > 0]
+
     def iterate(self, position: int = 0) -> Iterator[AdversarialBatch]:
         """Batches from number `position` on, without end."""
         begin = self.likelihood + self.warm

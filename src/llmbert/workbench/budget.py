@@ -17,6 +17,7 @@ from llmbert.workbench.settings import checked
 
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
+SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
 # (layers, width, heads, context), from small to large
 GPT_LADDER = [
@@ -138,7 +139,29 @@ def plan_training(
     # Scoring costs a third of learning a token; a sliding window does it four times over.
     reserve = valid_tokens * (1 if family.recurrent else 4) / (3 * plan.tokens_per_second) + 3.0
     left = seconds - (time.monotonic() - began) - reserve
-    return _fill(plan, max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE), train_tokens, model_values, family)
+    left = max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE)
+    plan = _fill(plan, left, train_tokens, model_values, family)
+    if "evaluate_every" in training_values or seconds > SHORT:
+        return plan
+    return _evaluate_seldom(plan, family.build(plan.model, vocabulary_size), teach, seconds)
+
+
+def _evaluate_seldom(plan: Plan, model: Any, teach: Callable[[Any, Plan], Any], seconds: float) -> Plan:
+    """The plan with so few evaluations (three at least) that they take no more than twice their share of the time.
+
+    There is a least number of tokens that is worth measuring on, and a short training cannot afford it twenty times.
+    """
+    lesson = teach(model, plan)
+    started = time.perf_counter()
+    lesson.evaluate()
+    if lesson.observe:
+        lesson.observe()
+    affordable = max(3, int(2 * EVALUATION_SHARE * seconds / max(time.perf_counter() - started, 1e-6)))
+    steps = plan.training.steps
+    if affordable >= 20:
+        return plan
+    training = plan.training.model_copy(update={"evaluate_every": -(-steps // affordable)})
+    return Plan(plan.model, training, plan.tokens_per_second, plan.tokens_per_step)
 
 
 def _largest_affordable(
@@ -159,18 +182,26 @@ def _largest_affordable(
 
 
 def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[float, float]:
-    """Training tokens/s of a model over at least three steps and about `seconds`, and tokens a step."""
+    """Training tokens/s of a model over at least three steps and about `seconds`, and tokens a step.
+
+    Where steps are of several kinds (a GAN's), each counts by its share of all.
+    """
     trainer = Trainer(model, lesson.objective, lesson.batches, plan.training)
     model.train()
-    batches = list(islice(lesson.batches.iterate(), 8))
-    trainer.step(batches[0])
-    started, steps, tokens = time.perf_counter(), 0, 0
-    while steps < 3 or time.perf_counter() - started < seconds:
-        batch = batches[steps % len(batches)]
-        trainer.step(batch)
-        tokens += batch.count
-        steps += 1
-    return tokens / (time.perf_counter() - started), sum(batch.count for batch in batches) / len(batches)
+    kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
+    a_step, tokens = 0.0, 0.0
+    for share, number in kinds:
+        batches = list(islice(lesson.batches.iterate(number), 8 if len(kinds) == 1 else 1))
+        trainer.step(batches[0])
+        started, steps, seen = time.perf_counter(), 0, 0
+        while steps < (3 if len(kinds) == 1 else 2) or time.perf_counter() - started < seconds / len(kinds):
+            batch = batches[steps % len(batches)]
+            trainer.step(batch)
+            seen += batch.count
+            steps += 1
+        a_step += share * (time.perf_counter() - started) / steps
+        tokens += share * seen / steps
+    return tokens / a_step, sum(batch.count for batch in batches) / len(batches) if len(kinds) == 1 else tokens
 
 
 def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:

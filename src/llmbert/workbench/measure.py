@@ -35,7 +35,7 @@ MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a p
 EXAMPLES = 8
 RESTORED, MOST_RESTORED = 32, 20_000  # damaged pieces at once, and restored tokens that are scored
 DRAWN = 200  # texts from nothing whose variety is measured
-BOUNDED, IMPORTANCE_DRAWS = 200, 100  # held-out documents whose bound is tightened, and by how many draws
+BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out documents whose bound is tightened, and by how many draws
 
 
 @dataclass(frozen=True)
