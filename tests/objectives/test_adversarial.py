@@ -182,3 +182,15 @@ def test_phases_follow_their_numbers() -> None:
         assert [int(one.inputs) for one in found] == list(range(begin, begin + 12))
     sharp = [one.sharpness for one in itertools.islice(made.iterate(14), 26)]
     assert sharp[0] == 1.0 and sharp == sorted(sharp) and sharp[-1] == pytest.approx(16.0, rel=0.15)
+
+
+@pytest.mark.parametrize(("steps", "likelihood", "warm", "every"), [
+    (100, 60, 10, 5), (10, 10, 0, 5), (10, 20, 0, 5), (50, 0, 0, 0), (40, 10, 30, 3), (7, 0, 2, 1),
+])  # fmt: skip
+def test_each_kind_of_step_is_named_with_its_share(steps: int, likelihood: int, warm: int, every: int) -> None:
+    batches = Alternating(None, "policy", steps, likelihood, warm, discriminator=every)
+    phases = [batches.phase(number) for number in range(steps)]
+    kinds = batches.kinds()
+    assert sum(share for share, _ in kinds) == pytest.approx(1)
+    for share, number in kinds:
+        assert share == pytest.approx(phases.count(batches.phase(number)) / steps)

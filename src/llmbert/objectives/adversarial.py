@@ -73,12 +73,14 @@ class Alternating:
 
     def kinds(self) -> list[tuple[float, int]]:
         """Each kind of step that there is: its share of all steps, and the number of one of them."""
-        rest = max(0, self.steps - self.likelihood - self.warm)
-        begin, rounds = self.likelihood + self.warm, self.generator + self.discriminator
+        likelihood = min(self.likelihood, self.steps)
+        begin, round_ = self.likelihood + self.warm, self.generator + self.discriminator
+        rounds, over = divmod(max(0, self.steps - begin), round_)
+        generator = rounds * self.generator + min(over, self.generator)
         counts = [
-            (min(self.likelihood, self.steps), 0),
-            (self.steps - min(self.likelihood, self.steps) - rest * self.generator // rounds, begin + self.generator),
-            (rest * self.generator // rounds, begin),
+            (likelihood, 0),
+            (self.steps - likelihood - generator, self.likelihood if self.warm else begin + self.generator),
+            (generator, begin),
         ]
         return [(count / self.steps, number) for count, number in counts if count > 0]
 

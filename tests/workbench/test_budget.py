@@ -1,0 +1,75 @@
+"""What a budget measures before it decides: steps of several kinds, and evaluations that cost too much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.budget import Plan, _evaluate_seldom, measure_speed
+
+
+@dataclass
+class Batch:
+    seconds: float
+    count: int = 10
+    fresh: bool = True
+    counts: dict[str, int] = field(default_factory=lambda: {"nll": 1})
+
+    def to(self, device: Any) -> Batch:
+        return self
+
+
+class Batches:
+    """Quick steps, and from number 100 on slow ones: nine of ten are quick."""
+
+    def iterate(self, position: int = 0) -> Iterator[Batch]:
+        while True:
+            yield Batch(0.02 if position >= 100 else 0.002)
+
+
+class Phased(Batches):
+    def kinds(self) -> list[tuple[float, int]]:
+        return [(0.9, 0), (0.1, 100)]
+
+
+@dataclass
+class Lesson:
+    batches: Any
+    evaluation: float = 0.0
+    observe: None = None
+
+    def objective(self, model: Any, batch: Batch, memory: Any, smoothing: float) -> Any:
+        time.sleep(batch.seconds)
+        return {"nll": (model(torch.ones(1, 2)).sum(), 1)}, None
+
+    def evaluate(self) -> float:
+        time.sleep(self.evaluation)
+        return 0.0
+
+
+PLAN = Plan(None, TrainingSettings(optimiser="sgd", steps=1000, precision="float32"))
+
+
+def test_steps_of_several_kinds_count_by_their_share() -> None:
+    model = torch.nn.Linear(2, 1)
+    quick, tokens = measure_speed(model, PLAN, Lesson(Batches()), 0.2)
+    mixed, of_mixed = measure_speed(model, PLAN, Lesson(Phased()), 0.4)
+    assert tokens == of_mixed == 10
+    assert quick / mixed == pytest.approx((0.9 * 0.002 + 0.1 * 0.02) / 0.002, rel=0.4)
+
+
+@pytest.mark.parametrize(("cost", "evaluations"), [(0.001, 20), (0.1, 10), (3.0, 3)])
+def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget(
+    cost: float, evaluations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, cost])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    plan = _evaluate_seldom(PLAN, None, lambda model, plan: Lesson(None), 10.0)
+    every = plan.training.evaluate_every
+    assert (every is None and evaluations == 20) or 1000 / (every or 1) == pytest.approx(evaluations, abs=1)
