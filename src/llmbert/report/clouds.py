@@ -55,6 +55,16 @@ def scatter_chart(
     return _drawn(lambda: _scatter(clouds, x_label, y_label, narrow), label, identity)
 
 
+def roc_chart(
+    points: Sequence[tuple[float, float]], x_label: str, y_label: str, label: str, identity: str, narrow: bool = False
+) -> str:
+    """A curve over the square from 0 to 100 %, and the diagonal of guessing as a thin broken line: SVG text.
+
+    Raises ChartsMissing.
+    """
+    return _drawn(lambda: _roc(points, x_label, y_label, narrow), label, identity)
+
+
 def shared_bins(samples: Sequence[Sample], bins: int = BINS) -> list[float]:
     """Edges of equally wide bins over all values but a few at the tails; two at least."""
     values = sorted(value for sample in samples for value in sample.values)
@@ -100,6 +110,16 @@ def _histogram(samples: Sequence[Sample], x_label: str, y_label: str, narrow: bo
     axes.set_ylim(bottom=0)
     axes.set_xlim(edges[0], edges[-1])
     axes.spines["bottom"].set(visible=True, color=_LINE, linewidth=1)
+    return canvas
+
+
+def _roc(points: Sequence[tuple[float, float]], x_label: str, y_label: str, narrow: bool) -> _Canvas:
+    canvas = _Canvas(NARROW, 380) if narrow else _Canvas(WIDE, 460)
+    axes = _frame(canvas, x_label, y_label, narrow)
+    axes.plot([0, 100], [0, 100], color=_MUTED, lw=1, ls=(0, (4, 4)))
+    axes.plot(*zip(*points, strict=True), color=_series(0), lw=2)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100.5)
     return canvas
 
 

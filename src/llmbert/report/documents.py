@@ -56,12 +56,9 @@ def detection_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | 
         (x, y) for a, b in given.get("roc") or [] if (x := number(a)) is not None and (y := number(b)) is not None
     ]
     if points:
-        curve = charts.Curve("ROC", valid=[(100 * x, 100 * y) for x, y in points])
-        guess = charts.Curve(sheet.t["guessing"], train=[(0.0, 0.0), (100.0, 100.0)], series=1)
+        curve = [(100 * x, 100 * y) for x, y in points]
         shares = sheet.t["false_alarms"], sheet.t["odd_found"]
-        wide, narrow = both(
-            lambda narrow: charts.line_chart([curve, guess], *shares, sheet.t["roc"], f"roc-{narrow:d}", narrow)
-        )
+        wide, narrow = both(lambda narrow: clouds.roc_chart(curve, *shares, sheet.t["roc"], f"roc-{narrow:d}", narrow))
         found["roc"] = {"wide": wide, "narrow": narrow}
     return found
 

@@ -38,12 +38,11 @@ TEXTS = {
     "roc": ("False alarms and what they find", "误报率与检出率"),
     "roc_caption": (
         "Wherever the threshold is laid: the share of documents that belong and are called odd, and the share of odd "
-        "documents that are found.",
-        "不同阈值下：正常文档被误判为异常的比例，以及异常文档被检出的比例。",
+        "documents that are found; guessing gives the broken line.",
+        "不同阈值下：正常文档被误判为异常的比例，以及异常文档被检出的比例；虚线为随机猜测。",
     ),
     "false_alarms": ("false alarms, %", "误报，%"),
     "odd_found": ("odd documents found, %", "检出的异常文档，%"),
-    "guessing": ("guessing", "随机猜测"),
     "oddest": ("The oddest documents", "最异常的文档"),
     "known_odd": ("does not belong", "异常"),
     "known_normal": ("belongs", "正常"),
