@@ -274,8 +274,12 @@ def write_answers(
     beams: int = 1,
     batch: int = 32,
     length_penalty: float = 1.0,
+    **settings: Any,
 ) -> list[str]:
-    """What a run writes for each source, as it stands, without anything done to it afterwards."""
+    """What a run writes for each source, as it stands, without anything done to it afterwards.
+
+    settings: of `GenerationSettings`; where no temperature is among them the answer is searched for, not drawn.
+    """
     prefix = references[0].prefix
     form = text_form(run)
     texts = [form.before(reference.source) for reference in references]
@@ -284,8 +288,8 @@ def write_answers(
         fitted = fit_sources(run, texts, task.truncation, prefix)
     longest = max(len(run.tokeniser.encode(target)) for reference in references for target in reference.targets)
     limit = min(longest_answer(run, fitted, prefix), longest + 10)
-    settings = {"max_tokens": limit, **searching(beams, length_penalty, {})}
-    return ask(run, [prefix + text for text in fitted], batch, progress, settings)
+    chosen = {"max_tokens": limit, **searching(beams, length_penalty, settings)}
+    return ask(run, [prefix + text for text in fitted], batch, progress, chosen)
 
 
 def target_language(run: Run, name: str, references: Sequence[Reference]) -> str:
