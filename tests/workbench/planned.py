@@ -22,6 +22,7 @@ TIMES = ("at noon", "in May", "today", "before dawn", "again", "with Care")
 
 ATTENTION = {"layers": 1, "width": 16, "heads": 2, "context": 24}
 RECURRENT = {"layers": 1, "width": 16, "context": 24, "warmup": 5}
+GAN = {"layers": 1, "width": 16, "context": 24, "filters": 8, "rollouts": 2}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "ngram": ("ngram", {"order": 3}),
     "rnn": ("rnn", RECURRENT),
@@ -38,6 +39,8 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert without pairs": ("bert", ATTENTION | {"warmup": 5, "next_sentence": "false"}),
     "vae": ("vae", RECURRENT | {"latent": 4}),
     "vae of Transformers": ("vae", ATTENTION | {"network": "transformer", "latent": 4, "warmup": 5}),
+    "gan": ("gan", GAN | {"likelihood_steps": 40}),
+    "gan of softened texts": ("gan", GAN | {"adversarial": "relaxed", "discriminator": "recurrent", "network": "gru"}),
 }
 """By name: a family and its settings."""
 

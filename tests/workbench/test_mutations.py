@@ -40,6 +40,7 @@ class Bug:
 
 
 GPT, GPT2, APART = "gpt", "gpt in GPT-2's style", "gpt, not tied"
+SOFTENED = "gan of softened texts"
 BATCHES, PAIRS = "llmbert.data.batches", "llmbert.data.pairs.batches:PairBatches"
 LOOP, CACHE = "llmbert.training.loop:Trainer", "llmbert.nn.cache"
 TRANSFORMER, BERT, VAE = "llmbert.models.transformer", "llmbert.models.bert", "llmbert.models.vae"
@@ -103,6 +104,17 @@ BUGS = [
         "self.inner.read(ids, mask)", "self.inner.read(ids, mask) * 0", ("latent", "gradients")),
     Bug("KL weight stays 0", "vae", f"{OBJECTIVES}.elbo:kl_weight",
         "return highest", "return 0 * highest", ("latent",)),
+    # ---- adversaries
+    Bug("real texts are judged as drawn ones are", "gan", f"{OBJECTIVES}.adversarial:_discriminate",
+        "softplus(-real)", "softplus(real)", ("adversaries",)),
+    Bug("the generator is rewarded for being found out", "gan", f"{OBJECTIVES}.adversarial:policy_loss",
+        "return -(logarithms", "return (logarithms", ("adversaries",)),
+    Bug("the discriminator learns in the generator's phase", SOFTENED, f"{OBJECTIVES}.adversarial:adversarial",
+        "without_gradients(model.discriminator.parameters())", "torch.enable_grad()", ("adversaries",)),
+    Bug("softened texts carry no gradient", SOFTENED, "llmbert.models.gan:GAN.soft_texts",
+        "found.append(soft * alive)", "found.append((soft * alive).detach())", ("adversaries",)),
+    Bug("a generator that writes its likeliest text alone", "gan", "llmbert.models.gan:GAN.finish",
+        "torch.multinomial(chances, 1)", "chances.argmax(-1, keepdim=True)", ("variety",)),
     # ---- loss and gradients
     Bug("loss averaged in each micro-batch", "transformer", f"{LOOP}.step",
         "value / counts[name] for name, (value, _)", "value / n / len(parts) for name, (value, n)",

@@ -108,6 +108,8 @@ class Case:
         """A few rows of an early batch, of one with several rows where there is one."""
         device = next(self.fresh.parameters()).device if hasattr(self.fresh, "parameters") else torch.device("cpu")
         first = max(islice(self.batches.iterate(), 4), key=lambda batch: len(batch.inputs))
+        if hasattr(first, "phase"):  # of a GAN, whatever it begins with
+            first = replace(first, phase="likelihood")
         cut = few(first, ROWS, max(2, min(TOKENS, self.context - PADDING)))
         return (cut if all(cut.counts.values()) else few(first, ROWS, self.context)).to(device)
 

@@ -12,6 +12,7 @@ import torch
 
 from llmbert.models import FAMILIES, nearest
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.workbench.preflight.adversaries import check_adversaries, check_variety
 from llmbert.workbench.preflight.case import Case, Outcome, failed, skipped
 from llmbert.workbench.preflight.files import check_resuming, check_saving
 from llmbert.workbench.preflight.learning import (
@@ -37,9 +38,10 @@ from llmbert.workbench.preflight.structure import (
 )
 from llmbert.workbench.preflight.text import check_labels, check_overlap, check_tokeniser
 
-# Without checks of their own: a GAN, whose loss is another thing in each phase, and a mixture, whose members have them.
-EVERY = tuple(name for name, family in FAMILIES.items() if family.likelihood != "none" and not family.mixes)
+# Without checks of its own: a mixture, whose members have them. A GAN is asked what all are in its likelihood phase.
+EVERY = tuple(name for name, family in FAMILIES.items() if not family.mixes)
 LEARNING = tuple(name for name in EVERY if not FAMILIES[name].counts)
+WHOLE = tuple(name for name in LEARNING if name != "gan")  # families that learn with all their weights in every step
 DECODERS = tuple(name for name in EVERY if name != "bert")
 RECURRENT = tuple(name for name, family in FAMILIES.items() if family.recurrent)
 
@@ -67,13 +69,15 @@ CHECKS: dict[str, Check] = {
     "evaluation": Check(check_evaluation, LEARNING, quick=True),
     "optimisers": Check(check_optimisers, LEARNING, quick=True),
     "first loss": Check(check_first_loss, LEARNING),
-    "gradients": Check(check_gradients, LEARNING),
+    "gradients": Check(check_gradients, WHOLE),
     "accumulation": Check(check_accumulation, LEARNING),
     "memory": Check(check_memory, RECURRENT),
     "measuring": Check(check_measuring, LEARNING),
     "rate": Check(check_rate, LEARNING),
     "overfits": Check(check_overfits, LEARNING),
     "latent": Check(check_latent, ("vae",)),
+    "adversaries": Check(check_adversaries, ("gan",)),
+    "variety": Check(check_variety, ("gan",)),
     "resuming": Check(check_resuming, LEARNING),
     "saving": Check(check_saving, EVERY),
 }

@@ -278,6 +278,8 @@ def check_rate(case: Case) -> Outcome:
     steps = min(plan.steps, MOST_RATE_STEPS, max(RATE_STEPS, plan.warmup + 10))
     if steps < 8:
         return skipped(f"the training has {plan.steps} steps")
+    if getattr(next(iter(case.lesson.batches.iterate())), "phase", "likelihood") != "likelihood":
+        return skipped("it begins without maximum likelihood")
     model = copy.deepcopy(case.fresh).train()
     first = [batch.to(next(model.parameters()).device) for batch in islice(case.plain.batches.iterate(), 2)]
     before = _nats(case, model, first)
