@@ -98,6 +98,9 @@ def generate(
     beams: Annotated[int, typer.Option("--beams", help="Above 1: beam search.")] = 1,
     length_penalty: Annotated[float, typer.Option("--length-penalty")] = 1.0,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="Text to end before; may be repeated.")] = None,
+    draft: Annotated[
+        str | None, typer.Option("--draft", metavar="RUN", help="An n-gram that guesses ahead, or lookup: sooner done.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
@@ -123,7 +126,7 @@ def generate(
         settings["temperature"] = 0.0
     if beams < 1:
         raise UsageError(f"--beams must be at least 1, not {beams}")
-    deltas = load(run).write(text, **settings)
+    deltas = load(run).write(text, draft=draft, **settings)
     if as_json:
         written = list(deltas)
         print(

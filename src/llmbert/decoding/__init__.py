@@ -2,6 +2,7 @@
 
 from llmbert.decoding.beam import Hypothesis, beam_search
 from llmbert.decoding.conditions import split_condition, stack_conditions
+from llmbert.decoding.drafts import Draft, LookupDraft, NGramDraft, Proposal
 from llmbert.decoding.engine import Delta, Engine, FinishReason, Handle, Token
 from llmbert.decoding.processors import Context, Processor, build_processors
 from llmbert.decoding.settings import GenerationSettings, Request
@@ -11,12 +12,16 @@ from llmbert.decoding.utf8 import ValidUtf8
 __all__ = [
     "Context",
     "Delta",
+    "Draft",
     "Engine",
     "FinishReason",
     "GenerationSettings",
     "Handle",
     "Hypothesis",
+    "LookupDraft",
+    "NGramDraft",
     "Processor",
+    "Proposal",
     "Request",
     "StopFinder",
     "TextStream",

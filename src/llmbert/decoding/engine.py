@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from llmbert.decoding.drafts import Draft, Proposal
 from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
-from llmbert.decoding.sampling import greedy, sample
+from llmbert.decoding.sampling import accept_or_draw, greedy, sample
 from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
 from llmbert.decoding.stepping import Row, RunningBatch, evaluating
 from llmbert.decoding.streaming import Decode, StopFinder, TextStream
@@ -146,6 +147,11 @@ class Engine:
     token_bytes: by id, for byte-level vocabularies: then only whole UTF-8 characters are written; max_batch: most rows
     at a time, which bounds the memory of the model's state; progress is told the tokens generated so far.
 
+    draft: guesses up to `guesses` tokens ahead, which the model checks in one step (Leviathan et al. 2023): texts are
+    what they would be without it, greedy ones token for token (as far as the model computes tokens alike alone and
+    together), drawn ones in distribution; which text is drawn then depends on when neighbours come and go. `proposed`
+    and `accepted` count guesses.
+
     Texts longer than the model reaches slide (see `RunningBatch`). Not for use by several threads at once.
     """
 
@@ -163,14 +169,19 @@ class Engine:
         max_batch: int = 32,
         device: torch.device | str | None = None,
         progress: Progress = silent,
+        draft: Draft | None = None,
+        guesses: int = 4,
     ):
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
+        if guesses < 1:
+            raise UsageError(f"a draft guesses at least 1 token, not {guesses}.")
         self.model = model
         self.end_ids = end_ids_of(end_id)
         self.decode = decode
         self.max_batch = max_batch
-        self.generated = 0
+        self.draft, self.guesses = draft, guesses
+        self.generated = self.proposed = self.accepted = 0
         self._never = never_written(begin_id, padding_id, never_ids, self.end_ids)
         self._unknown = (unknown_id,) if unknown_id is not None else ()
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
@@ -217,9 +228,11 @@ class Engine:
                     joining.append(row)
             if not joining and not self._batch.rows:
                 return []
-            logits = self._batch.advance(joining)
             rows = list(self._batch.rows)
-            self._write(rows, logits)
+            if joining or not self._look_ahead(rows):
+                logits = self._batch.advance(joining)
+                rows = list(self._batch.rows)
+                self._write(rows, logits)
             self._leave()
         self._progress("generating", self.generated, None, rows=len(rows))
         return [row.handle for row in rows]
@@ -282,12 +295,62 @@ class Engine:
             for index, each in zip(asked, log_probabilities, strict=True):
                 details[index] = _detailed(chosen[index], each, rows[index].handle.request.settings.logprobs)
         for row, token in zip(rows, details, strict=True):
-            if token.id in self.end_ids:
-                row.handle._end("end")
-                continue
-            row.tokens.append(token.id)
-            row.handle._add(token)
-            self.generated += 1
+            self._take(row, token)
+
+    def _take(self, row: _Row, token: Token) -> None:
+        if token.id in self.end_ids:
+            row.handle._end("end")
+            return
+        row.tokens.append(token.id)
+        row.handle._add(token)
+        self.generated += 1
+
+    # ---- several tokens at once ------------------------------------------------------------------------------------
+
+    def _look_ahead(self, rows: list[_Row]) -> bool:
+        """Let every row take as many tokens as its draft guessed right, and one more; false where none was guessed."""
+        if self.draft is None:
+            return False
+        proposals = []
+        for row in rows:
+            generator = None if row.handle.request.settings.greedy else row.generator
+            proposals.append(self.draft.propose(row.tokens, min(self.guesses, row.remaining - 1), generator))
+        if not any(proposal.tokens for proposal in proposals):
+            return False
+        logits = self._batch.look_ahead([proposal.tokens for proposal in proposals])
+        if logits is None:
+            return False
+        kept = []
+        for row, proposal, own in zip(rows, proposals, logits, strict=True):
+            before = len(row.tokens)
+            self._accept(row, proposal, own[: len(proposal.tokens) + 1])
+            kept.append(max(1, len(row.tokens) - before))
+            self.proposed += len(proposal.tokens)
+            self.accepted += kept[-1] - 1
+        self._batch.settle(kept, logits.shape[1])
+        return True
+
+    def _accept(self, row: _Row, proposal: Proposal, logits: Tensor) -> None:
+        """Take the guesses that stand, and the token behind them; logits (guesses + 1, V)."""
+        settings, guesses = row.handle.request.settings, proposal.tokens
+        texts = [[*row.tokens, *guesses[:place]] for place in range(len(logits))]
+        context = Context(texts, [row.remaining - place for place in range(len(logits))])
+        block = _stuck(_apply(row.processors, logits, context), row.processors, context, self.end_ids[0])
+        best = greedy(block).tolist() if settings.greedy else []
+        details = log_probabilities_of(logits) if settings.logprobs else None
+        for place in range(len(logits)):
+            guess = guesses[place] if place < len(guesses) else None
+            if settings.greedy:
+                token = best[place]
+            else:
+                known = (
+                    proposal.distributions[place] if guess is not None and proposal.distributions is not None else None
+                )
+                token = accept_or_draw(block[place], guess, known, row.generator)
+            known_token = Token(token) if details is None else _detailed(token, details[place], settings.logprobs)
+            self._take(row, known_token)
+            if row.handle.finish is not None or token != guess:
+                return
 
     def _choose(self, rows: list[_Row], logits: Tensor) -> list[int]:
         """Rows of equal settings go through their processors together."""

@@ -62,7 +62,35 @@ class RunningBatch(Generic[R]):
             self.state = state if self.state is None else self.state.extend(state)
             self.rows += group
             parts.append(logits)
-        logits = torch.cat(parts)
+        return self._checked(torch.cat(parts))
+
+    def look_ahead(self, guesses: Sequence[Sequence[int]]) -> Tensor | None:
+        """Let every row take in its last token and a guess at those behind it, all at once: logits (B, T, V) of what
+        follows each, T being one more than the longest guess; None where a row would outgrow the model's reach.
+
+        Places behind a row's own guess mean nothing. The rows must then `settle` on how many of them they keep.
+        """
+        reach, longest = self.model.max_length, max(map(len, guesses))
+        if reach is not None and max(row.taken for row in self.rows) + longest + 1 > reach:
+            return None
+        assert self.state is not None
+        padded = [
+            [row.tokens[-1], *guess] + [0] * (longest - len(guess))
+            for row, guess in zip(self.rows, guesses, strict=True)
+        ]
+        logits, self.state = self.model.step(torch.tensor(padded, device=self.device), self.state)
+        return self._checked(logits.float())
+
+    def settle(self, kept: Sequence[int], looked: int) -> None:
+        """Of the `looked` tokens that every row has just taken in, row i keeps the first kept[i]."""
+        assert self.state is not None
+        back = torch.tensor([looked - count for count in kept], device=self.device)
+        if bool(back.any()):
+            self.state = self.state.rewind(back)
+        for row, count in zip(self.rows, kept, strict=True):
+            row.taken += count
+
+    def _checked(self, logits: Tensor) -> Tensor:
         if bool(torch.isnan(logits).any() | torch.isposinf(logits).any()):
             raise LLMBertError("The model's predictions are not numbers; its training diverged: train it again.")
         return logits

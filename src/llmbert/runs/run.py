@@ -27,6 +27,7 @@ from llmbert.decoding import (
 from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
+from llmbert.runs.drafting import find_draft
 from llmbert.runs.files import CONFIG, MEMBERS, WEIGHTS
 from llmbert.runs.infilling import fill_gaps, nearest_context, within_reach
 from llmbert.runs.pair_scoring import padded, pair_nats
@@ -116,18 +117,19 @@ class Run:
 
     # ---- write -----------------------------------------------------------------------------------------------------
 
-    def generate(self, prompt: str = "", source: str | None = None, **settings: Any) -> str:
+    def generate(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> str:
         """The text the model writes after `prompt` (the prompt itself is not repeated); see `GenerationSettings`.
 
-        source: what an encoder-decoder writes from; its prompt is what the target begins with.
+        source: what an encoder-decoder writes from; its prompt is what the target begins with; draft: what guesses
+        ahead to write sooner, see `find_draft`.
         """
-        return "".join(delta.text for delta in self.write(prompt, source, **settings))
+        return "".join(delta.text for delta in self.write(prompt, source, draft, **settings))
 
-    def stream(self, prompt: str = "", source: str | None = None, **settings: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> Iterator[str]:
         """`generate`, piece by piece as it is written; a piece never ends inside a character."""
-        return (delta.text for delta in self.write(prompt, source, **settings) if delta.text)
+        return (delta.text for delta in self.write(prompt, source, draft, **settings) if delta.text)
 
-    def write(self, prompt: str = "", source: str | None = None, **settings: Any) -> Iterator[Delta]:
+    def write(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> Iterator[Delta]:
         """The decoding as it goes: tokens, text and, in the last delta, why the text ended.
 
         A model that reads both ways (BERT) fills `max_tokens` gaps behind the prompt, and all of it comes at once.
@@ -135,12 +137,14 @@ class Run:
         """
         chosen = generation_settings(settings)
         self._check_sources(None if source is None else [source], 1)
+        if draft is not None and (self.fills_gaps or chosen.beams > 1):
+            raise UsageError("a draft guesses ahead of a text written token by token; leave it out")
         if self.fills_gaps:
             return iter([self._filled(prompt, "", chosen)])
         condition = self.drawn(chosen.seed) if source is None else self._conditions([self._source_ids(source)])[0]
         request = Request(self._prompt_ids(prompt), chosen, condition)
         if chosen.beams == 1:
-            return self.engine(prompted=bool(prompt)).stream(request)
+            return self.engine(prompted=bool(prompt), draft=draft).stream(request)
         best = beam_search(self.model, [request], **self._ids(bool(prompt)))[0][0]
         return iter([Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)])
 
@@ -289,9 +293,13 @@ class Run:
         handle = next(Engine(self.model, **known).run([Request(prompt, settings)]))
         return handle.ids, handle.text
 
-    def engine(self, max_batch: int = 32, progress: Progress = silent, prompted: bool = True) -> Engine:
-        """The decoding engine over this model, for many texts at once; prompted: whether they go on from something."""
-        return Engine(self.model, **self._ids(prompted), max_batch=max_batch, progress=progress)
+    def engine(
+        self, max_batch: int = 32, progress: Progress = silent, prompted: bool = True, draft: Any = None
+    ) -> Engine:
+        """The decoding engine over this model, for many texts at once; prompted: whether they go on from something;
+        draft: see `find_draft`."""
+        known = find_draft(self, draft)
+        return Engine(self.model, **self._ids(prompted), max_batch=max_batch, progress=progress, draft=known)
 
     def encode_source(self, text: str) -> list[int]:
         """A source as this model wants it: its tokens and the end token, or as a foreign tokeniser frames a text."""

@@ -1,0 +1,37 @@
+"""What guesses ahead for a run while it writes: another run that counts, or the text itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from llmbert.decoding import Draft, LookupDraft, NGramDraft
+from llmbert.protocols import UsageError
+
+LOOKUP = "lookup"
+
+
+def find_draft(run: Any, draft: Any) -> Draft | None:
+    """A draft for a run: None, "lookup" (what followed when the last tokens last stood in the text), or an n-gram run
+    or its folder.
+
+    Raises UsageError for a run of another family, or of another tokeniser than the run's.
+    """
+    if draft is None:
+        return None
+    if draft == LOOKUP:
+        return LookupDraft()
+    if isinstance(draft, str | os.PathLike):
+        from llmbert.runs.loading import load
+
+        draft = load(Path(draft))
+    if draft.family != "ngram":
+        raise UsageError(f"{draft.folder} is a {draft.family}; an n-gram is what drafts, or say {LOOKUP}")
+    own, theirs = run.tokeniser, draft.tokeniser
+    if own.fingerprint != theirs.fingerprint:
+        raise UsageError(
+            f"{draft.folder} has another tokeniser than {run.folder}; train it with --tokenizer {run.folder}"
+        )
+    never = (own.begin_id, own.padding_id, own.unknown_id)
+    return NGramDraft(draft.model, draft.model.settings.order, own.begin_id, never)
