@@ -152,6 +152,9 @@ class Engine:
     together), drawn ones in distribution; which text is drawn then depends on when neighbours come and go. `proposed`
     and `accepted` count guesses.
 
+    prefixes: prompts whose state is kept for others that begin alike (a chat's history, a system text); equal prompts
+    that come together are taken in once in any case. `saved_tokens` counts what was not taken in again.
+
     Texts longer than the model reaches slide (see `RunningBatch`). Not for use by several threads at once.
     """
 
@@ -171,6 +174,7 @@ class Engine:
         progress: Progress = silent,
         draft: Draft | None = None,
         guesses: int = 4,
+        prefixes: int = 0,
     ):
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
@@ -185,9 +189,13 @@ class Engine:
         self._never = never_written(begin_id, padding_id, never_ids, self.end_ids)
         self._unknown = (unknown_id,) if unknown_id is not None else ()
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
-        self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device)
+        self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device, prefixes)
         self._waiting: deque[_Row] = deque()
         self._progress = progress
+
+    @property
+    def saved_tokens(self) -> int:
+        return self._batch.known.saved
 
     @property
     def active(self) -> int:

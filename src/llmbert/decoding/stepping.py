@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,10 +38,16 @@ class RunningBatch(Generic[R]):
     tokens share a prefill, whatever their conditions, as long as these are of one kind. A row whose state is as long as
     the model reaches (`max_length`), and a prompt longer than that, slides: it is prefilled anew with the begin token
     and its last `max_length // 2` tokens, which costs one prefill every `max_length // 2` tokens.
+
+    Rows that begin alike are prefilled once. prefixes: so many states of earlier prompts are kept, and a prompt that
+    begins like one of them takes in only what is new.
     """
 
-    def __init__(self, model: Stepper, begin_id: int | None, device: torch.device | str | None = None):
+    def __init__(
+        self, model: Stepper, begin_id: int | None, device: torch.device | str | None = None, prefixes: int = 0
+    ):
         self.model = model
+        self.known = Prefixes(prefixes)
         self.begin = [] if begin_id is None else [begin_id]
         self.device = torch.device(device) if device is not None else device_of(model)
         self.rows: list[R] = []
@@ -123,15 +130,84 @@ class RunningBatch(Generic[R]):
         return logits[:, -1].float()
 
     def _prefill(self, rows: list[R]) -> tuple[Tensor, State]:
-        """Rows of equally long windows; long ones in pieces, so that their logits need no more than 64 MiB."""
-        ids = torch.tensor([self.window(row) for row in rows], device=self.device)
-        state = self.model.start(len(rows), stack_conditions([row.condition for row in rows]))
-        piece = max(1, _PREFILL_LOGITS // (len(rows) * self.model.vocabulary_size))
+        """Rows of equally long windows, equal ones once; long ones in pieces, so that their logits need no more than
+        64 MiB."""
+        windows = [tuple(self.window(row)) for row in rows]
+        plain = all(row.condition is None for row in rows)
+        distinct = list(dict.fromkeys(windows)) if plain else windows
+        for row in rows:
+            row.taken = len(windows[0])
+        if plain and self.known.most:
+            logits, state = self._prefill_known(distinct)
+        else:
+            conditions = stack_conditions([row.condition for row in rows]) if not plain else None
+            logits, state = self._take_in(distinct, self.model.start(len(distinct), conditions))
+        if len(distinct) < len(windows):
+            of = torch.tensor([distinct.index(window) for window in windows], device=self.device)
+            logits, state = logits[of], state.select(of)
+        return logits, state
+
+    def _take_in(self, windows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
+        """What follows equally long windows, (B, V), behind a state of as many rows."""
+        ids = torch.tensor(windows, device=self.device)
+        piece = max(1, _PREFILL_LOGITS // (len(windows) * self.model.vocabulary_size))
         for part in ids.split(piece, dim=1):
             logits, state = self.model.step(part, state)
-        for row in rows:
-            row.taken = ids.shape[1]
         return logits[:, -1].float(), state
+
+    def _prefill_known(self, windows: Sequence[tuple[int, ...]]) -> tuple[Tensor, State]:
+        """Windows one by one, each behind the longest beginning that is known, and known from then on."""
+        found: list[tuple[Tensor, State]] = []
+        for window in windows:
+            state, known = self.known.find(window)
+            logits, state = self._take_in([window[known:]], self.model.start(1) if state is None else state)
+            self.known.keep(window, state)
+            found.append((logits, state))
+        (first, state), *others = found
+        for _, other in others:
+            state = state.extend(other)
+        return torch.cat([first, *(logits for logits, _ in others)]), state
+
+
+class Prefixes:
+    """States of the last few prompts, each of one row, by their tokens; `saved` counts tokens that were not taken in
+    anew. A model that does not remember far enough back to begin in the middle of a prompt shares whole ones alone."""
+
+    LEAST = 8  # tokens in common that are worth a copy
+
+    def __init__(self, most: int) -> None:
+        self.most, self.saved = most, 0
+        self._states: dict[tuple[int, ...], State] = {}
+
+    def find(self, window: tuple[int, ...]) -> tuple[State | None, int]:
+        """A state that has taken in the longest known beginning of a window, and how many tokens that is; a token at
+        least is left to be taken in. (None, 0) where nothing is worth it."""
+        shared = {known: min(_common(known, window), len(window) - 1) for known in self._states}
+        for known, length in sorted(shared.items(), key=lambda entry: -entry[1]):
+            if length < self.LEAST:
+                break
+            try:
+                state = copy.deepcopy(self._states[known]).rewind(len(known) - length)
+            except LLMBertError:
+                continue
+            self._states[known] = self._states.pop(known)  # used last
+            self.saved += length
+            return state, length
+        return None, 0
+
+    def keep(self, window: tuple[int, ...], state: State) -> None:
+        """Remember a copy of a state that has taken in a window, and forget what was used longest ago."""
+        if len(window) < self.LEAST:
+            return
+        self._states.pop(window, None)
+        self._states[window] = copy.deepcopy(state)
+        while len(self._states) > self.most:
+            del self._states[next(iter(self._states))]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _alike(rows: Sequence[R], window: Callable[[R], list[int]]) -> Iterator[list[R]]:
