@@ -1,0 +1,376 @@
+"""How fast, each beside a peer that runs in turn with ours on the same machine: benchmarks/results.json.
+
+python benchmarks/performance.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] [--data FOLDER]
+
+Every line measures ours and its peer in alternating rounds and prints both medians, their spread and the ratio. A peer
+that is not at hand (nanoGPT's checkout, a package) is named and its line left out. Weights are random where only speed
+is asked, and the same on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import llmbert
+from llmbert.data.batches import Batch
+from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft, Request, beam_search
+from llmbert.models import find_family
+from llmbert.objectives.causal import causal
+from llmbert.runs import machine, save_model, versions
+from llmbert.training.loop import Trainer
+from llmbert.training.settings import TrainingSettings
+
+RESULTS = Path(__file__).with_name("results.json")
+BEGIN, END = 2, 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """A comparison. unit: of the values, where more is better; aim: the ratio to reach."""
+
+    name: str
+    unit: str
+    ours: float
+    ours_spread: tuple[float, float]
+    peer: str
+    theirs: float
+    theirs_spread: tuple[float, float]
+    aim: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+class Missing(Exception):
+    """A peer is not at hand."""
+
+
+@dataclass(frozen=True)
+class Options:
+    data: Path
+    nanogpt: Path | None
+    rounds: int
+
+
+Timed = Callable[[], float]
+"""Does some work once and returns how much of it was done in a second."""
+
+
+def in_turn(name: str, unit: str, ours: Timed, peers: dict[str, tuple[Timed, float]], rounds: int) -> list[Result]:
+    """Ours and each peer (with the ratio to reach), in alternating rounds after one that does not count."""
+    ours()
+    for run, _ in peers.values():
+        run()
+    found: dict[str, list[float]] = {"": []} | {peer: [] for peer in peers}
+    for _ in range(rounds):
+        found[""].append(ours())
+        for peer, (run, _) in peers.items():
+            found[peer].append(run())
+    middle = {peer: statistics.median(values) for peer, values in found.items()}
+    spread = {peer: (min(values), max(values)) for peer, values in found.items()}
+    return [
+        Result(name, unit, middle[""], spread[""], peer, middle[peer], spread[peer], aim)
+        for peer, (_, aim) in peers.items()
+    ]
+
+
+def rate(work: Callable[[], int]) -> Timed:
+    """Units a second of a work that returns how many it did."""
+
+    def run() -> float:
+        started = time.perf_counter()
+        done = work()
+        return done / (time.perf_counter() - started)
+
+    return run
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def training(name: str, shape: dict[str, int], vocabulary: int, batch: int, steps: int, aims: dict[str, float]) -> Any:
+    """One architecture (GPT-2's) and batch: our loop as it stands beside Transformers' and nanoGPT's models."""
+
+    def measure(options: Options) -> list[Result]:
+        context = shape["context"]
+        torch.manual_seed(0)
+        ids = torch.randint(4, vocabulary, (steps, batch, context + 1))
+        tokens = steps * batch * context
+        family = find_family("gpt")
+        settings = family.settings_class()(style="gpt2", **shape)
+        trainer = Trainer(
+            family.build(settings, vocabulary).train(),
+            causal,
+            None,  # type: ignore[arg-type]
+            TrainingSettings(optimiser="adamw", steps=10_000, learning_rate=1e-4),
+        )
+
+        def ours() -> int:
+            for rows in ids:
+                trainer.step(Batch(rows[:, :-1], rows[:, 1:].clone()))
+            return tokens
+
+        peers = {"Transformers, float32": (rate(_hugging_face(shape, vocabulary, ids)), aims["transformers"])}
+        with suppress(Missing):
+            peers["nanoGPT, float32"] = (rate(_nanogpt(options, shape, vocabulary, ids, False)), aims["float32"])
+            peers["nanoGPT, bfloat16"] = (rate(_nanogpt(options, shape, vocabulary, ids, True)), aims["bfloat16"])
+        return in_turn(name, "tokens/s", rate(ours), peers, options.rounds)
+
+    return measure
+
+
+def _loop(model: Any, loss: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor, bfloat16: bool) -> Any:
+    """The plain training loop of a peer's model."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def work() -> int:
+        for rows in ids:
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                value = loss(rows)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+        return ids.shape[0] * ids.shape[1] * (ids.shape[2] - 1)
+
+    return work
+
+
+def _hugging_face(shape: dict[str, int], vocabulary: int, ids: torch.Tensor) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=shape["context"], n_embd=shape["width"], n_layer=shape["layers"],
+        n_head=shape["heads"], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).train()
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        logits = model(rows[:, :-1]).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+
+    return _loop(model, loss, ids, False)
+
+
+def _nanogpt(options: Options, shape: dict[str, int], vocabulary: int, ids: torch.Tensor, bfloat16: bool) -> Any:
+    if options.nanogpt is None or not (options.nanogpt / "model.py").exists():
+        raise Missing("nanoGPT: give its checkout with --nanogpt")
+    spec = importlib.util.spec_from_file_location("nanogpt_model", options.nanogpt / "model.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    config = module.GPTConfig(
+        block_size=shape["context"], vocab_size=vocabulary, n_layer=shape["layers"], n_head=shape["heads"],
+        n_embd=shape["width"], dropout=0.0, bias=False,
+    )  # fmt: skip
+    model = module.GPT(config).train()
+    return _loop(model, lambda rows: model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())[1], ids, bfloat16)
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+GPT2_SHAPE = {"layers": 12, "width": 768, "heads": 12, "context": 1024}
+GPT2_VOCABULARY = 50_257
+
+
+def writing(streams: int) -> Any:
+    """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`."""
+
+    def measure(options: Options) -> list[Result]:
+        from transformers import AutoModelForCausalLM
+
+        torch.manual_seed(0)
+        family = find_family("gpt")
+        model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+        prompts = torch.randint(4, GPT2_VOCABULARY, (streams, 32))
+        new = 64
+
+        def ours() -> int:
+            engine = Engine(model, None, END, str, max_batch=streams)
+            settings = GenerationSettings(max_tokens=new, temperature=0.0)
+            return sum(len(h.tokens) for h in engine.run(Request(row, settings) for row in prompts.tolist()))
+
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(Path(folder), model)
+            peers: dict[str, tuple[Timed, float]] = {}
+            for kind, aim in ((torch.float32, 7.0 if streams == 1 else 2.5), (torch.bfloat16, 1.0)):
+                theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
+
+                def peer(theirs: Any = theirs) -> int:
+                    with torch.inference_mode():
+                        made = theirs.generate(
+                            prompts, max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0
+                        )
+                    return int(made.shape[0] * (made.shape[1] - prompts.shape[1]))
+
+                peers[f"Transformers, {str(kind).removeprefix('torch.')}"] = (rate(peer), aim)
+        return in_turn(f"writing, {streams} at once", "tokens/s", rate(ours), peers, options.rounds)
+
+    return measure
+
+
+def drafting(options: Options) -> list[Result]:
+    """A small GPT of characters with an n-gram that guesses ahead, beside itself without: greedy, then drawn."""
+    found: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        text = [options.data / "tinyshakespeare/train.txt.gz"]
+        common: dict[str, Any] = {"valid": [options.data / "tinyshakespeare/valid.txt.gz"], "tokenizer": "chars"}
+        gpt = llmbert.train("gpt", text, Path(folder) / "gpt", budget="3m", **common)
+        ngram = llmbert.train("ngram", text, Path(folder) / "ngram", settings={"order": 7}, **common)
+        never = (0, 1, BEGIN)
+        drafts = {
+            "a 7-gram": lambda: NGramDraft(ngram.model, 7, BEGIN, never),
+            "lookup": lambda: LookupDraft(longest=8, shortest=4),
+        }
+        for temperature in (0.0, 0.8):
+            for name, make in drafts.items():
+                draft = make()
+
+                def write(draft: Any, temperature: float = temperature) -> int:
+                    engine = gpt.engine()
+                    engine.draft = draft
+                    settings = GenerationSettings(max_tokens=400, temperature=temperature, seed=1)
+                    requests = [Request(gpt.tokeniser.encode(p).tolist(), settings) for p in ("ROMEO:\n", "The king")]
+                    return sum(len(next(engine.run([each])).tokens) for each in requests)
+
+                found += in_turn(
+                    f"drafts by {name}, temperature {temperature:g}",
+                    "tokens/s",
+                    rate(lambda draft=draft, write=write: write(draft)),
+                    {"without": (rate(lambda write=write: write(None)), 1.6)},
+                    options.rounds,
+                )
+    return found
+
+
+def translating(options: Options) -> list[Result]:
+    """A Transformer of Multi30k's size, beam 5, 64 sentences at once, beside Transformers' `generate`."""
+    from transformers import MarianMTModel
+
+    torch.manual_seed(0)
+    family = find_family("transformer")
+    shape = {"layers": 4, "width": 128, "heads": 4, "inner": 256, "context": 128}
+    model = family.build(family.settings_class()(**shape), 10_000).eval()
+    with torch.no_grad():
+        model.head.bias[END] = -1e9  # every text as long as it may be, on both sides
+    sources, new = torch.randint(4, 10_000, (64, 16)), 24
+
+    def ours() -> int:
+        with torch.inference_mode():
+            encoded = model.encode(sources)
+        settings = GenerationSettings(max_tokens=new, temperature=0.0, beams=5)
+        from llmbert.decoding import split_condition
+
+        requests = [Request([], settings, condition) for condition in split_condition(encoded)]
+        beam_search(model, requests, begin_id=BEGIN, end_id=END, padding_id=0, unknown_id=1, decode=str)
+        return len(sources)
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder), model)
+        theirs = MarianMTModel.from_pretrained(folder).eval()
+
+    def peer() -> int:
+        with torch.inference_mode():
+            theirs.generate(sources, num_beams=5, max_new_tokens=new, min_new_tokens=new)
+        return len(sources)
+
+    peers = {"Transformers, float32": (rate(peer), 3.0)}
+    return in_turn("translating, beam 5, 64 at once", "sentences/s", rate(ours), peers, options.rounds)
+
+
+def prefixes(options: Options) -> list[Result]:
+    """Sixteen questions behind one system text of 400 tokens, beside the same without the kept prefix."""
+    torch.manual_seed(0)
+    family = find_family("gpt")
+    model = family.build(family.settings_class()(layers=6, width=384, heads=6, context=512), 5000).eval()
+    system = torch.randint(4, 5000, (400,)).tolist()
+    questions = [system + torch.randint(4, 5000, (12,)).tolist() for _ in range(16)]
+    settings = GenerationSettings(max_tokens=8, temperature=0.0)
+
+    def ask(kept: int) -> int:
+        engine = Engine(model, BEGIN, END, str, padding_id=0, unknown_id=1, prefixes=kept)
+        for question in questions:
+            next(engine.run([Request(question, settings)]))
+        return len(questions)
+
+    return in_turn(
+        "a shared system text",
+        "answers/s",
+        rate(lambda: ask(2)),
+        {"taken in each time": (rate(lambda: ask(0)), 1.0)},
+        options.rounds,
+    )
+
+
+NANOGPT_SHAPE = {"layers": 4, "width": 128, "heads": 4, "context": 64}
+GPU_SHAPE = {"layers": 6, "width": 384, "heads": 6, "context": 256}
+AIMS = {"transformers": 2.2, "float32": 2.2, "bfloat16": 1.15}
+
+LINES: dict[str, Callable[[Options], list[Result]]] = {
+    "train-small": training("training, 0.8M parameters, 12 x 64", NANOGPT_SHAPE, 65, 12, 40, AIMS),
+    "train-10M": training("training, 10.7M parameters, 8 x 256", GPU_SHAPE, 65, 8, 2, AIMS),
+    "write-1": writing(1),
+    "write-8": writing(8),
+    "drafts": drafting,
+    "translate": translating,
+    "prefixes": prefixes,
+}
+
+
+def rows(results: list[Result]) -> Iterator[str]:
+    for r in results:
+        mark = "reached" if r.ratio >= r.aim else "MISSED"
+        yield (
+            f"{r.name:<42} ours {r.ours:9,.1f} ({r.ours_spread[0]:,.1f} to {r.ours_spread[1]:,.1f})  {r.peer} "
+            f"{r.theirs:9,.1f} ({r.theirs_spread[0]:,.1f} to {r.theirs_spread[1]:,.1f}) {r.unit}  "
+            f"ratio {r.ratio:.2f} (aim {r.aim:g}) {mark}"
+        )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LINES)}")
+    options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    options.add_argument("--nanogpt", type=Path, metavar="CHECKOUT", help="a checkout of nanoGPT")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--out", type=Path, default=RESULTS, help="JSON that the figures are put into")
+    chosen = options.parse_args()
+    if unknown := [name for name in chosen.names if name not in LINES]:
+        options.error(f"there is no line {unknown[0]!r}; there are {', '.join(LINES)}")
+    asked = Options(chosen.data, chosen.nanogpt, chosen.rounds)
+    print(machine())
+    known = json.loads(chosen.out.read_text("utf-8")) if chosen.out.exists() else {}
+    for name in chosen.names or LINES:
+        try:
+            results = LINES[name](asked)
+        except (Missing, ImportError) as missing:
+            print(f"{name}: left out, {missing}")
+            continue
+        print("\n".join(rows(results)), flush=True)
+        known[name] = {
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "versions": versions(),
+            "results": [asdict(r) | {"ratio": r.ratio} for r in results],
+        }
+        chosen.out.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
