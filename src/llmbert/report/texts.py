@@ -34,7 +34,7 @@ TEXTS = {
     "baselines": ("Trivial baselines", "简单基线"),
     "without_charts": (
         "Charts are left out, because matplotlib is not installed:",
-        "未安装 matplotlib,故未绘制图表。安装方法：",
+        "未安装 matplotlib，故未绘制图表。安装方法：",
     ),
     "best_note": (
         "Bold is the lowest bits/byte measured; where intervals overlap, the order may be chance.",
@@ -94,7 +94,7 @@ TEXTS = {
     "valid_at": ("reached at", "达到时"),
     "valid_end": ("Held-out, last", "留出末值"),
     "samples_note": ("What was given is grey; the model wrote the rest.", "灰色为给定的开头，其余由模型生成。"),
-    "surprise": ("Surprise of each token, in bits:", "每个词元的意外程度（比特）:"),
+    "surprise": ("Surprise of each token, in bits:", "每个词元的意外程度（比特）："),
     "probability": ("probability {}, {} bits", "概率 {}，{} 比特"),
     "prompt": ("Given", "给定开头"),
     "no_prompt": ("From nothing", "无开头"),

@@ -9,36 +9,36 @@ WORDS: dict[str, tuple[str, str]] = {
     "compare_title": ("Which language generator to ship", "该用哪个语言生成模型"),
     "compare_subtitle": (
         "{models} models on the same text, {minutes:.1f} minutes in all, on this machine",
-        "同一文本上的 {models} 个模型,在本机共用 {minutes:.1f} 分钟",
+        "同一文本上的 {models} 个模型，在本机共用 {minutes:.1f} 分钟",
     ),
-    "run_subtitle": ("{parameters:,} parameters, trained on this machine", "{parameters:,} 个参数,在本机训练"),
+    "run_subtitle": ("{parameters:,} parameters, trained on this machine", "{parameters:,} 个参数，在本机训练"),
     "run_bits": (
         "This {family} reaches {bits:.3f} bits/byte on held-out text (95 % interval {low:.3f} to {high:.3f}), after "
         "{seconds:.0f} s of training.",
-        "该 {family} 模型在留出文本上达到 {bits:.3f} 比特/字节(95% 区间 {low:.3f} 至 {high:.3f}),"
+        "该 {family} 模型在留出文本上达到 {bits:.3f} 比特/字节（95% 区间 {low:.3f} 至 {high:.3f}），"
         "训练用时 {seconds:.0f} 秒。",
     ),
     "run_perplexity": (
         "This {family} reaches a perplexity of {perplexity:.2f} a token on held-out text, after {seconds:.0f} s of "
         "training; bits/byte are not stated, since some of that text is unknown to its tokeniser.",
-        "该 {family} 模型在留出文本上的困惑度为每词元 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
-        "留出文本含有分词器未知的字符,故不给出比特/字节。",
+        "该 {family} 模型在留出文本上的困惑度为每词元 {perplexity:.2f}，训练用时 {seconds:.0f} 秒；"
+        "留出文本含有分词器未知的字符，故不给出比特/字节。",
     ),
     "run_infinite": (
         "This {family} gives some held-out tokens no probability at all: its perplexity is infinite.",
-        "该 {family} 模型对部分留出词元给出零概率:其困惑度为无穷大。",
+        "该 {family} 模型对部分留出词元给出零概率：其困惑度为无穷大。",
     ),
-    "ship": ("Ship {name}: {bits:.3f} bits/byte on held-out text", "推荐 {name}:留出文本上 {bits:.3f} 比特/字节"),
-    "ahead": (", {ahead:.3f} below {second}", ",比 {second} 低 {ahead:.3f}"),
+    "ship": ("Ship {name}: {bits:.3f} bits/byte on held-out text", "推荐 {name}：留出文本上 {bits:.3f} 比特/字节"),
+    "ahead": (", {ahead:.3f} below {second}", "，比 {second} 低 {ahead:.3f}"),
     "end": (".", "。"),
     "apart": (
         "; on the same documents the difference lies between {low:.3f} and {high:.3f} (95 %).",
-        ";在同样的文档上,两者之差介于 {low:.3f} 与 {high:.3f} 之间(95%)。",
+        "；在同样的文档上，两者之差介于 {low:.3f} 与 {high:.3f} 之间（95%）。",
     ),
     "chance": (
         "; on the same documents the difference lies between {low:.3f} and {high:.3f} (95 %), so the order may be "
         "chance.",
-        ";在同样的文档上,两者之差介于 {low:.3f} 与 {high:.3f} 之间(95%),名次可能出于偶然。",
+        "；在同样的文档上，两者之差介于 {low:.3f} 与 {high:.3f} 之间（95%），名次可能出于偶然。",
     ),
     "no_bits": (
         "No model has a figure in bits/byte on this text.",
@@ -46,94 +46,94 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "behind": (
         " A compressor shown the training text does better than every model here ({bits:.3f}).",
-        " 读过训练文本的压缩程序({bits:.3f})胜过这里的所有模型。",
+        "读过训练文本的压缩程序（{bits:.3f}）胜过这里的所有模型。",
     ),
     "stopped_early": ("stopped early", "提前停止"),
-    "documents": ("documents (train / valid)", "文档(训练 / 验证)"),
+    "documents": ("documents (train / valid)", "文档（训练 / 验证）"),
     "bytes": ("bytes", "字节"),
     "tokens": ("tokens", "词元"),
     "bytes_per_token": ("bytes per token", "每词元字节数"),
     "unknown": ("unknown tokens in valid", "验证集未知词元"),
     "fingerprint": ("fingerprint", "指纹"),
-    "pairs": ("pairs (train / valid)", "句对(训练 / 验证)"),
-    "source_tokens": ("source tokens (train / valid)", "源端词元(训练 / 验证)"),
-    "target_tokens": ("target tokens (train / valid)", "目标端词元(训练 / 验证)"),
+    "pairs": ("pairs (train / valid)", "句对（训练 / 验证）"),
+    "source_tokens": ("source tokens (train / valid)", "源端词元（训练 / 验证）"),
+    "target_tokens": ("target tokens (train / valid)", "目标端词元（训练 / 验证）"),
     "cut_pairs": ("training sources / targets cut to the context", "训练中被截断的源 / 目标"),
     "pairs_overlap": (
         "Of {pairs} held-out pairs {both} stand in the training pairs too; {sources} of their sources do, and "
         "{targets} of their targets.",
-        "{pairs} 个留出句对中有 {both} 个也在训练句对之中;其源端有 {sources} 个、目标端有 {targets} 个在训练中出现过。",
+        "{pairs} 个留出句对中有 {both} 个也在训练句对之中；其源端有 {sources} 个、目标端有 {targets} 个在训练中出现过。",
     ),
     "examples_note": (
         "The first of the held-out pairs that were answered, which lie evenly over all of them; none was picked.",
-        "以下是用于作答的留出句对中最前面的几个,这些句对均匀取自全部留出句对,未经挑选。",
+        "以下是用于作答的留出句对中最前面的几个，这些句对均匀取自全部留出句对，未经挑选。",
     ),
     "run_metrics": (
         "This {family} reaches {figures} on held-out pairs, after {seconds:.0f} s of training.",
-        "该 {family} 模型在留出句对上达到 {figures},训练用时 {seconds:.0f} 秒。",
+        "该 {family} 模型在留出句对上达到 {figures}，训练用时 {seconds:.0f} 秒。",
     ),
     "run_unscored": (
         "This {family} learned to mend damaged text in {seconds:.0f} s; it gives no text a probability of its own.",
-        "该 {family} 模型用 {seconds:.0f} 秒学会修复残缺文本;它不给出文本本身的概率。",
+        "该 {family} 模型用 {seconds:.0f} 秒学会修复残缺文本；它不给出文本本身的概率。",
     ),
     "run_drawn": (
         "This {family} learned to write in {seconds:.0f} s; it gives no text a probability of its own. Of its texts "
         "distinct-2 is {distinct:.3f} and self-BLEU-4 {alike:.3f}; of held-out texts they are {real_distinct:.3f} and "
         "{real_alike:.3f}.",
-        "该 {family} 模型用 {seconds:.0f} 秒学会写作;它不给出文本本身的概率。其文本的 distinct-2 为 {distinct:.3f},"
-        "self-BLEU-4 为 {alike:.3f};留出文本则为 {real_distinct:.3f} 与 {real_alike:.3f}。",
+        "该 {family} 模型用 {seconds:.0f} 秒学会写作；它不给出文本本身的概率。其文本的 distinct-2 为 {distinct:.3f}，"
+        "self-BLEU-4 为 {alike:.3f}；留出文本则为 {real_distinct:.3f} 与 {real_alike:.3f}。",
     ),
     "run_restored": (
         "This {family} restores what was taken out of held-out text at a perplexity of {perplexity:.2f} a token, after "
         "{seconds:.0f} s of training; it is given the rest of the text, so this is no code length.",
-        "该 {family} 模型恢复留出文本中被删片段的困惑度为每词元 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
-        "其余文本是给定的,故此值不是编码长度。",
+        "该 {family} 模型恢复留出文本中被删片段的困惑度为每词元 {perplexity:.2f}，训练用时 {seconds:.0f} 秒；"
+        "其余文本是给定的，故此值不是编码长度。",
     ),
     "run_pseudo": (
         "This {family} finds a hidden token of held-out text with a pseudo-perplexity of {perplexity:.2f}, after "
         "{seconds:.0f} s of training; it sees both sides of the token, so this is no code length.",
-        "该 {family} 模型猜测留出文本中被遮盖词元的伪困惑度为 {perplexity:.2f},训练用时 {seconds:.0f} 秒;"
-        "它能看到词元两侧,故此值不是编码长度。",
+        "该 {family} 模型猜测留出文本中被遮盖词元的伪困惑度为 {perplexity:.2f}，训练用时 {seconds:.0f} 秒；"
+        "它能看到词元两侧，故此值不是编码长度。",
     ),
     "run_bound": (
         "This {family} needs at most {nats:.2f} nats for a held-out text, {kl:.2f} of them for its latent variable, "
         "after {seconds:.0f} s of training. {verdict}",
-        "该 {family} 模型对每个留出文本至多需要 {nats:.2f} 纳特,其中隐变量占 {kl:.2f},"
+        "该 {family} 模型对每个留出文本至多需要 {nats:.2f} 纳特，其中隐变量占 {kl:.2f}，"
         "训练用时 {seconds:.0f} 秒。{verdict}",
     ),
     "latent_used": (
         "The latent variable is in use: {active_units} of its {units} dimensions vary over texts, and it tells "
         "{mutual_information:.2f} nats about each.",
-        "隐变量得到使用:{units} 个维度中有 {active_units} 个随文本变化,"
+        "隐变量得到使用：{units} 个维度中有 {active_units} 个随文本变化，"
         "它提供每个文本 {mutual_information:.2f} 纳特的信息。",
     ),
     "latent_collapsed": (
         "The latent variable has collapsed: it tells {mutual_information:.2f} nats about a text, and the decoder does "
         "without it. Let the KL term rise later or leave some of it free: --set kl_steps=…, --set free_bits=0.1, "
         "--set word_dropout=0.3 or --set aggressive=….",
-        "隐变量已坍缩:它只提供每个文本 {mutual_information:.2f} 纳特的信息,解码器不依赖它。"
-        "可让 KL 项更晚上升,或为其保留免费额度:"
+        "隐变量已坍缩：它只提供每个文本 {mutual_information:.2f} 纳特的信息，解码器不依赖它。"
+        "可让 KL 项更晚上升，或为其保留免费额度："
         "--set kl_steps=…、--set free_bits=0.1、--set word_dropout=0.3 或 --set aggressive=…。",
     ),
-    "latent_bound": ("bound, nats a text", "每个文本的界(纳特)"),
+    "latent_bound": ("bound, nats a text", "每个文本的界（纳特）"),
     "latent_reconstruction": ("of it reconstruction", "其中重建"),
     "latent_kl": ("of it KL to the prior", "其中对先验的 KL"),
-    "latent_information": ("mutual information with the text, nats", "与文本的互信息(纳特)"),
+    "latent_information": ("mutual information with the text, nats", "与文本的互信息（纳特）"),
     "latent_active": ("active dimensions", "活跃维度"),
     "latent_weighted": (
         "bound → importance-weighted, {draws} draws, {texts} texts",
-        "界 → 重要性加权界({draws} 次抽样,{texts} 个文本)",
+        "界 → 重要性加权界（{draws} 次抽样，{texts} 个文本）",
     ),
     "overlap_sentence": (
         "{shared:.1%} of the held-out tokens lie in a stretch of {window} tokens (about 50 bytes) that stands in the "
         "training text too; {duplicates:,} of {documents:,} held-out documents stand there whole.",
-        "留出词元中有 {shared:.1%} 位于训练文本也出现的连续 {window} 个词元(约 50 字节)之内;"
+        "留出词元中有 {shared:.1%} 位于训练文本也出现的连续 {window} 个词元（约 50 字节）之内；"
         "{documents:,} 篇留出文档中有 {duplicates:,} 篇整篇出现在训练文本中。",
     ),
     "mixture_way": ("how the members are combined", "成员的组合方式"),
     "mixture_shares": ("their weights", "成员权重"),
     "mixture_alone": ("nats/token of each on {tokens:,} kept tokens", "各成员在 {tokens:,} 个保留词元上的纳特/词元"),
-    "mixture_ways": ("of each way, on half of them", "各组合方式(在其中一半上)"),
+    "mixture_ways": ("of each way, on half of them", "各组合方式（在其中一半上）"),
     "command": ("command", "命令"),
     "seed": ("seed", "随机种子"),
     "machine": ("machine", "机器"),
@@ -142,7 +142,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "signature_of": ("signature of {name}", "{name} 的签名"),
     "uniform": ("uniform over bytes", "字节均匀分布"),
     "frequencies": ("token frequencies", "词元频率"),
-    "compressor": ("xz + training text", "xz(读过训练文本)"),
+    "compressor": ("xz + training text", "xz（读过训练文本）"),
     "sample_settings": ("temperature {temperature} · seed {seed}", "温度 {temperature} · 种子 {seed}"),
     "axis_tokens": ("tokens", "词元"),
     "axis_nats": ("nats/token", "纳特/词元"),
