@@ -428,10 +428,10 @@ def _close(exact: Sequence[Row], lead: Row | None, measured: Mapping[tuple[str, 
     if lead is None or lead["better"] == "a":
         return []
     first, second = exact[:2]
-    paces = [_value(row, "milliseconds", measured) for row in (first, second)]
-    fast, slow = (first, second) if (paces[0] or 0.0) <= (paces[1] or 0.0) else (second, first)
-    if None in paces:
+    paces = [pace for row in (first, second) if (pace := _value(row, "milliseconds", measured)) is not None]
+    if len(paces) < 2:
         return [say("advice_tie", language, name=first["name"], second=second["name"])]
+    fast, slow = (first, second) if paces[0] <= paces[1] else (second, first)
     times = {"fast": duration(min(paces) / 1000, language), "slow": duration(max(paces) / 1000, language)}
     return [say("advice_tie_paced", language, name=fast["name"], second=slow["name"], **times)]
 
