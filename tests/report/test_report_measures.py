@@ -153,3 +153,52 @@ def test_the_page_shows_values_intervals_and_signatures_without_matplotlib(
     for expected in ("BLEU", "41.25", "40.25–42.25", "Source copied", "lower is better", "(best measured)", "ter|v:1"):
         assert expected in page.text
     assert source.count('class="bar') == 6 and "pip install" not in page.text
+
+
+def real(name: str, value: float, baseline: float = 0.7, **more: Any) -> dict[str, Any]:
+    known = {"interval": None, "higher_is_better": None, "closest": True}
+    return metric(name, "distinct2", value, **known, baseline={"name": "held-out", "value": baseline}, **more)
+
+
+def test_what_should_be_like_real_text_is_best_nearest_to_it_and_noise_is_not() -> None:
+    rows = [real("noise", 0.99), real("near", 0.68), real("far", 0.4)]
+    figure = section(rows, ["noise", "near", "far"])["figures"][0]
+    assert [row["name"] for row in figure["rows"]] == ["near", "noise", "far", "Real text, held out"]
+    assert [row["best"] for row in figure["rows"]] == [True, False, False, False]
+    assert figure["direction"] == "closest to real text is best" and not figure["behind"]
+    note = section(rows, ["noise", "near", "far"])["note"]
+    assert "Grey bars are real text" in note and "trivial" not in note and "no intervals were measured" in note
+
+
+def test_one_baseline_that_differs_bears_the_name_of_its_row() -> None:
+    rows = [real("a", 0.6), real("b", 0.65), real("few", 0.9, baseline=0.95)]
+    figure = section(rows, ["a", "b", "few"])["figures"][0]
+    names = ["b", "few", "Real text, held out · few", "a", "Real text, held out"]
+    assert [row["name"] for row in figure["rows"]] == names
+
+
+def test_equal_values_are_equally_good_and_none_is_best_where_all_are() -> None:
+    names = ["a", "b", "c"]
+    rows = [metric(name, "bleu", value) for name, value in zip(names, (2.0, 2.0, 1.0), strict=True)]
+    assert [row["best"] for row in section(rows, names)["figures"][0]["rows"]] == [True, True, False, False]
+    assert not any(row["best"] for row in section(rows[:2], names)["figures"][0]["rows"])
+
+
+def test_evidence_stands_behind_the_table_what_is_written_apart_from_what_it_takes(tmp_path: Path) -> None:
+    plain = {"higher_is_better": False, "baseline": None, "interval": None}
+    rows = [metric(name, "peak_memory", 929.349632, unit="MB", **plain) for name in ("a", "b")]
+    rows += [real("a", 0.6), real("b", 0.8)]
+    table = [{"name": name, "family": name, "likelihood": "exact", "bits_per_byte": 2.0} for name in ("a", "b")]
+    source, page = written(tmp_path, {"evidence": rows, "table": table, "advice": ["Ship a.", "Or b."]})
+    places = [source.index(f'id="{name}"') for name in ("table", "evidence", "advice")]
+    assert places == sorted(places) and 'id="metrics"' not in source
+    text = page.text
+    assert text.index("Texts drawn from nothing") < text.index("Time, memory and disk") < text.index("Or b.")
+    assert "929.3 MB" in text and "Noise has the most" in text
+
+
+def test_mixtures_show_their_weights(tmp_path: Path) -> None:
+    mixture = {"name": "m", "told": "Added by weight.", "members": [["ngram", 0.25, 3.5], ["gpt", 0.75, 3.25]]}
+    _, page = written(tmp_path, {"mixtures": [mixture | {"ways": [["gate", 3.0], ["linear", 3.125]]}]})
+    for expected in ("Added by weight.", "ngram 0.250 3.500", "gpt 0.750 3.250", "gate 3.000", "linear 3.125"):
+        assert expected in page.text

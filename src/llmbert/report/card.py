@@ -18,7 +18,7 @@ from llmbert.report.card_tasks import (
     purpose_of,
     purposes,
 )
-from llmbert.report.measures import metric_figures, metric_name
+from llmbert.report.measures import REAL, metric_figures, metric_name
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
 from llmbert.report.page import clean, write_text
 from llmbert.report.sheet import Sheet
@@ -44,6 +44,7 @@ def write_card(path: Path, content: dict[str, Any]) -> None:
     measured"; nothing is filled in. Raises LLMBertError where it cannot write.
     """
     content = clean(content)
+    content["metrics"] = [*(content.get("metrics") or []), *(content.get("evidence") or [])]
     rows = content.get("table") or []
     tasks = purposes(content, rows)
     families = ", ".join(dict.fromkeys(_escaped(row["family"]) for row in rows if row.get("family")))
@@ -150,7 +151,8 @@ def _metrics(content: Mapping[str, Any], several: bool) -> list[str]:
         trivial = str((row.get("baseline") or {}).get("name"))
         trivial = BASELINES[trivial][0].lower() if trivial in BASELINES else trivial
         said = [f"interval {' to '.join(ends)}" if ends else f"interval {NOT_MEASURED}"]
-        said += [f"trivial baseline, {trivial}: {baseline}"] if baseline else []
+        known = (row.get("baseline") or {}).get("name")
+        said += [f"{trivial if known in REAL else f'trivial baseline, {trivial}'}: {baseline}"] if baseline else []
         said += ["lower is better"] if row.get("higher_is_better") is False else []
         title = f"{name} · {of}" if of else name
         shown.append((title, f"{value} ({'; '.join(said)})"))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmbert.report.numbers import number, significant
 from llmbert.report.sheet import Sheet, interval_of
-from llmbert.report.texts import BASELINES, METRICS, TASKS
+from llmbert.report.texts import ABOUT, BASELINES, METRICS, TASKS
 
 MOST_FIGURES, MOST_BARS = 24, 40
+REAL = ("held-out", "training")  # baselines that are no trivial model but what texts should be like
+UNITS = {"s": "秒", "ms": "毫秒"}  # in Chinese
+TAKEN = ("train_seconds", "milliseconds", "peak_memory", "bytes_on_disk")
 
 
 def metric_section(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Sequence[str] = ()) -> dict[str, Any]:
@@ -23,17 +27,35 @@ def metric_section(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Sequen
     shown, left_out = sheet.some(list(groups.items()), MOST_FIGURES)
     figures = [_figure(metric, task, group, sheet, runs) for (metric, task), group in shown]
     compared = any(row["best"] for figure in figures for row in figure["rows"])
+    intervals = any(figure["intervals"] for figure in figures)
+    grey = {figure["real"] for figure in figures for row in figure["rows"] if row["baseline"]}
     return {
         "figures": figures,
         "table": _table(figures, sheet, all(str(row.get("name")) in runs for row in rows) or not runs),
         "note": sheet.joined(
-            sheet.t["metric_intervals"] if any(figure["intervals"] for figure in figures) else "",
-            sheet.t["metric_baselines"] if any(row["baseline"] for f in figures for row in f["rows"]) else "",
-            sheet.t["metric_best"] if compared else "",
+            sheet.t["metric_intervals"] if intervals else "",
+            sheet.t["metric_baselines"] if False in grey else "",
+            sheet.t["metric_real"] if True in grey else "",
+            sheet.t["metric_best" if intervals else "metric_best_bare"] if compared else "",
             left_out,
         ),
         "signatures": _signatures(groups, sheet),
     }
+
+
+def evidence_section(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Sequence[str]) -> list[dict[str, Any]]:
+    """What the template shows of `evidence`: what runs write and what they take, each as `metric_section` has it."""
+    parts = {
+        "evidence_written": [row for row in rows if row.get("metric") not in TAKEN],
+        "evidence_taken": [row for row in rows if row.get("metric") in TAKEN],
+    }
+    groups = [(sheet.t[key], metric_section(part, sheet, runs)) for key, part in parts.items() if part]
+    for name, group in groups:
+        group["name"] = name
+        for figure in group["figures"]:
+            about = ABOUT.get(figure["metric"], ("", ""))
+            figure["about"] = about[sheet.language == "zh"]
+    return [group for _, group in groups]
 
 
 def metric_name(metric: Any, sheet: Sheet) -> str:
@@ -45,9 +67,10 @@ def metric_figures(row: Mapping[str, Any], language: str = "en") -> tuple[str, t
     """A row's value, interval and baseline as text; "", None and "" where they were not measured."""
     known = [number(row.get("value")), number((row.get("baseline") or {}).get("value"))]
     digits, unit = _digits([value for value in known if value is not None]), _unit(row, language)
-    value, baseline = ("" if each is None else _text(each, digits) + unit for each in known)
+    value, baseline = ("" if each is None else _text(each, digits, unit) for each in known)
     interval = interval_of(row)
-    return value, (_text(interval[0], digits), _text(interval[1], digits)) if interval and value else None, baseline
+    ends = (_text(interval[0], digits), _text(interval[1], digits)) if interval and value else None
+    return value, ends, baseline
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
@@ -63,22 +86,29 @@ def _figure(
 ) -> dict[str, Any]:
     """The bars of one metric, all to one scale from 0."""
     higher = next((row["higher_is_better"] for row in rows if isinstance(row.get("higher_is_better"), bool)), None)
-    ranked = len(rows) > 1 and higher is not None and (not runs or {str(row.get("name")) for row in rows} <= set(runs))
+    goal = "closest" if any(row.get("closest") for row in rows) else {True: "higher", False: "lower", None: ""}[higher]
+    ranked = len(rows) > 1 and bool(goal) and (not runs or {str(row.get("name")) for row in rows} <= set(runs))
     if ranked:
-        rows = sorted(rows, key=lambda row: _rank(row, bool(higher)))
+        rows = sorted(rows, key=lambda row: _rank(row, goal))
+    best = _rank(rows[0], goal) if ranked and _rank(rows[0], goal) < _rank(rows[-1], goal) else None
+    real = any(str((row.get("baseline") or {}).get("name")) in REAL for row in rows)
     rows, left_out = sheet.some(rows, MOST_BARS)
     bars = _with_baselines(rows, sheet, runs)
     values = [bar["value"] for bar in bars if bar["value"] is not None]
     ends = [end for bar in bars for end in bar["interval"] or ()]
     low, high = min(0.0, *values, *ends, 0.0), max(0.0, *values, *ends, 0.0)
-    digits, best = _digits(values), rows[0] if ranked and number(rows[0].get("value")) is not None else None
-    names = sheet.t["listed"].join(str(row.get("name")) for row in rows if _is_behind(row, higher))
-    direction = "" if higher is None else sheet.t["higher" if higher else "lower"]
+    digits = _digits(values)
+    behind = [] if real or goal == "closest" else [str(row.get("name")) for row in rows if _is_behind(row, higher)]
+    names = sheet.t["listed"].join(behind)
+    first = [bar["row"] is not None and best is not None and _rank(bar["row"], goal) == best for bar in bars]
     return {
         "name": metric_name(metric, sheet),
+        "metric": metric,
         "task": _task_name(task, sheet),
-        "direction": direction,
-        "rows": [_shown(bar, bar["row"] is best and best is not None, low, high, digits, sheet) for bar in bars],
+        "direction": sheet.t[goal] if goal else "",
+        "about": "",
+        "real": real,
+        "rows": [_shown(bar, is_best, low, high, digits) for bar, is_best in zip(bars, first, strict=True)],
         "intervals": bool(ends),
         "behind": sheet.t["metric_behind_one" if len(rows) == 1 else "metric_behind"].format(names) if names else "",
         "left_out": left_out,
@@ -86,18 +116,22 @@ def _figure(
 
 
 def _with_baselines(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Sequence[str]) -> list[dict[str, Any]]:
-    """A bar for each row, and one for each baseline: at the end where all share it, else below its row."""
+    """A bar for each row, and one for each baseline: at the end the one that most share, below its row any other."""
     baselines = [_baseline(row, sheet) for row in rows]
     known = [baseline for baseline in baselines if baseline]
-    shared = len({(baseline["name"], baseline["value"]) for baseline in known}) == 1
+    shares = Counter((baseline["name"], baseline["value"]) for baseline in known)
+    most, count = shares.most_common(1)[0] if shares else (None, 0)
+    common = [each for each in known if (each["name"], each["value"]) == most and 2 * count > len(known)][:1]
     bars: list[dict[str, Any]] = []
     for row, baseline in zip(rows, baselines, strict=True):
         own = {"value": number(row.get("value")), "interval": interval_of(row), "series": sheet.series_of(row)}
         name = str(row.get("name"))
         name = _task_name(name, sheet) if runs and name not in runs else name
         bars.append({"row": row, "name": name, "unit": _unit(row, sheet.language), **own})
-        bars += [baseline | {"common": False}] if baseline and not shared else []
-    return [*bars, *known[:1]] if shared else bars
+        if baseline and baseline not in common:
+            of = f" · {name}" if common else ""  # else the one shared by the others would seem to be another of its own
+            bars.append(baseline | {"common": False, "name": baseline["name"] + of})
+    return [*bars, *common]
 
 
 def _baseline(row: Mapping[str, Any], sheet: Sheet) -> dict[str, Any] | None:
@@ -110,13 +144,13 @@ def _baseline(row: Mapping[str, Any], sheet: Sheet) -> dict[str, Any] | None:
     return {"row": None, "name": name, "unit": _unit(row, sheet.language), **shown}
 
 
-def _shown(bar: Mapping[str, Any], best: bool, low: float, high: float, digits: int, sheet: Sheet) -> dict[str, Any]:
+def _shown(bar: Mapping[str, Any], best: bool, low: float, high: float, digits: int) -> dict[str, Any]:
     value, interval = bar["value"], bar["interval"]
     ends = [_text(end, digits) for end in interval or ()]
     return {
         **{"name": bar["name"], "series": bar["series"], "baseline": bar["row"] is None, "best": best},
         "common": bar.get("common", True),
-        "text": "" if value is None else _text(value, digits) + bar["unit"],
+        "text": "" if value is None else _text(value, digits, bar["unit"]),
         "interval": f"{ends[0]}–{ends[1]}" if ends and value is not None else "",
         "bar": None if value is None else _span(min(value, 0.0), max(value, 0.0), low, high),
         "whisker": _span(interval[0], interval[1], low, high) if interval and value is not None else None,
@@ -174,9 +208,13 @@ def _task_name(task: str, sheet: Sheet) -> str:
     return " ".join(part for part in (sheet.name(TASKS, kind), rest) if part)
 
 
-def _rank(row: Mapping[str, Any], higher: bool) -> float:
+def _rank(row: Mapping[str, Any], goal: str) -> float:
+    """Where a row stands: the lower the better; infinite for what was not measured."""
     value = number(row.get("value"))
-    return math.inf if value is None else -value if higher else value
+    if value is not None and goal == "closest":
+        real = number((row.get("baseline") or {}).get("value"))
+        return math.inf if real is None else abs(value - real)
+    return math.inf if value is None else -value if goal == "higher" else value
 
 
 def _is_behind(row: Mapping[str, Any], higher: bool | None) -> bool:
@@ -189,13 +227,16 @@ def _is_behind(row: Mapping[str, Any], higher: bool | None) -> bool:
 
 def _unit(row: Mapping[str, Any], language: str) -> str:
     unit = str(row.get("unit") or "")
+    unit = UNITS.get(unit, unit) if language == "zh" else unit
     return f" {unit}" if unit and not (unit == "%" and language == "zh") else unit
 
 
 def _digits(values: Sequence[float]) -> int:
     """Decimals for figures that stand under one another: as many as the largest of them needs."""
-    return 3 if max((abs(value) for value in values), default=0.0) < 1 else 2
+    most = max((abs(value) for value in values), default=0.0)
+    return 3 if most < 1 else 2 if most <= 100 else 1
 
 
-def _text(value: float, digits: int) -> str:
-    return significant(value) if abs(value) >= 1000 else f"{value:.{digits}f}"
+def _text(value: float, digits: int, unit: str = "") -> str:
+    digits = min(digits, 2) if unit.strip() == "%" else digits
+    return (significant(value) if abs(value) >= 1000 else f"{value:.{digits}f}") + unit

@@ -19,7 +19,7 @@ from llmbert.report.classes import class_sections
 from llmbert.report.conversations import usage_section
 from llmbert.report.documents import detection_section, map_section
 from llmbert.report.examples import example_section
-from llmbert.report.measures import metric_section
+from llmbert.report.measures import evidence_section, metric_section
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
 from llmbert.report.sheet import Sheet, fitting, interval_of, script
 
@@ -27,8 +27,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "map", "detection"),
-    *("scores", "table", "latent", "curves", "samples", "data", "settings", "facts"),
+    *("metrics", "usage", "classes", "examples", "map", "detection", "scores", "table", "evidence", "mixtures"),
+    *("latent", "curves", "samples", "data", "advice", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
 _SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
@@ -55,6 +55,8 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     Keys: title, subtitle, summary: str; task: what a card is told, see `write_card`;
     metrics: rows of name (a run), metric ("bleu", or any name), value, interval [low, high] or None, unit ("" or "%"),
     higher_is_better, signature, baseline {name, value} or None, and where runs have several tasks their task;
+    evidence: rows like those of metrics, on what runs write and what they take, shown behind the table; closest: the
+    value nearest to the baseline's (which then is real text) is the best one;
     examples: rows of name (a run), source, text (what it wrote), references [str, ...], prefix (of the source), note;
     examples_note: a sentence on how they were chosen, or True: they are the first held-out ones;
     classes: {name, labels, counts [[texts of true label i taken for label j]], by_class {label: {precision, recall,
@@ -64,12 +66,15 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     table: rows of name, family, likelihood (a `Likelihood`), bits_per_byte, interval [low, high] or None,
     nats_per_token, perplexity, train_seconds, tokens_per_second (training), generate_tokens_per_second, parameters,
     bytes_on_disk, note; baselines: rows of name, bits_per_byte;
-    curves: name, x and train (equally long), valid [[x, y], ...], x_label, y_label;
+    curves: name, x and train (equally long), valid [[x, y], ...], x_label, y_label, note (a sentence below them);
+    mixtures: of each mixture name, told (a sentence on how it mixes), members [[name, weight, nats/token alone], ...],
+    ways [[way, nats/token], ...];
     latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
     ...], line [text, ...] (between two texts);
     map: points [[x, y, label, text], ...]; detection: scores of documents, see `documents.detection_section`;
     samples: name, prompt, text (what followed the prompt, without it), settings, tokens: [{text, probability}];
-    data: rows [[name, value], ...], overlap; settings: {run: {key: value}}; facts: [[name, value], ...].
+    data: rows [[name, value], ...], overlap; advice: sentences, the first of which says what to ship;
+    settings: {run: {key: value}}; facts: [[name, value], ...].
 
     `language` ("en" or "zh") picks the fixed texts; content is shown as given, escaped. Without matplotlib the page
     has tables only and says so. Raises UsageError for another language, LLMBertError where it cannot write.
@@ -110,6 +115,8 @@ class _Page:
         self.one = len(self.rows) == 1 or (not self.rows and len(_names(content, "metrics", "examples")) == 1)
         if len(self.rows) == 1:
             self.t |= {key: self.t[f"{key}_one"] for key in ("scores", "curves", "samples")}
+        if len(content.get("mixtures") or []) == 1:
+            self.t["mixtures"] = self.t["mixtures_one"]
         if self.one:
             self.t |= {key: self.t[f"{key}_one"] for key in ("metrics", "examples", "classes")}
         self.charted = True
@@ -137,7 +144,7 @@ class _Page:
         settings, settings_left_out = sheet.some(list((content.get("settings") or {}).items()), 60)
         return {
             "subtitle": content.get("subtitle") or "",
-            "summary": re.sub(r"(?<=\d) (?=%)", "\u00a0", str(content.get("summary") or "")),
+            "summary": _unbroken(str(content.get("summary") or "")),
             **{"lang": "zh-Hans" if self.language == "zh" else "en", "t": self.t, "glyphs": charts.GLYPHS},
             "title": content.get("title") or self.t["report"],
             "metrics": metric_section(content.get("metrics") or [], sheet, list(self.kinds)),
@@ -152,20 +159,35 @@ class _Page:
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},
             "tokens_shown": any(sample["tokens"] for group in samples for sample in group["samples"]),
+            "evidence": evidence_section(content.get("evidence") or [], sheet, list(self.kinds)),
+            "mixtures": [self._mixture(mixture) for mixture in content.get("mixtures") or []],
             "latent": self._latent(content.get("latent") or {}),
+            "advice": [_with_flags(_unbroken(sheet.value(sentence))) for sentence in content.get("advice") or []],
             "data": {"rows": sheet.pairs(data.get("rows")), "overlap": sheet.value(data.get("overlap"))},
             "settings": [(name, sheet.pairs(values.items())) for name, values in settings],
             "settings_left_out": settings_left_out,
             "facts": sheet.pairs(content.get("facts")),
+            "nats": _COLUMNS[1][1][self.language == "zh"],
             "without_charts": not self.charted,
         }
 
     def _latent(self, latent: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "verdict": self.sheet.value(latent.get("verdict")),
+            "verdict": _with_flags(self.sheet.value(latent.get("verdict"))),
             "rows": self.sheet.pairs(latent.get("rows")),
             "rebuilt": self.sheet.pairs(latent.get("rebuilt")),
             "line": [self.sheet.value(text) for text in latent.get("line") or []],
+        }
+
+    def _mixture(self, mixture: Mapping[str, Any]) -> dict[str, Any]:
+        """A mixture's members and ways of mixing, figures as text."""
+        shown = lambda value: "–" if number(value) is None else f"{value:.3f}"  # noqa: E731
+        return {
+            "name": str(mixture.get("name")),
+            "series": self.sheet.series_of(mixture),
+            "told": self.sheet.value(mixture.get("told")),
+            "members": [(str(name), *map(shown, values)) for name, *values in mixture.get("members") or []],
+            "ways": [(str(name), shown(value)) for name, value in mixture.get("ways") or []],
         }
 
     def _has_bars(self) -> bool:
@@ -182,7 +204,7 @@ class _Page:
         for kind, bars in groups.items():
             scales.setdefault(kind if kind in _OWN_SCALE else "", []).extend(bars)
         axes = {
-            scale: charts.BarAxis.over(self.t["axis"], bars, self._lines(scale))
+            scale: charts.BarAxis.over(self.t["axis_pseudo" if scale == "pseudo" else "axis"], bars, self._lines(scale))
             for scale, bars in scales.items()
             if bars
         }
@@ -284,6 +306,7 @@ class _Page:
     def _curves(self) -> list[dict[str, Any]]:
         """A chart for each pair of axes and kind of likelihood."""
         groups: dict[tuple[str, str, str], list[charts.Curve]] = {}
+        notes: dict[tuple[str, str, str], list[str]] = {}
         for curve in self.content.get("curves") or []:
             name = str(curve.get("name"))
             train, valid = (
@@ -294,19 +317,27 @@ class _Page:
             axes = (str(curve.get("x_label") or ""), str(curve.get("y_label") or ""), self.kinds.get(name, "unstated"))
             if drawn.train or drawn.valid:
                 groups.setdefault(axes, []).append(drawn)
-        return [self._curve_figure(i, *axes, curves) for i, (axes, curves) in enumerate(groups.items())]
+                notes.setdefault(axes, []).append(self.sheet.value(curve.get("note")))
+        return [
+            self._curve_figure(i, axes, curves, dict.fromkeys(notes[axes]))
+            for i, (axes, curves) in enumerate(groups.items())
+        ]
 
-    def _curve_figure(self, i: int, x: str, y: str, kind: str, curves: Sequence[charts.Curve]) -> dict[str, Any]:
-        t = self.t
+    def _curve_figure(
+        self, i: int, axes: tuple[str, str, str], curves: Sequence[charts.Curve], notes: Iterable[str]
+    ) -> dict[str, Any]:
+        t, (x, y, kind) = self.t, axes
         x, y = (_LABELS.get(label, label) if self.language == "zh" else label for label in (x, y))
         curves, left_out = self.sheet.some(curves, 40)
         logarithmic = charts.is_logarithmic(curves)
-        caption = self.sheet.joined(t["curves_caption"], t["logarithmic"] if logarithmic else "", left_out)
+        caption = self.sheet.joined(t["curves_caption"], t["logarithmic"] if logarithmic else "", *notes, left_out)
         label = t["curves_label"].format(y, x, "; ".join(f"{curve.name} {curve.end():.3f}" for curve in curves))
         thin = [curve.thinned(charts.POINTS, logarithmic) for curve in curves]
         wide, narrow = self._both(lambda narrow: charts.line_chart(thin, x, y, label, f"curves-{i}-{narrow:d}", narrow))
         return {
-            **{"title": f"{t[kind]}" if kind != "unstated" else f"{y}", "wide": wide, "narrow": narrow},
+            # What a family without a likelihood is taught by is none either, so its curve goes by its name.
+            "title": ", ".join(c.name for c in curves) if kind == "none" else y if kind == "unstated" else t[kind],
+            **{"wide": wide, "narrow": narrow},
             "caption": caption,
             "units": t["curve_units"].format(y, x),
             "rows": [_ends(curve) for curve in curves],
@@ -366,6 +397,22 @@ _FORMATS: dict[str, Callable[[float, str], str]] = {
 }
 
 
+def _unbroken(text: str) -> str:
+    """The text, in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|(?:s|min|h|ms|kB|MB|GB)\b)", "\u00a0", text)
+
+
+def _with_flags(text: str) -> Any:
+    """HTML of a text in which no line ends within a flag of the command line."""
+    from markupsafe import Markup
+
+    return Markup(
+        re.sub(
+            r"--[a-z][a-z-]*(?: [a-z_]+=(?:…|[\w]+(?:\.\d+)?)| \d+)?", r'<span class="flag">\g<0></span>', escape(text)
+        )
+    )
+
+
 def _rank(value: Any) -> float:
     known = number(value)
     return math.inf if known is None else known
@@ -378,7 +425,7 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 def _series_of(content: Mapping[str, Any]) -> dict[str, int]:
     """A series (colour and marker) for each name; shared by a family's runs where there are more names than series."""
-    names = _names(content, "table", "curves", "samples", "metrics", "examples")
+    names = _names(content, "table", "curves", "samples", "metrics", "evidence", "examples")
     names += [name for name in _talkers(content) if name not in names]
     families = {str(row.get("name")): str(row.get("family")) for row in content.get("table") or [] if row.get("family")}
     if len(names) > charts.SERIES:

@@ -14,6 +14,22 @@ TEXTS = {
     "curves": ("How they learned", "学习过程"),
     "samples": ("What they write", "生成样例"),
     "data": ("The data", "数据"),
+    "evidence": ("What they write, and what it costs", "生成的文本与开销"),
+    "evidence_written": ("Texts drawn from nothing, beside real text", "无开头时生成的文本，与真实文本对照"),
+    "evidence_taken": ("Time, memory and disk", "时间、内存与磁盘"),
+    "mixtures": ("What the mixtures are made of", "混合模型的构成"),
+    "mixtures_one": ("What the mixture is made of", "混合模型的构成"),
+    "member": ("Member", "成员"),
+    "weight": ("weight", "权重"),
+    "alone": ("alone", "单独"),
+    "way": ("Way of mixing", "组合方式"),
+    "ways_note": (
+        "Each way was learned on one half of the kept text and measured on the other; the best was then learned anew "
+        "on all of it.",
+        "各组合方式在保留文本的一半上学习、在另一半上测量；最优者再用全部保留文本重新学习。",
+    ),
+    "on_half": ("on the other half", "在另一半上"),
+    "advice": ("What to ship, and what would change that", "该用哪个，何时另选"),
     "latent": ("The latent variable", "隐变量"),
     "rebuilt": ("Held-out texts, and what is made of their latent means", "留出文本，以及由其隐变量均值重建的文本"),
     "line": ("On the line between the latent means of two texts", "两个文本的隐变量均值连线上的文本"),
@@ -52,6 +68,9 @@ TEXTS = {
     "facts": ("Signatures and how to repeat this", "签名与复现方法"),
     "nav_scores": ("Scores", "得分"),
     "nav_table": ("Table", "表格"),
+    "nav_evidence": ("Writing and cost", "生成与开销"),
+    "nav_mixtures": ("Mixture", "混合"),
+    "nav_advice": ("Advice", "建议"),
     "nav_latent": ("Latent", "隐变量"),
     "nav_curves": ("Curves", "曲线"),
     "nav_samples": ("Samples", "样例"),
@@ -65,7 +84,7 @@ TEXTS = {
     "baselines": ("Trivial baselines", "简单基线"),
     "without_charts": (
         "Charts are left out, because matplotlib is not installed:",
-        "未安装 matplotlib,故未绘制图表。安装方法：",
+        "未安装 matplotlib，故未绘制图表。安装方法：",
     ),
     "best_note": (
         "Bold is the lowest bits/byte measured; where intervals overlap, the order may be chance.",
@@ -104,8 +123,9 @@ TEXTS = {
     ),
     "unstated_note": ("The run does not say what kind of likelihood this is.", "运行记录未说明似然种类。"),
     "axis": ("bits per byte of held-out text, lower is better", "留出文本的比特/字节，越低越好"),
+    "axis_pseudo": ("pseudo-bits per byte of held-out text, lower is better", "留出文本的伪比特/字节，越低越好"),
     "bars_caption": (
-        "Bits needed for one byte of text the models have not seen.",
+        "Bits needed for one byte of text that was not seen in training.",
         "预测一个字节的未见文本所需的比特数。",
     ),
     "bars_intervals": ("Error bars are the intervals of the table.", "误差线即表中区间。"),
@@ -125,7 +145,7 @@ TEXTS = {
     "valid_at": ("reached at", "达到时"),
     "valid_end": ("Held-out, last", "留出末值"),
     "samples_note": ("What was given is grey; the model wrote the rest.", "灰色为给定的开头，其余由模型生成。"),
-    "surprise": ("Surprise of each token, in bits:", "每个词元的意外程度（比特）:"),
+    "surprise": ("Surprise of each token, in bits:", "每个词元的意外程度（比特）："),
     "probability": ("probability {}, {} bits", "概率 {}，{} 比特"),
     "prompt": ("Given", "给定开头"),
     "no_prompt": ("From nothing", "无开头"),
@@ -147,6 +167,7 @@ TEXTS = {
     "nav_usage": ("Conversations", "对话"),
     "higher": ("higher is better", "越高越好"),
     "lower": ("lower is better", "越低越好"),
+    "closest": ("closest to real text is best", "越接近真实文本越好"),
     "best": ("(best measured)", "（最优）"),
     "value": ("value", "数值"),
     "interval_name": ("interval", "区间"),
@@ -162,6 +183,11 @@ TEXTS = {
     "metric_best": (
         "Bold is the best value; where intervals overlap, the order may be chance.",
         "粗体为最优值；区间重叠时，名次可能出于偶然。",
+    ),
+    "metric_real": ("Grey bars are real text, measured in the same way.", "灰色条形为以同样方式测得的真实文本。"),
+    "metric_best_bare": (
+        "Bold is the best value; no intervals were measured here, so small differences may be chance.",
+        "粗体为最优值；此处未测区间，微小差异可能出于偶然。",
     ),
     "metric_behind": ("No better than the trivial baseline: {}.", "不优于简单基线：{}。"),
     "metric_behind_one": ("No better than the trivial baseline.", "不优于简单基线。"),
@@ -269,13 +295,11 @@ METRICS = {
     **{f"distinct{order}": (f"distinct-{order}", f"distinct-{order}") for order in (1, 2, 3)},
     **{f"self-bleu{order}": (f"self-BLEU-{order}", f"self-BLEU-{order}") for order in (2, 3, 4, 5)},
     "exact-match": ("Exact match", "完全匹配"),
-    "forward": ("Forward: its texts under a 5-gram, nats/token", "前向：其文本在 5 元模型下的纳特/词元"),
-    "reverse": (
-        "Reverse: real text under a 5-gram of its texts, nats/token",
-        "反向：真实文本在其文本的 5 元模型下的纳特/词元",
-    ),
-    "verbatim": ("Share of its tokens that stand in the training text", "其词元与训练文本逐字相同的比例"),
-    "milliseconds": ("Time for 100 tokens", "写 100 个词元的时间"),
+    "forward": ("Forward score, nats/token", "前向得分（纳特/词元）"),
+    "reverse": ("Reverse score, nats/token", "反向得分（纳特/词元）"),
+    "verbatim": ("Verbatim overlap", "逐字重合"),
+    "train_seconds": ("Time to train", "训练用时"),
+    "milliseconds": ("Time to write 100 tokens", "写 100 个词元的用时"),
     "peak_memory": ("Peak memory of training", "训练的内存峰值"),
     "bytes_on_disk": ("On disk", "磁盘占用"),
     "token-f1": ("Token F1", "词元 F1"),
@@ -290,9 +314,42 @@ METRICS = {
     "span-f1-macro": ("Span F1, mean over kinds", "片段 F1（按类平均）"),
 }
 
+# What a metric of drawn texts says, and what it does not.
+ABOUT = {
+    "forward": (
+        "Its texts under a 5-gram of the training text: far above real text it leaves the language, below it says what "
+        "is most usual. The judge is an n-gram, and kind to n-grams.",
+        "其文本在训练文本的 5 元模型下的得分：远高于真实文本则偏离该语言，低于则只说最常见的话。评判者是 n 元模型，"
+        "会偏向 n 元模型。",
+    ),
+    "reverse": (
+        "Held-out text under a 5-gram of its texts: high where they cover little of the language.",
+        "留出文本在由其文本得到的 5 元模型下的得分：其文本覆盖的语言越少，得分越高。",
+    ),
+    "verbatim": (
+        "Share of its tokens in a stretch of about 50 bytes that stands in the training text too.",
+        "其词元中，位于训练文本也出现的约 50 字节连续片段之内的比例。",
+    ),
+    "distinct1": (
+        "Different words among all its words. Noise has the most, so more is not better.",
+        "其词语中不同者所占的比例。噪声最高，故并非越高越好。",
+    ),
+    "distinct2": (
+        "Different pairs of words among all its pairs. Noise has the most, so more is not better.",
+        "其相邻词对中不同者所占的比例。噪声最高，故并非越高越好。",
+    ),
+    "self-bleu4": (
+        "How alike its texts are to one another, from 0 to 1. Noise is the least alike, so less is not better.",
+        "其文本彼此的相似程度（0 至 1）。噪声最不相似，故并非越低越好。",
+    ),
+    "milliseconds": ("One text at a time on this machine, the median of three.", "在本机逐篇生成，取三次的中位数。"),
+    "peak_memory": ("Of the whole process, PyTorch and the data included.", "整个进程的内存，含 PyTorch 与数据。"),
+}
+
 BASELINES = {
     "copy": ("Source copied", "照抄源文"),
-    "held-out": ("Held-out texts", "留出文本"),
+    "held-out": ("Real text, held out", "真实文本（留出）"),
+    "training": ("Real text, training", "真实文本（训练）"),
     "lead-2": ("First two sentences", "前两句"),
     "lead-3": ("First three sentences", "前三句"),
     "longest-3": ("Three longest turns", "最长的三条发言"),

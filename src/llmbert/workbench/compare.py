@@ -12,11 +12,12 @@ from llmbert.data.corpus import Corpus
 from llmbert.metrics import paired_difference
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.report.numbers import duration
 from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write_json
 from llmbert.text.foreign import FOREIGN
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
-from llmbert.workbench.evidence import Yardstick, evidence
+from llmbert.workbench.evidence import LENGTH, Yardstick, evidence
 from llmbert.workbench.lessons import OBJECTIVES, document_objective
 from llmbert.workbench.measure import shard_nats
 from llmbert.workbench.pages import (
@@ -25,6 +26,7 @@ from llmbert.workbench.pages import (
     data_rows,
     fact_rows,
     flat_settings,
+    mixtures,
     prompts,
     samples,
     table_row,
@@ -33,9 +35,10 @@ from llmbert.workbench.pages import (
 from llmbert.workbench.settings import parse_duration, sort_settings, whole_number
 from llmbert.workbench.sources import Paths, Source, given_tokeniser, path_list, read_corpus
 from llmbert.workbench.train import resume, train
-from llmbert.workbench.wording import compare_summary, say
+from llmbert.workbench.wording import compare_advice, compare_summary, say
 
 COMPARED = tuple(name for name, family in FAMILIES.items() if family.likelihood == "exact")
+EVIDENCE = 3  # of the way it is measured
 PAGE = "compare.json"  # what was asked, and once it is done the table
 
 
@@ -180,18 +183,26 @@ def _trained(
 def _content(
     runs: list[tuple[str, Run]], corpus: Any, tokeniser: Any, seconds: float, language: str, progress: Progress
 ) -> dict[str, Any]:
-    heads, yardstick = prompts(corpus, tokeniser), Yardstick(corpus)
+    shortest = min((run.model.max_length or LENGTH for _, run in runs if not run.reads_source), default=LENGTH)
+    heads, yardstick = prompts(corpus, tokeniser), Yardstick(corpus, min(LENGTH, shortest))
     table = sorted((table_row(label, run, language) for label, run in runs), key=_rank)
     trivial = baselines(corpus, tokeniser, language)
     signatures = [[say("signature_of", language, name=label), run.facts["scores"]["signature"]] for label, run in runs]
+    curves = [line for label, run in runs if (line := curve(label, run, language))]
+    lead = _lead(table, dict(runs), corpus, progress)
+    found = [row for label, run in runs for row in evidence_rows(label, run, yardstick, progress)]
+    # A comparison that was stopped and goes on has taken longer than since then.
+    total = max(seconds, sum(run.facts.get("total_seconds") or 0.0 for _, run in runs))
     return {
         "title": say("compare_title", language),
-        "subtitle": say("compare_subtitle", language, models=len(runs), minutes=seconds / 60),
-        "summary": compare_summary(table, trivial, _lead(table, dict(runs), corpus, progress), language),
+        "subtitle": say("compare_subtitle", language, models=len(runs), time=duration(total, language)),
+        "summary": compare_summary(table, trivial, lead, language),
         "table": table,
         "baselines": trivial,
-        "curves": [line for label, run in runs if (line := curve(label, run, language))],
-        "metrics": [row for label, run in runs for row in evidence_rows(label, run, yardstick, progress)],
+        "curves": curves,
+        "evidence": found,
+        "mixtures": mixtures(dict(runs), language),
+        "advice": compare_advice(table, trivial, found, curves, lead, corpus.overlap, language),
         "samples": [
             sample
             for label, run in runs
@@ -204,42 +215,53 @@ def _content(
     }
 
 
-HIGHER_IS_BETTER = {"distinct2": True}
-UNITS = {"milliseconds": "ms", "peak_memory": "MB", "bytes_on_disk": "MB"}
+UNITS = {"verbatim": "%", "train_seconds": "s", "milliseconds": "ms", "peak_memory": "MB", "bytes_on_disk": "MB"}
+REAL = {"reverse": "training"}  # the real text beside a metric, where it is not held-out text
+CLOSEST = ("forward", "verbatim", "distinct2", "self-bleu4")  # best where nearest to real text
 
 
 def evidence_rows(label: str, run: Run, yardstick: Yardstick, progress: Progress) -> list[dict[str, Any]]:
-    """What a run writes, costs and takes, as rows of metrics; held-out text beside what it writes."""
+    """What a run writes, costs and takes, as rows of `write_report`'s evidence; real text beside what it writes."""
+    measured = {"train_seconds": run.facts.get("train_seconds")}
     found = _known_evidence(run, yardstick, progress)
+    measured |= {key: found.pop(key)["value"] for key in ("milliseconds",) if key in found}
     for key, size in (("peak_memory", run.facts.get("peak_memory")), ("bytes_on_disk", run.bytes_on_disk)):
-        if size:
-            found[key] = {"value": size / 1e6, "real": None, "signature": None}
+        measured[key] = size / 1e6 if size else None
+    found |= {key: {"value": value, "real": None, "signature": None} for key, value in measured.items() if value}
     return [
         {
             "name": label,
             "task": None,
             "metric": metric,
-            "value": figures["value"],
+            "value": _scaled(metric, figures["value"]),
             "interval": None,
             "unit": UNITS.get(metric, ""),
-            "higher_is_better": HIGHER_IS_BETTER.get(metric, False),
+            "higher_is_better": None if metric in CLOSEST else False,
+            "closest": metric in CLOSEST,
             "signature": figures["signature"],
-            "baseline": None if figures["real"] is None else {"name": "held-out", "value": figures["real"]},
+            "baseline": None
+            if figures["real"] is None
+            else {"name": REAL.get(metric, "held-out"), "value": _scaled(metric, figures["real"])},
         }
         for metric, figures in found.items()
     ]
 
 
+def _scaled(metric: str, value: float) -> float:
+    return 100 * value if UNITS.get(metric) == "%" else value
+
+
 def _known_evidence(run: Run, yardstick: Yardstick, progress: Progress) -> dict[str, dict[str, Any]]:
     """The evidence of a run on a corpus, measured once and kept beside the runs."""
     path = run.folder.parent / "evidence" / f"{run.folder.name}.json"
+    measured = [yardstick.corpus.fingerprint, yardstick.length, EVIDENCE]
     if path.exists():
         known = read_json(path)
-        if known.get("corpus") == yardstick.corpus.fingerprint:
+        if known.get("measured") == measured:
             return dict(known["evidence"])
     found = evidence(run, yardstick, progress)
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {"corpus": yardstick.corpus.fingerprint, "evidence": found})
+    write_json(path, {"measured": measured, "evidence": found})
     return found
 
 

@@ -23,6 +23,7 @@ from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.text.tokenisers import Tokeniser
+from llmbert.workbench.pages import is_dense
 
 TEXTS = 100  # drawn from a run
 FEWER = 20  # where each token costs a pass over the whole text
@@ -61,28 +62,39 @@ def real_texts(shard: Shard, count: int, length: int) -> Ids:
 class Yardstick:
     """What the texts of all runs on a corpus are held to: a 5-gram of its training text, and figures of real text.
 
-    Each is measured when it is first asked for, and once.
+    Each is measured when it is first asked for, and once. length: tokens that each text has at most, for every run
+    alike, since the variety of longer texts is another.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, length: int = LENGTH) -> None:
+        self.corpus, self.length = corpus, length
         self._real: dict[tuple[int, int], dict[str, float]] = {}
 
     @cached_property
     def judge(self) -> Any:
         return _ngram(self.corpus.train.ids, self.corpus.train.starts, self.corpus)
 
+    @cached_property
+    def language(self) -> str:
+        """How the held-out text is cut into words: "zh" where no spaces set them apart."""
+        texts = real_texts(self.corpus.valid, TEXTS, self.length)
+        return "zh" if is_dense("".join(self.corpus.tokeniser.decode(ids) for ids in texts)) else "en"
+
     def real(self, count: int, length: int) -> dict[str, float]:
-        """`figures` of as many stretches of held-out text."""
+        """`figures` of as many stretches of held-out text; the reverse one of stretches of training text."""
         if (count, length) not in self._real:
-            self._real[count, length] = self.figures(real_texts(self.corpus.valid, count, length))
+            found = self.figures(real_texts(self.corpus.valid, count, length))
+            # A 5-gram of held-out text would know the very text that it predicts.
+            own = _ngram(*_documents(real_texts(self.corpus.train, count, length)), self.corpus)
+            found["reverse"] = _nats(own, self.corpus.valid.ids, self.corpus.valid.starts)
+            self._real[count, length] = found
         return self._real[count, length]
 
     def figures(self, texts: Ids) -> dict[str, float]:
         """Texts, by name; see `evidence`."""
         corpus, spelt = self.corpus, [self.corpus.tokeniser.decode(ids) for ids in texts]
         own = _ngram(*_documents(texts), corpus)
-        varied = score_texts(spelt, None, VARIETY, resamples=10)
+        varied = score_texts(spelt, None, VARIETY, resamples=10, language=self.language)
         return {
             "forward": _nats(self.judge, *_documents(texts)),
             "reverse": _nats(own, corpus.valid.ids, corpus.valid.starts),
@@ -102,7 +114,7 @@ def evidence(run: Run, yardstick: Yardstick, progress: Progress = silent) -> dic
     if run.reads_source:
         return {}
     steps = hasattr(run.model, "step")
-    count, length = TEXTS if steps else FEWER, min(LENGTH, run.model.max_length or LENGTH)
+    count, length = TEXTS if steps else FEWER, min(yardstick.length, run.model.max_length or LENGTH)
     real = yardstick.real(count, length)
     signature = f"{count} texts of {length} tokens|temperature:1|v1"
     found: dict[str, dict[str, Any]] = {

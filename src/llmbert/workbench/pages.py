@@ -28,6 +28,7 @@ from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
 SAMPLE_TEMPERATURE = 0.8
+ADVERSARIAL = {"real", "drawn", "policy", "relaxed"}  # terms of a step whose loss is no cross-entropy
 REBUILT = 6  # held-out texts shown with what is made of their latents
 COMPRESSED_AT_MOST = 16 << 20  # bytes of training text that a compressor is shown
 
@@ -36,6 +37,8 @@ def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
     """A run's line in a table."""
     facts, scores = run.facts, run.facts["scores"]
     interval = scores["interval"] or {}
+    collapsed = bool((facts.get("latent") or {}).get("collapsed"))
+    notes = {"stopped_early": facts.get("stopped_early"), "collapsed": collapsed}
     return {
         "name": name,
         "family": facts["family"],
@@ -49,7 +52,8 @@ def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
         "parameters": facts.get("parameters"),
         "bytes_on_disk": run.bytes_on_disk,
         "generate_tokens_per_second": facts.get("generate_tokens_per_second"),
-        "note": say("stopped_early", language) if facts.get("stopped_early") else None,
+        "collapsed": collapsed,
+        "note": " · ".join(say(key, language) for key, true in notes.items() if true) or None,
     }
 
 
@@ -111,7 +115,8 @@ def curve(name: str, run: Run, language: str) -> dict[str, Any] | None:
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     stride = max(1, len(lines) // 600)
     # Single steps are noisy: each point is the mean of its stretch.
-    points = [lines[i : i + stride] for i in range(0, len(lines), stride)]
+    own = [line for line in lines if not ADVERSARIAL & line.keys()]
+    points = [own[i : i + stride] for i in range(0, len(own), stride)]
     return {
         "name": name,
         "x": [part[-1]["tokens"] for part in points],
@@ -119,6 +124,7 @@ def curve(name: str, run: Run, language: str) -> dict[str, Any] | None:
         "valid": [[line["tokens"], line["valid"]] for line in lines if "valid" in line],
         "x_label": say("axis_tokens", language),
         "y_label": say("axis_nats", language),
+        "note": say("likelihood_steps_only", language, name=name) if len(own) < len(lines) else None,
     }
 
 
@@ -130,13 +136,13 @@ def prompts(corpus: Corpus, tokeniser: Any, count: int = 2) -> list[str]:
         start, end = int(shard.starts[index]), int(shard.starts[index + 1])
         text = tokeniser.decode(shard.ids[start : min(end, start + 64)])
         line = text.strip().split("\n")[0]
-        head = line[:12] if _is_dense(text) else " ".join(line.split()[:5])[:60]
+        head = line[:12] if is_dense(text) else " ".join(line.split()[:5])[:60]
         if head and head not in heads:
             heads.append(head)
     return [*heads, ""]
 
 
-def _is_dense(text: str) -> bool:
+def is_dense(text: str) -> bool:
     """Whether words are not set apart by spaces (Chinese, Japanese)."""
     return sum("\u3040" <= c <= "\u9fff" for c in text) > 0.3 * len(text)
 
@@ -239,6 +245,7 @@ def run_content(name: str, run: Run, store: Corpus | PairCorpus, progress: Progr
         "task": facts.get("task"),
         "table": [table_row(name, run, language)],
         "curves": [line] if line else [],
+        "mixtures": mixtures({name: run}, language),
         "settings": {name: flat_settings(facts)},
         "facts": [
             *mixture_rows(facts, language),
@@ -256,7 +263,9 @@ def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> di
     if run.model.likelihood == "bound":
         shown["latent"] = latent_content(run, corpus, language)
     if "draws" in run.facts:
-        shown["metrics"] = metric_rows(name, run.facts["draws"], None, several=False)
+        # Noise varies most: how varied texts should be is told by real ones, in either direction.
+        drawn = metric_rows(name, run.facts["draws"], None, several=False)
+        shown["evidence"] = [row | {"higher_is_better": None, "closest": True} for row in drawn]
     if run.model.likelihood in ("exact", "bound"):
         shown["baselines"] = baselines(corpus, run.tokeniser, language)
     if hasattr(run.model, "step") and not run.reads_source:
@@ -286,8 +295,9 @@ def latent_content(run: Run, corpus: Corpus, language: str) -> dict[str, Any]:
     texts = _short_texts(corpus.valid, run)
     longest = max((len(run.document_ids(text)) for text in texts), default=0)
     made = reconstruct(run, texts, max_tokens=longest + 8) if texts else []
+    verdict = say("latent_collapsed" if found["collapsed"] else "latent_used", language, **found)
     return {
-        "verdict": say("latent_collapsed" if found["collapsed"] else "latent_used", language, **found),
+        "verdict": verdict + (say("latent_remedy", language) if found["collapsed"] else ""),
         "rows": rows,
         "rebuilt": [list(pair) for pair in zip(texts, made, strict=True)],
         "line": interpolate(run, texts[0], texts[1], max_tokens=longest + 8) if len(texts) > 1 else [],
@@ -355,6 +365,20 @@ def pair_rows(run: Run, pairs: PairCorpus, language: str) -> dict[str, Any]:
 def flat_settings(facts: dict[str, Any]) -> dict[str, Any]:
     """The settings of model and training side by side."""
     return {key: value for part in facts["settings"].values() for key, value in part.items()}
+
+
+def mixtures(runs: Mapping[str, Run], language: str) -> list[dict[str, Any]]:
+    """Of each mixture among the runs: how its members are combined, with what weights, how each did on kept text."""
+    found = {name: run.facts["mixture"] for name, run in runs.items() if run.facts.get("mixture")}
+    return [
+        {
+            "name": name,
+            "told": say(f"mixed_{each['way']}", language, way=each["way"], tokens=each["kept_tokens"]),
+            "members": [[member, share, each["nats_alone"][member]] for member, share in each["shares"].items()],
+            "ways": sorted(each["nats_by_way"].items(), key=lambda way: way[1]),
+        }
+        for name, each in found.items()
+    ]
 
 
 def mixture_rows(facts: Mapping[str, Any], language: str) -> list[list[str]]:

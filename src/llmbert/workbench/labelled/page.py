@@ -26,33 +26,33 @@ ERRORS = ("mse",)  # scores that are better the lower they are
 _WORDS: dict[str, tuple[str, str]] = {
     "subtitle": (
         "{parameters:,} parameters, {trained:,} of them trained",
-        "{parameters:,} 个参数,其中 {trained:,} 个参与训练",
+        "{parameters:,} 个参数，其中 {trained:,} 个参与训练",
     ),
     "on_base": ("on {base}", "基于 {base}"),
     "from_scratch": ("from random weights", "从随机权重开始"),
     "summary": (
         "{task} on {valid:,} held-out examples: {metric} {score:.1f} %{interval}, learned from {train:,} examples "
         "{origin}.",
-        "{task}:在 {valid:,} 个留出样例上 {metric} 为 {score:.1f} %{interval};由 {train:,} 个样例学得,{origin}。",
+        "{task}：在 {valid:,} 个留出样例上 {metric} 为 {score:.1f}%{interval}；由 {train:,} 个样例学得，{origin}。",
     ),
-    "interval": (" (95 % interval {0:.1f} to {1:.1f})", "(95 % 区间 {0:.1f} 至 {1:.1f})"),
+    "interval": (" (95 % interval {0:.1f} to {1:.1f})", "（95% 区间 {0:.1f} 至 {1:.1f}）"),
     "frequent": ("the most frequent label", "最常见的标签"),
     "mean": ("the mean of the training examples", "训练样例的平均值"),
     "mistakes": (
         "The first held-out examples that it gets wrong; the reference is the label that was given.",
-        "留出样例中最先出错的若干条;参考为原有标签。",
+        "留出样例中最先出错的若干条；参考为原有标签。",
     ),
-    "none": ("(none)", "(无)"),
-    "examples": ("{0}: examples (training / held out)", "{0}:样例(训练 / 留出)"),
-    "labels": ("{0}: labels", "{0}:标签数"),
-    "long": ("{0}: too long, cut (training / held out)", "{0}:过长而截断(训练 / 留出)"),
-    "passed": ("{0}: blank, passed over (training / held out)", "{0}:空白而略过(训练 / 留出)"),
-    "mended": ("{0}: sentences whose tags were mended (training / held out)", "{0}:修正了标注的句子(训练 / 留出)"),
+    "none": ("(none)", "（无）"),
+    "examples": ("{0}: examples (training / held out)", "{0}：样例（训练 / 留出）"),
+    "labels": ("{0}: labels", "{0}：标签数"),
+    "long": ("{0}: too long, cut (training / held out)", "{0}：过长而截断（训练 / 留出）"),
+    "passed": ("{0}: blank, passed over (training / held out)", "{0}：空白而略过（训练 / 留出）"),
+    "mended": ("{0}: sentences whose tags were mended (training / held out)", "{0}：修正了标注的句子（训练 / 留出）"),
     "overlap": (
         "{0}: {1:,} of {2:,} held-out texts stand among the training examples too.",
-        "{0}:{2:,} 个留出文本中有 {1:,} 个也在训练样例之中。",
+        "{0}：{2:,} 个留出文本中有 {1:,} 个也在训练样例之中。",
     ),
-    "axis": ("100 - score, and loss", "100 - 得分,以及损失"),
+    "axis": ("100 - score, and loss", "100 - 得分，以及损失"),
     "tokens": ("tokens", "词元"),
 }
 

@@ -1,0 +1,117 @@
+"""What to ship is said in words, with everything measured that speaks against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmbert.workbench.wording import compare_advice
+
+SAFE = {"shared_tokens": 0.0}
+
+
+def row(name: str, bits: float | None, likelihood: str = "exact", **more: Any) -> dict[str, Any]:
+    return {
+        **{"name": name, "family": name, "likelihood": likelihood, "bits_per_byte": bits, "train_seconds": 60.0},
+        **{"bytes_on_disk": 2_000_000, "collapsed": False, **more},
+    }
+
+
+def measured(name: str, metric: str, value: float, real: float | None = None) -> dict[str, Any]:
+    baseline = None if real is None else {"name": "held-out", "value": real}
+    return {"name": name, "metric": metric, "value": value, "baseline": baseline}
+
+
+def curve(name: str, *values: float) -> dict[str, Any]:
+    return {"name": name, "valid": list(enumerate(values))}
+
+
+def advice(table: list[dict[str, Any]], **more: Any) -> str:
+    known: dict[str, Any] = {"baselines": [], "evidence": [], "curves": [], "lead": None, "overlap": SAFE}
+    return "\n".join(compare_advice(table, **(known | more), language="en"))
+
+
+TABLE = [row("ngram", 1.7, train_seconds=0.5), row("gpt", 2.0), row("lstm", 2.1)]
+
+
+def test_an_ngram_that_wins_is_called_one() -> None:
+    said = advice(TABLE, curves=[curve("gpt", 5.0, 4.0, 3.5, 3.2, 3.0)])
+    assert said.startswith("Ship ngram: at 1.700 bits/byte") and "0.50 s to train and takes 2.0 MB on disk." in said
+    assert "Counting beats learning here" in said and "gpt, the best that was trained step by step, is 0.300" in said
+    assert "still falling" in said
+    flat = advice(TABLE, curves=[curve("gpt", 5.0, 3.0, 3.0, 3.0, 3.0)])
+    assert "flattened" in flat and "still falling" not in flat
+
+
+def test_an_ngram_that_is_nearly_as_good_is_named() -> None:
+    table = [row("gpt", 1.7), row("ngram", 1.75, train_seconds=0.5)]
+    assert "ngram, which was counted in 0.50 s, is only 0.050 bits/byte behind gpt" in advice(table)
+    assert "counted" not in advice([row("gpt", 1.0), row("ngram", 1.75)])
+
+
+def test_the_course_of_the_best_says_what_more_time_would_do() -> None:
+    table = [row("gpt", 1.0), row("lstm", 2.0)]
+    assert "a longer --budget" in advice(table, curves=[curve("gpt", 5, 4, 3, 2.5, 2)])
+    assert "earlier in its training" in advice(table, curves=[curve("gpt", 5, 2, 2.1, 2.3, 2.5)])
+
+
+def test_what_may_be_chance_goes_to_the_cheaper() -> None:
+    evidence = [measured("ngram", "milliseconds", 900), measured("gpt", "milliseconds", 90)]
+    said = advice(TABLE, lead={"better": None}, evidence=evidence)
+    assert "does not tell gpt from ngram, so gpt is the cheaper choice" in said and "0.090 s" in said
+    assert "does not tell ngram from gpt: more of it" in advice(TABLE, lead={"better": None})
+    assert "does not tell" not in advice(TABLE, lead={"better": "a"}, evidence=evidence)
+
+
+def test_who_loses_to_what_needs_no_training_is_named() -> None:
+    baselines = [{"name": "uniform", "bits_per_byte": 8.0}, {"name": "xz", "bits_per_byte": 1.9}]
+    assert "No better than xz (1.900), which needs no training: gpt, lstm." in advice(TABLE, baselines=baselines)
+
+
+def test_a_bound_below_the_best_is_enough_to_be_better_and_one_above_proves_nothing() -> None:
+    assert "predicts held-out text better" in advice([*TABLE, row("vae", 1.5, "bound")])
+    said = advice([*TABLE, row("vae", 1.9, "bound", collapsed=True)])
+    assert "at most 1.900 bits/byte. Nothing here shows that it is better than ngram" in said
+    assert "The latent variable of vae has collapsed" in said
+
+
+@pytest.mark.parametrize(("own", "more"), [(6.4, "less"), (4.0, "more")])
+def test_what_has_no_likelihood_is_judged_by_its_texts(own: float, more: str) -> None:
+    evidence = [measured("gan", "reverse", own, 4.7), measured("ngram", "reverse", 4.9, 4.7)]
+    said = advice([*TABLE, row("gan", None, "none"), row("bert", None, "pseudo")], evidence=evidence)
+    assert (
+        f"gan gives no text a probability, so only what it writes can be judged: its reverse score is {own:.2f}" in said
+    )
+    assert f"that of ngram 4.90 beside 4.70, so it covers {more} of the language." in said
+    assert "bert gives a pseudo-likelihood only" in said
+
+
+def test_speed_size_copies_overlap_and_seeds_may_change_it() -> None:
+    evidence = [measured("ngram", "milliseconds", 900), measured("gpt", "milliseconds", 90)]
+    evidence += [measured("ngram", "bytes_on_disk", 4.0), measured("gpt", "bytes_on_disk", 0.5)]
+    evidence += [measured("ngram", "verbatim", 30.0, 2.0)]
+    said = advice(TABLE, evidence=evidence, overlap={"shared_tokens": 0.25})
+    for part in (
+        "gpt: it writes 100 tokens in 0.090 s",
+        "gpt: it takes 500 kB",
+        "30.0 % stands",
+        "25% of",
+        "--seeds 3",
+    ):
+        assert part in said
+    twice = [row("gpt-0", 1.0, family="gpt"), row("gpt-1", 1.1, family="gpt")]
+    assert "--seeds" not in advice(twice)
+
+
+def test_without_an_exact_figure_nothing_is_ranked() -> None:
+    said = advice([row("gan", None, "none")])
+    assert said.startswith("No model here gives an exact likelihood") and "Ship" not in said
+
+
+def test_chinese_says_the_same_things_with_chinese_marks() -> None:
+    table = [*TABLE, row("vae", 1.9, "bound", collapsed=True), row("gan", None, "none")]
+    said = compare_advice(table, [{"name": "xz", "bits_per_byte": 1.9}], [], [], {"better": None}, SAFE, "zh")
+    english = compare_advice(table, [{"name": "xz", "bits_per_byte": 1.9}], [], [], {"better": None}, SAFE, "en")
+    assert len(said) == len(english) and all(sentence.endswith("。") for sentence in said)
+    assert not any(mark in sentence for sentence in said for mark in (", ", "; ", ": "))
