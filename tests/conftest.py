@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A machine that has other work is slow, which says nothing about what is tested.
+hypothesis.settings.register_profile("steady", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("steady")
 
 # The models of the tests are so small that a second thread only waits; tests of determinism ask for two themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
