@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 import llmbert
 from llmbert.data.batches import Batch
-from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft, Request, beam_search
+from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft, Request, beam_search, split_condition
 from llmbert.models import find_family
+from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
 from llmbert.runs import machine, save_model, versions
 from llmbert.training.loop import Trainer
@@ -275,14 +277,14 @@ def translating(options: Options) -> list[Result]:
         with torch.inference_mode():
             encoded = model.encode(sources)
         settings = GenerationSettings(max_tokens=new, temperature=0.0, beams=5)
-        from llmbert.decoding import split_condition
-
         requests = [Request([], settings, condition) for condition in split_condition(encoded)]
         beam_search(model, requests, begin_id=BEGIN, end_id=END, padding_id=0, unknown_id=1, decode=str)
         return len(sources)
 
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder), model)
+        config, tensors = export_model(model)
+        (Path(folder) / "config.json").write_text(json.dumps(config), "utf-8")
+        save_file(dict(tensors), Path(folder) / "model.safetensors", {"format": "pt"})
         theirs = MarianMTModel.from_pretrained(folder).eval()
 
     def peer() -> int:
