@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +49,11 @@ class _Search:
     processors: list[Processor]
     live: list[_Beam]
     done: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def settings_key(self) -> tuple[Any, ...]:
+        """What searches must have in common to go through their rules together."""
+        return (tuple(self.processors), self.request.settings.beams)
 
 
 def beam_search(
@@ -113,11 +119,8 @@ def _search(
         place = {id(row): index for index, row in enumerate(batch.rows)}
         indices: list[int] = []
         rows: list[_Beam] = []
-        for search in searches:
-            if not search.live:
-                continue
-            parents = [place[id(beam)] for beam in search.live]
-            chosen = _extend(search, logits[torch.tensor(parents, device=logits.device)], end_ids, decode)
+        for search, parents, candidates in _continuations(searches, place, logits):
+            chosen = _extend(search, candidates, logits.shape[-1], end_ids, decode)
             if _settled(search, n_best):
                 search.live = []
                 continue
@@ -128,25 +131,51 @@ def _search(
         progress("beam search", steps, None, rows=len(rows))
 
 
-def _extend(search: _Search, logits: Tensor, end_ids: tuple[int, ...], decode: Decode) -> list[int]:
-    """Continue the live hypotheses by one token each way, keep the best; return each new live one's parent.
+_Candidates = list[tuple[float, int]]
+"""(total log-probability, parent · V + token), best first."""
 
-    logits: (live, V).
+
+def _continuations(
+    searches: Sequence[_Search], place: Mapping[int, int], logits: Tensor
+) -> Iterator[tuple[_Search, list[int], _Candidates]]:
+    """Each search that goes on, the rows of its hypotheses, and its best one-token continuations.
+
+    Searches of the same rules go through them together.
     """
-    settings = search.request.settings
-    live, length = search.live, search.live[0].generated + 1
-    remaining = settings.max_tokens - length + 1
-    context = Context([beam.tokens for beam in live], [remaining] * len(live))
-    scores = log_probabilities_of(logits)
-    for processor in search.processors:
-        scores = processor(scores, context)
-    so_far = torch.tensor([beam.log_probability for beam in live], dtype=torch.float64, device=scores.device)
-    totals = (so_far[:, None] + scores.double()).flatten()
-    candidates = _best(totals, settings.beams)
+    groups: dict[tuple[Any, ...], list[_Search]] = {}
+    for search in searches:
+        if search.live:
+            groups.setdefault((search.settings_key, len(search.live)), []).append(search)
+    found: dict[int, tuple[list[int], _Candidates]] = {}
+    for group in groups.values():
+        parents = [[place[id(beam)] for beam in search.live] for search in group]
+        whole = [row for some in parents for row in some]
+        block = logits if whole == list(range(len(logits))) else logits[torch.tensor(whole, device=logits.device)]
+        live = [beam for search in group for beam in search.live]
+        remaining = [search.request.settings.max_tokens - beam.generated for search in group for beam in search.live]
+        context = Context([beam.tokens for beam in live], remaining)
+        scores = log_probabilities_of(block)
+        for processor in group[0].processors:
+            scores = processor(scores, context)
+        size, beams = len(group[0].live), group[0].request.settings.beams
+        so_far = torch.tensor([beam.log_probability for beam in live], dtype=torch.float64, device=scores.device)
+        best = _best(scores.view(len(group), size, -1), so_far.view(len(group), size), beams)
+        for search, rows, candidates in zip(group, parents, best, strict=True):
+            found[id(search)] = (rows, candidates)
+    for search in searches:
+        if id(search) in found:
+            yield (search, *found[id(search)])
+
+
+def _extend(
+    search: _Search, candidates: _Candidates, vocabulary: int, end_ids: tuple[int, ...], decode: Decode
+) -> list[int]:
+    """Continue the live hypotheses by their candidates, keep the best; return each new live one's parent."""
+    settings, live = search.request.settings, search.live
+    length = live[0].generated + 1
     if not candidates and not search.done:
         # the model allows nothing that the rules allow: the texts end where they are
         search.done = [_ended(search, beam, beam.tokens, beam.log_probability, "end", decode) for beam in live]
-    vocabulary = logits.shape[-1]
     ranked: list[tuple[float, Hypothesis | None, int]] = [(each.score, each, -1) for each in search.done]
     ranked += [(total / length**settings.length_penalty, None, place) for total, place in candidates]
     ranked.sort(key=lambda each: -each[0])  # stable: of equals the earlier one
@@ -200,7 +229,36 @@ def _ended(
     return Hypothesis(generated, text, total, total / length**settings.length_penalty, finish)
 
 
-def _best(totals: Tensor, count: int) -> list[tuple[float, int]]:
+def _best(scores: Tensor, so_far: Tensor, count: int) -> list[_Candidates]:
+    """The `count` best finite continuations of each search: scores (N, live, V) of tokens, so_far (N, live).
+
+    Of equals the lowest index. A search's best are among each hypothesis's best; only where the last of these has
+    equals left out are all of a search's looked at.
+    """
+    vocabulary = scores.shape[-1]
+    top = scores.topk(min(count + 1, vocabulary))
+    totals = so_far[..., None] + top.values.double()
+    places = top.indices + vocabulary * torch.arange(scores.shape[1], device=scores.device)[:, None]
+    cut = top.values[..., :count]
+    unsure = (
+        (top.values[..., count] == cut[..., -1]) & (cut[..., -1] > -torch.inf)
+        if vocabulary > count
+        else torch.zeros_like(so_far, dtype=torch.bool)
+    )
+    found = []
+    rows = zip(totals[..., :count].flatten(1).tolist(), places[..., :count].flatten(1).tolist(), strict=True)
+    for number, (values, where, is_unsure) in enumerate(
+        (values, where, bool(ties)) for (values, where), ties in zip(rows, unsure.any(-1).tolist(), strict=True)
+    ):
+        if is_unsure:
+            found.append(_best_of_all((so_far[number, :, None] + scores[number].double()).flatten(), count))
+            continue
+        finite = [(total, place) for total, place in zip(values, where, strict=True) if total > -math.inf]
+        found.append(sorted(finite, key=lambda each: (-each[0], each[1]))[:count])
+    return found
+
+
+def _best_of_all(totals: Tensor, count: int) -> _Candidates:
     """The `count` highest finite (value, index) of a flat tensor, best first; of equals the lowest index."""
     least = totals.topk(min(count, len(totals))).values[-1]
     indices = torch.nonzero((totals >= least) & (totals > -torch.inf))[:, 0]

@@ -43,7 +43,7 @@ def log_probabilities_of(logits: Tensor) -> Tensor:
     Elementwise, because torch's softmax wakes all threads even for a few rows: milliseconds on a busy machine.
     """
     shifted = logits - logits.amax(-1, keepdim=True)
-    return shifted - shifted.exp().sum(-1, keepdim=True, dtype=torch.float64).log().float()
+    return shifted.sub_(shifted.exp().sum(-1, keepdim=True).log_())
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,14 @@ class KeyValueCache:
         self.lengths = self.lengths + tokens
 
     def select(self, rows: Tensor) -> KeyValueCache:
+        end = self.even_end(0)
         self.lengths = self.lengths[rows]
         for store in (self.keys, self.values):
             for layer, old in enumerate(store):
-                store[layer] = old[rows]
+                # What no row has filled is not worth copying.
+                new = old.new_empty(len(rows), *old.shape[1:])
+                torch.index_select(old[:, :, :end], 0, rows, out=new[:, :, :end])
+                store[layer] = new
         return self
 
     def extend(self, other: KeyValueCache) -> KeyValueCache:
@@ -107,6 +111,7 @@ class DecoderState:
 
     def __init__(self, cache: KeyValueCache, cross: list[tuple[Tensor, Tensor]], source_mask: Tensor) -> None:
         self.cache, self.cross, self.source_mask = cache, cross, source_mask
+        self.sources = torch.arange(len(source_mask), device=source_mask.device)  # which source each row looks at
 
     @property
     def lengths(self) -> Tensor:
@@ -119,13 +124,18 @@ class DecoderState:
 
     def select(self, rows: Tensor) -> DecoderState:
         self.cache = self.cache.select(rows)
-        self.cross = [(keys[rows], values[rows]) for keys, values in self.cross]
-        self.source_mask = self.source_mask[rows]
+        sources = self.sources[rows]
+        # Hypotheses of a source that change places among themselves (a beam's) look at the same as before.
+        if not torch.equal(sources, self.sources):
+            self.cross = [(keys[rows], values[rows]) for keys, values in self.cross]
+            self.source_mask = self.source_mask[rows]
+            self.sources = sources
         return self
 
     def extend(self, other: DecoderState) -> DecoderState:
         room = max(self.source_mask.shape[1], other.source_mask.shape[1])
         self.cache = self.cache.extend(other.cache)
+        self.sources = torch.cat((self.sources, other.sources + 1 + self.sources.max()))
         self.cross = [
             (torch.cat((_padded(a, room), _padded(c, room))), torch.cat((_padded(b, room), _padded(d, room))))
             for (a, b), (c, d) in zip(self.cross, other.cross, strict=True)
