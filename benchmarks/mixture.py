@@ -1,8 +1,8 @@
 """One T5 that translates, summarises and classifies by prefix, beside one T5 for each, all at the same tokens.
 
-python benchmarks/mixture.py [--data FOLDER] [--out FOLDER]
+python benchmarks/mixture.py [--data FOLDER] [--out FOLDER] [--epochs 6]
 
-Every model sees each pair of its tasks EPOCHS times; all have the mixture's tokeniser and shape. The mixture is to be
+Every model sees each pair of its tasks so many times; all have the mixture's tokeniser and shape. The mixture is to be
 within 10 % of each single model. A run that was stopped goes on where it was: give the same --out again.
 """
 
@@ -21,7 +21,6 @@ from llmbert.runs import Run, machine, run_status
 from llmbert.workbench.measure import answer_references
 from llmbert.workbench.sources import Source, open_store, read_pair_corpus
 
-EPOCHS = 6
 SHARE = 0.9  # of a single model's figure that the mixture is to reach
 SETTINGS = {"layers": 3, "width": 192, "heads": 4, "inner": 384, "context": 320, "dropout": 0.1, "batch_tokens": 2048}
 VOCABULARY = 6000
@@ -60,7 +59,7 @@ def mixture_of(names: Sequence[str], data: Path) -> list[dict[str, Any]]:
     return parts
 
 
-def trained(names: Sequence[str], data: Path, out: Path, tokenizer: str, display: Display) -> Run:
+def trained(names: Sequence[str], data: Path, out: Path, tokenizer: str, epochs: int, display: Display) -> Run:
     """A T5 on these tasks, trained, gone on with, or found as it was left."""
     folder = out / ("mixture" if len(names) > 1 else names[0].split()[0])
     status = run_status(folder)
@@ -70,7 +69,7 @@ def trained(names: Sequence[str], data: Path, out: Path, tokenizer: str, display
     source = Source([], tokenizer=tokenizer, vocabulary_size=VOCABULARY, mixture=mixture)
     store = read_pair_corpus(source, out, display)
     context, tokens = int(SETTINGS["context"]), int(SETTINGS["batch_tokens"])
-    steps = EPOCHS * len(PairBatches(store.train, (context, context), 0, tokens=tokens).plan(0))
+    steps = epochs * len(PairBatches(store.train, (context, context), 0, tokens=tokens).plan(0))
     settings = {**SETTINGS, "vocabulary_size": VOCABULARY, "steps": steps}
     return llmbert.train(
         "t5", [], folder, mixture=mixture, tokenizer=tokenizer, settings=settings, progress=display, store=store
@@ -91,15 +90,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     options.add_argument("--out", type=Path, default=Path("benchmark-runs/mixture"), help="where the runs are kept")
+    options.add_argument("--epochs", type=int, default=6, help="readings of each pair")
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     print(machine())
     with Display() as display:
-        run = trained(list(PARTS), chosen.data, chosen.out, "bpe", display)
+        run = trained(list(PARTS), chosen.data, chosen.out, "bpe", chosen.epochs, display)
         together = figures(run, chosen.out, display)
         rows = {}
         for name, metric in COMPARED.items():
-            single = trained([name], chosen.data, chosen.out, str(chosen.out / "mixture"), display)
+            single = trained([name], chosen.data, chosen.out, str(chosen.out / "mixture"), chosen.epochs, display)
             alone = figures(single, chosen.out, display)[name]
             share = together[name] / alone
             mark = "reached" if share >= SHARE else "MISSED"
