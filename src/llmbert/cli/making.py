@@ -225,7 +225,9 @@ def _say_run(run: Any) -> None:
     scores = run.facts["scores"]
     parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
     if scores["perplexity"] is not None:
-        parts.append(f"valid perplexity {scores['perplexity']:.2f} ({scores['nats_per_token']:.4f} nats/token)")
+        most, pseudo = ("≤ " if scores["likelihood"] == "bound" else ""), scores["likelihood"] == "pseudo"
+        name, unit = ("pseudo-perplexity", "pseudo-nats/token") if pseudo else ("perplexity", "nats/token")
+        parts.append(f"valid {name} {most}{scores['perplexity']:.2f} ({most}{scores['nats_per_token']:.4f} {unit})")
     for name, found in (run.facts.get("metrics") or {}).items():
         parts.append(f"{name}: " + ", ".join(f"{key} {score['score']:.2f}" for key, score in found.items()))
     if scores["bits_per_byte"] is not None and scores["likelihood"] == "exact":
@@ -241,6 +243,9 @@ def _say_run(run: Any) -> None:
         print(f"{cut[0]:,} sources and {cut[1]:,} targets were longer than the context and were cut; --set context=…")
 
 
+BITS = {"bound": "≤ bits/byte", "pseudo": "pseudo-bits/byte", "none": "no likelihood"}
+
+
 def print_comparison(content: dict[str, Any], out: Path) -> None:
     """The comparison's samples, table and verdict on the terminal."""
     from rich.console import Console
@@ -252,22 +257,25 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
     for sample in content["samples"]:
         console.rule(f"{sample['name']} · {sample['settings']}", align="left", style="dim")
         console.print((sample["prompt"] + "▸" + sample["text"])[:320], markup=False)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("model", "bits/byte", "95 %", "train time", "tokens/s", "size"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in content["table"]:
-        bits, interval = row["bits_per_byte"], row["interval"]
-        table.add_row(
-            row["name"],
-            "–" if bits is None else f"{bits:.3f}",
-            "–" if not interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
-            duration(row["train_seconds"]),
-            f"{row['tokens_per_second']:,.0f}",
-            data_size(row["bytes_on_disk"]),
-        )
-    for row in content["baselines"]:
-        table.add_row(row["name"], f"{row['bits_per_byte']:.3f}", style="dim")
-    console.print(table)
+    for number, kind in enumerate(kinds := list(dict.fromkeys(row["likelihood"] for row in content["table"]))):
+        # Figures of different kinds are not comparable, so no column holds two of them.
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("model", BITS.get(kind, "bits/byte"), "95 %", "train time", "tokens/s", "size"):
+            table.add_column(heading, justify="left" if heading == "model" else "right")
+        for row in (row for row in content["table"] if row["likelihood"] == kind):
+            bits, interval = row["bits_per_byte"], row["interval"]
+            table.add_row(
+                row["name"],
+                "–" if bits is None else f"{bits:.3f}",
+                "–" if not interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+                duration(row["train_seconds"]),
+                f"{row['tokens_per_second']:,.0f}",
+                data_size(row["bytes_on_disk"]),
+            )
+        if kind == "exact" or ("exact" not in kinds and number == 0):
+            for row in content["baselines"]:
+                table.add_row(row["name"], f"{row['bits_per_byte']:.3f}", style="dim")
+        console.print(table)
     console.print(content["data"]["overlap"], markup=False)
     console.print(content["summary"], markup=False, style="bold")
     console.print(f"The page: {out / 'report.html'}", markup=False)

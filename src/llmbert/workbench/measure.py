@@ -128,7 +128,7 @@ def describe_draws(run: Run, shard: Shard) -> dict[str, Any]:
     ids = np.asarray(shard.ids)
     some = np.linspace(0, len(firsts) - 1, min(DRAWN, len(firsts))).astype(int)
     real = [run.tokeniser.decode(ids[firsts[i] : firsts[i] + sizes[i] + 1]) for i in some]
-    language = "zh" if run.facts.get("language") == "zh" else "en"
+    language = seen_language("".join(real[:50]))
     metrics = ("distinct1", "distinct2", "distinct3", "self-bleu2", "self-bleu3", "self-bleu4")
     scores, ceiling = (score_texts(each, None, metrics, language=language) for each in (texts, real))
     for name, score in scores.items():
@@ -298,7 +298,11 @@ def target_language(run: Run, name: str, references: Sequence[Reference]) -> str
     stated = named or (run.facts.get("languages") or {}).get("target")
     if stated:
         return str(stated)
-    text = "".join(reference.targets[0] for reference in references[:50])
+    return seen_language("".join(reference.targets[0] for reference in references[:50]))
+
+
+def seen_language(text: str) -> str:
+    """ "zh" where a fifth of a text is Chinese characters, else "en": how it is cut into words to be measured."""
     return "zh" if sum("\u4e00" <= letter <= "\u9fff" for letter in text) > 0.2 * len(text) else "en"
 
 
