@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(READY)
 	$(BIN)/python recipes/demo.py --out demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# NANOGPT=path/to/checkout adds it as a peer of training.
+bench: $(READY)
+	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -37,6 +37,15 @@ from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
 
 RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+HEAD = """# How fast
+
+Ours and a peer in alternating rounds on the same machine: medians, and the least and greatest of the rounds.
+`python benchmarks/performance.py` writes this page; a line keeps its date, machine and versions until it is run again.
+
+| what | ours | peer | ratio | aim | unit | when and where |
+|---|---|---|---|---|---|---|
+"""
 BEGIN, END = 2, 3
 
 
@@ -345,6 +354,23 @@ def rows(results: list[Result]) -> Iterator[str]:
         )
 
 
+def write_page(known: dict[str, Any]) -> None:
+    """The page of all lines that were ever run here."""
+
+    def value(middle: float, spread: list[float]) -> str:
+        digits = 0 if middle >= 100 else 1
+        return f"{middle:,.{digits}f} ({spread[0]:,.{digits}f} to {spread[1]:,.{digits}f})"
+
+    lines = [
+        f"| {r['name']} | {value(r['ours'], r['ours_spread'])} | {r['peer']}: {value(r['theirs'], r['theirs_spread'])} "
+        f"| {r['ratio']:.2f}{'' if r['ratio'] >= r['aim'] else ' **missed**'} | {r['aim']:g} | {r['unit']} "
+        f"| {line['date']}, {line['machine']} |"
+        for line in known.values()
+        for r in line["results"]
+    ]
+    PAGE.write_text(HEAD + "\n".join(lines) + "\n", "utf-8")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LINES)}")
@@ -352,6 +378,7 @@ def main() -> None:
     options.add_argument("--nanogpt", type=Path, metavar="CHECKOUT", help="a checkout of nanoGPT")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--out", type=Path, default=RESULTS, help="JSON that the figures are put into")
+    options.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     chosen = options.parse_args()
     if unknown := [name for name in chosen.names if name not in LINES]:
         options.error(f"there is no line {unknown[0]!r}; there are {', '.join(LINES)}")
@@ -372,6 +399,8 @@ def main() -> None:
             "results": [asdict(r) | {"ratio": r.ratio} for r in results],
         }
         chosen.out.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        if not chosen.no_page:
+            write_page(known)
 
 
 if __name__ == "__main__":
