@@ -84,7 +84,7 @@ def _torch(kind: type[torch.optim.Optimizer], **fixed: Any) -> Callable[[list[di
         if kind is torch.optim.SGD and fixed:
             options["momentum"] = s.momentum
         if kind in (torch.optim.Adam, torch.optim.AdamW):
-            options["betas"] = (s.beta1, s.beta2)
+            options |= {"betas": (s.beta1, s.beta2), "fused": True}
         return kind(groups, **options)
 
     return build
@@ -171,7 +171,8 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
         adamw = grouped(rest, settings.learning_rate, weight_decay=0.0)
         muon = grouped(matrices, settings.matrix_learning_rate)
         if adamw:
-            found.append(torch.optim.AdamW(adamw, settings.learning_rate, betas=(settings.beta1, settings.beta2)))
+            betas = (settings.beta1, settings.beta2)
+            found.append(torch.optim.AdamW(adamw, settings.learning_rate, betas=betas, fused=True))
         if muon:
             device = muon[0]["params"][0].device.type
             kind = getattr(torch, resolve_precision(settings.precision, device))
