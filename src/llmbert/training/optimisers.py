@@ -57,16 +57,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            gradients: Any = [weight.grad for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            momenta = [self.state[weight]["momentum"] for weight in weights]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, gradients)
+            pushes = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+            if group["weight_decay"]:
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].mul_(group["momentum"]).add_(weight.grad)
-                push = weight.grad.add(state["momentum"], alpha=group["momentum"])
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
+            for weight, push in zip(weights, pushes, strict=True):
                 sections = getattr(weight, "sections", (len(weight),))
                 for rows, part in zip(weight.split(sections), push.split(sections), strict=True):
                     by_shape.setdefault(rows.shape, []).append((rows, part))
@@ -74,8 +79,7 @@ class Muon(torch.optim.Optimizer):
                 scale = -group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 stacked = torch.stack([push for _, push in pairs])
                 moves = orthogonalise(stacked.to(self.kind)).to(stacked.dtype)
-                for (rows, _), move in zip(pairs, moves, strict=True):
-                    rows.add_(move, alpha=scale)
+                torch._foreach_add_([rows for rows, _ in pairs], list(moves.unbind()), alpha=scale)
 
 
 def _torch(kind: type[torch.optim.Optimizer], **fixed: Any) -> Callable[[list[dict[str, Any]], TrainingSettings], Any]:
