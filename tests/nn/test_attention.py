@@ -68,3 +68,25 @@ def test_a_masked_token_is_as_if_it_were_not_there(kind: str) -> None:
     with torch.inference_mode():
         together, alone = run(x, mask), run(x[1:, :4], None)
     torch.testing.assert_close(together[1:, :4], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [9, 140])
+def test_under_autocast_wide_queries_take_the_same_ways(time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotated and normalised queries are float32, and autocast would send them the slow way all the same."""
+    asked: list[bool] = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*given: Any, **options: Any) -> torch.Tensor:
+        asked.append(torch.is_autocast_enabled("cpu"))
+        return fused(*given, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    wide = [each.requires_grad_() for each in inputs(time, time, 4)]
+    expected = fused(*wide, is_causal=True)
+    slopes = torch.autograd.grad(expected.square().sum(), wide)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(*wide, None, True)
+    assert asked == ([] if time == 9 else [False])
+    assert torch.allclose(found.float(), expected, atol=0.05)
+    for slope, own in zip(slopes, torch.autograd.grad(found.float().square().sum(), wide), strict=True):
+        assert torch.allclose(own.float(), slope, atol=0.02 * float(slope.abs().max()) + 0.02)

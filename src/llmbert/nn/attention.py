@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -27,23 +29,30 @@ def attend(
     torch's fused attention, but for training in bfloat16 on a processor: there its way back is two to eight times
     slower than the products written out (short texts) or than itself in float32 (long ones).
     """
-    slow = query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad
+    slow = query.device.type == "cpu" and query.requires_grad and _computed_in(query) == torch.bfloat16
     if slow and query.shape[2] * key.shape[2] <= SHORT:
         return _written_out(query, key, value, mask, causal, dropout, scale)
     if slow:
         query, key, value = (each.float() for each in (query, key, value))
         mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
-    mixed = nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=causal,
-        dropout_p=dropout,
-        scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+        mixed = nn.functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=causal,
+            dropout_p=dropout,
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
     return mixed.bfloat16() if slow else mixed
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """The numbers that attention to x would be computed in: under autocast not those that x has."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _written_out(
