@@ -33,6 +33,7 @@ from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.settings import checked, whole_number
 from llmbert.workbench.sources import given_tokeniser, path_list
 
+LEAST_STEPS, MOST_EPOCHS = 2000, 40.0  # of a training whose epochs nobody set
 HELD_OUT = 0.1  # of the examples, where no held-out ones are given
 LONGEST = 256  # tokens that the context of a new trunk makes room for unasked
 SMALL = {"layers": 2, "width": 128, "heads": 4}  # a new trunk, where no size is asked for
@@ -41,7 +42,9 @@ SMALL = {"layers": 2, "width": 128, "heads": 4}  # a new trunk, where no size is
 class FineTuningSettings(TrainingSettings):
     """How heads, and the trunk beneath them, are trained: see `TrainingSettings`, and these."""
 
-    epochs: float | None = Field(None, gt=0.0)  # readings of all examples; None: 20, or 10 on a base
+    epochs: float | None = Field(
+        None, gt=0.0
+    )  # readings of all examples; None: 20, or 10 on a base, more where examples are few
     vocabulary_size: int | None = Field(None, ge=5)  # of a new tokeniser
     mix: float = Field(2.0, gt=0.0)  # temperature at which tasks of unequal size are mixed; 1: in proportion to size
 
@@ -314,8 +317,9 @@ def _encode(lesson: Lesson, tokeniser: Tokeniser, settings: HeadedSettings, char
 def _training(asked: Asked, lessons: Mapping[str, Lesson], settings: HeadedSettings) -> tuple[TrainingSettings, float]:
     """The training, its steps still open, and how many epochs it has where nothing else decides."""
     pretrained, tuning = asked.base is not None, asked.tuning
-    # The rate that suits a width of 768 is 5e-5 (Devlin et al. 2019, §4); narrower trunks take steps as much larger.
-    rate = min(5e-4, 5e-5 * 768 / settings.width) if pretrained and not tuning.lora_rank else 1e-3
+    # The rate that suits a width of 768 is 5e-5 (Devlin et al. 2019, §4); a trunk of 128 wants 1e-3, as much as a new one:
+    # CLINC150 with ten examples a class, 42.8 at 3e-4 and 10 readings, 67.3 at 1e-3 and 20, 68.2 at 1e-3 and 40.
+    rate = min(1e-3, 5e-5 * (768 / settings.width) ** (5 / 3)) if pretrained and not tuning.lora_rank else 1e-3
     values: dict[str, Any] = {
         "batch": 32,
         "optimiser": "adamw",
@@ -328,4 +332,6 @@ def _training(asked: Asked, lessons: Mapping[str, Lesson], settings: HeadedSetti
     }
     set_ = {key: getattr(tuning, key) for key in asked.values if key in TrainingSettings.model_fields}
     training = checked(TrainingSettings, values | set_ | {"seed": asked.seed})
-    return training, tuning.epochs or (10.0 if pretrained else 20.0)
+    examples = sum(len(lesson.train) for lesson in lessons.values())
+    few = min(MOST_EPOCHS, LEAST_STEPS * training.batch / max(1, examples))  # so that few examples are learned at all
+    return training, tuning.epochs or max(few, 10.0 if pretrained else 20.0)
