@@ -148,6 +148,11 @@ def test_others_draw_texts_that_a_classifier_labels(folder: Path, tmp_path: Path
     (["augment", "ngram", "--data", "beasts.jsonl", "--fields", "text=text,label=beast", "--out", "x.jsonl"], 2,
      "give a labeller"),
     (["augment", "vae", "--data", "whole.txt", "--out", "x.jsonl"], 2, "longer than the 64 tokens"),
+    (["augment", "vae", "--data", "odd.txt", "--out", "x.jsonl", "--spread", "-3"], 2, "spread must be 0 or"),
+    (["augment", "vae", "--data", "odd.txt", "--out", "x.jsonl", "--seed", "-1"], 2, "seed must be"),
+    (["augment", "vae", "--data", "odd.txt", "--out", "x.jsonl", "--least", "7"], 2, "between 0 and 1"),
+    (["augment", "bert", "--data", "odd.txt", "--out", "x.jsonl"], 2, "writes nothing from nothing"),
+    (["map", "vae", "--data", "beasts.jsonl", "--lines", "--fields", "label=beast"], 2, "leave out --lines"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said_in_one_sentence(
     arguments: list[str], code: int, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,3 +163,47 @@ def test_what_cannot_be_is_said_in_one_sentence(
     assert result.code == code, result.err
     assert said in result.err and result.err.count("\n") == 1
     assert not (folder / "x.jsonl").exists()
+
+
+def test_copies_of_a_text_are_drawn_each_for_itself(folder: Path) -> None:
+    from llmbert.tasks.latent import rewrite
+
+    run = library.load(folder / "vae")
+    copies = rewrite(run, SENTENCES[:2], 6, spread=0.0, temperature=1.5)
+    assert all(len(set(some)) > 1 for some in copies), "the same latent, other words"
+    assert copies == rewrite(run, SENTENCES[:2], 6, spread=0.0, temperature=1.5)
+
+
+def test_what_a_run_gives_no_probability_is_infinitely_odd_and_json_stays_json(folder: Path, tmp_path: Path) -> None:
+    result = llmbert(
+        "train", "--family=ngram", "--data", folder / "beasts.txt", "--lines", "--tokenizer=words", "--set=order=2",
+        "--set=smoothing=ml", "--out", tmp_path / "ml",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    out = tmp_path / "page"
+    found = llmbert(
+        "anomalies", tmp_path / "ml", "--data", folder / "beasts.txt", "--odd", folder / "odd.txt", "--lines", "--json",
+        "--out", out,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    figures = json.loads(found.out, parse_constant=pytest.fail)
+    assert figures["auc"]["score"] == 100 and figures["oddest"][0]["score"] is None
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (out / "scores.jsonl").read_text().splitlines()]
+    assert sum(row["score"] is None for row in rows) == len(ODD)
+    assert "∞" in (out / "report.html").read_text("utf-8")
+    told = llmbert("anomalies", tmp_path / "ml", "--data", folder / "odd.txt", "--lines")
+    assert told.code == 0 and "infinite" in told.out and not told.err.count("Warning")
+
+
+def test_nothing_is_left_where_it_fails(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    for verb in ("anomalies", "map"):
+        result = llmbert(verb, folder / "vae", "--data", folder / "odd.txt", "--lines", "--out", file / "below")
+        assert result.code == 1 and "could not write" in result.err and result.err.count("\n") == 1
+        result = llmbert(verb, folder / "vae", "--data", folder / "nowhere.txt", "--out", tmp_path / "gone")
+        assert result.code == 1 and not (tmp_path / "gone").exists()
+    result = llmbert("augment", folder / "vae", "--data", folder / "odd.txt", "--lines", "--out", tmp_path / "a" / "b")
+    assert result.code == 1 and "make its folder first" in result.err
+    twice = llmbert("anomalies", folder / "vae", "--data", "-", "--odd", "-", stdin=b"a b\n")
+    assert twice.code == 2 and "can be read once" in twice.err

@@ -213,5 +213,14 @@ def test_lookup_takes_what_followed_the_longest_agreement() -> None:
     assert draft.propose([1, 2, 3], 4, None).tokens == [] == draft.propose([], 4, None).tokens
     with pytest.raises(UsageError, match="will not do"):
         LookupDraft(longest=1, shortest=2)
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="1 to 32 tokens"):
         engine(Markov(), draft, guesses=0)
+
+
+def test_a_draft_that_knows_no_way_on_guesses_nothing() -> None:
+    """Behind some contexts a model that counts without smoothing allows only what is never written."""
+    model = Markov(size=8)
+    model.table[:] = -torch.inf
+    model.table[:, :, 1] = 0.0
+    draft = NGramDraft(model, 3, BEGIN, never_ids=(0, 1, BEGIN))
+    assert draft.propose([5, 6], 3, torch.Generator()).tokens == []

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, _evaluate_seldom, measure_speed
+from llmbert.workbench.budget import Plan, affordable_evaluations, measure_speed
 
 
 @dataclass
@@ -64,12 +64,10 @@ def test_steps_of_several_kinds_count_by_their_share() -> None:
     assert quick / mixed == pytest.approx((0.9 * 0.002 + 0.1 * 0.02) / 0.002, rel=0.4)
 
 
-@pytest.mark.parametrize(("cost", "evaluations"), [(0.001, 20), (0.1, 10), (3.0, 3)])
-def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget(
-    cost: float, evaluations: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])
+def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
+    cost: float, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, cost])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    plan = _evaluate_seldom(PLAN, None, lambda model, plan: Lesson(None), 10.0)
-    every = plan.training.evaluate_every
-    assert (every is None and evaluations == 20) or 1000 / (every or 1) == pytest.approx(evaluations, abs=1)
+    assert affordable_evaluations(Lesson(None), 10.0) == (times, cost)

@@ -52,9 +52,10 @@ def anomalies(
         print(json.dumps(found, ensure_ascii=False))
         return
     for entry in reversed(found["oddest"]):
-        print(f"{entry['score']:10.4f}  {entry['id']}  {' '.join(entry['text'].split())[:100]}")
-    low, middle, high = found["quartiles"]
-    print(f"{found['documents']:,} documents, {found['unit']}: quartiles {low:.4f}, {middle:.4f}, {high:.4f}")
+        score = "infinite" if entry["score"] is None else f"{entry['score']:.4f}"
+        print(f"{score:>10}  {entry['id']}  {' '.join(entry['text'].split())[:100]}")
+    quartiles = ", ".join("infinite" if each is None else f"{each:.4f}" for each in found["quartiles"])
+    print(f"{found['documents']:,} documents, {found['unit']}: quartiles {quartiles}")
     for name in ("auc", "tpr"):
         if name in found:
             score, ends = found[name], found[name]["interval"]
@@ -98,7 +99,8 @@ def map_texts(
         return
     if out is None:
         for point in found["points"]:
-            print("\t".join([point["id"], f"{point['x']:.4f}", f"{point['y']:.4f}", point["label"] or ""]).rstrip())
+            label = " ".join((point["label"] or "").split())
+            print("\t".join([point["id"], f"{point['x']:.4f}", f"{point['y']:.4f}", label]).rstrip())
     first, second = found["variance"]
     note = f"{len(found['points']):,} texts; the axes hold {first:.0%} and {second:.0%} of the variance"
     if "agreement" in found:

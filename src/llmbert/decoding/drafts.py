@@ -11,6 +11,9 @@ from torch import Tensor
 
 from llmbert.protocols import Stepper, UsageError
 
+MOST_CONTEXTS = 1 << 17  # whose likeliest token is remembered
+FURTHEST = 4096  # tokens that a lookup looks back
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -30,7 +33,7 @@ class Draft(Protocol):
 class LookupDraft:
     """What followed the last few tokens when they last stood in the same text: prompt lookup (Saxena 2023).
 
-    longest, shortest: tokens that must agree, the longest agreement first.
+    longest, shortest: tokens that must agree, the longest agreement first. It looks back FURTHEST tokens.
     """
 
     def __init__(self, longest: int = 4, shortest: int = 2) -> None:
@@ -40,7 +43,7 @@ class LookupDraft:
 
     def propose(self, tokens: Sequence[int], count: int, generator: torch.Generator | None) -> Proposal:
         """The tokens behind the last earlier place that ends like `tokens`; none where there is no such place."""
-        text = list(tokens)
+        text = list(tokens[-FURTHEST:])
         for size in range(min(self.longest, len(text) - 1), self.shortest - 1, -1):
             tail = text[-size:]
             for end in range(len(text) - 1, size - 1, -1):
@@ -53,7 +56,7 @@ class NGramDraft:
     """Guesses by a model that looks at few tokens only, such as an n-gram: each context is asked once and remembered.
 
     order: tokens that it looks at, the next one included; begin_id: what its texts begin with; never_ids: not worth a
-    guess, since they are never written; memory: contexts at most.
+    guess, since they are never written; memory: numbers of remembered distributions at most.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class NGramDraft:
         order: int,
         begin_id: int | None,
         never_ids: Sequence[int] = (),
-        memory: int = 1 << 14,
+        memory: int = 1 << 24,
     ) -> None:
         if order < 2:
             raise UsageError(f"a draft looks at one token before the next at least; order {order} looks at none")
@@ -81,7 +84,11 @@ class NGramDraft:
             if generator is None:
                 token = self._best(context)
             else:
-                probabilities = self._distribution(context)
+                probabilities = self._known.get(context)
+                if probabilities is None:
+                    probabilities = self._remember(context)
+                if not bool(probabilities.any()):  # nothing that may be written follows there
+                    break
                 rows.append(probabilities)
                 token = int(torch.multinomial(probabilities, 1, generator=generator))
             found.append(token)
@@ -91,19 +98,20 @@ class NGramDraft:
     def _best(self, context: tuple[int, ...]) -> int:
         token = self._likeliest.get(context)
         if token is None:
-            token = self._likeliest[context] = int(self._distribution(context).argmax())
-            if len(self._likeliest) > 8 * self.memory:
+            if len(self._likeliest) >= MOST_CONTEXTS:
                 self._likeliest.clear()
+            token = self._likeliest[context] = int(self._distribution(context).argmax())
         return token
 
+    def _remember(self, context: tuple[int, ...]) -> Tensor:
+        if (len(self._known) + 1) * self.model.vocabulary_size > self.memory:
+            self._known.clear()
+        found = self._known[context] = self._distribution(context)
+        return found
+
     def _distribution(self, context: tuple[int, ...]) -> Tensor:
-        """p(next token | context), (V,) float64."""
-        known = self._known.get(context)
-        if known is None:
-            logits, _ = self.model.step(torch.tensor([context]), self.model.start(1))
-            likely = logits[0, -1].double()
-            likely[self.never_ids] = -torch.inf
-            known = self._known[context] = likely.softmax(-1)
-            if len(self._known) > self.memory:
-                self._known.clear()
-        return known
+        """p(next token | context) among those that may be written, (V,) float32; zeros where there is none."""
+        logits, _ = self.model.step(torch.tensor([context]), self.model.start(1))
+        likely = logits[0, -1].float()
+        likely[self.never_ids] = -torch.inf
+        return likely.softmax(-1).nan_to_num(nan=0.0)

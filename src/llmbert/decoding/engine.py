@@ -19,6 +19,8 @@ from llmbert.decoding.streaming import Decode, StopFinder, TextStream
 from llmbert.decoding.utf8 import ValidUtf8
 from llmbert.protocols import Progress, Stepper, UsageError, silent
 
+MOST_GUESSES = 32  # a recurrent or n-gram state goes back no further than twice that
+
 FinishReason = Literal["end", "length", "stop", "cancelled"]
 """The model ended the text, max_tokens were written, a stop string came up, or the request was withdrawn."""
 
@@ -178,8 +180,10 @@ class Engine:
     ):
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
-        if guesses < 1:
-            raise UsageError(f"a draft guesses at least 1 token, not {guesses}.")
+        if not 1 <= guesses <= MOST_GUESSES:
+            raise UsageError(f"a draft guesses 1 to {MOST_GUESSES} tokens, not {guesses}.")
+        if prefixes < 0:
+            raise UsageError(f"prefixes counts prompts that are kept, so it is 0 or more, not {prefixes}.")
         self.model = model
         self.end_ids = end_ids_of(end_id)
         self.decode = decode
@@ -334,7 +338,6 @@ class Engine:
             self._accept(row, proposal, own[: len(proposal.tokens) + 1])
             kept.append(max(1, len(row.tokens) - before))
             self.proposed += len(proposal.tokens)
-            self.accepted += kept[-1] - 1
         self._batch.settle(kept, logits.shape[1])
         return True
 
@@ -357,6 +360,7 @@ class Engine:
                 token = accept_or_draw(block[place], guess, known, row.generator)
             known_token = Token(token) if details is None else _detailed(token, details[place], settings.logprobs)
             self._take(row, known_token)
+            self.accepted += token == guess
             if row.handle.finish is not None or token != guess:
                 return
 

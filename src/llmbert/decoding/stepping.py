@@ -64,11 +64,12 @@ class RunningBatch(Generic[R]):
         slid = [row for row in self.rows if reach is not None and row.taken >= reach]
         self.keep(stay, [self.rows[index] for index in stay])
         parts = [self._step()] if self.rows else []
-        for group in _alike([*slid, *joining], self.window):
-            logits, state = self._prefill(group)
-            self.state = state if self.state is None else self.state.extend(state)
-            self.rows += group
-            parts.append(logits)
+        for some, keeps in ((slid, False), (joining, True)):
+            for group in _alike(some, self.window):
+                logits, state = self._prefill(group, keeps)
+                self.state = state if self.state is None else self.state.extend(state)
+                self.rows += group
+                parts.append(logits)
         return self._checked(torch.cat(parts))
 
     def look_ahead(self, guesses: Sequence[Sequence[int]]) -> Tensor | None:
@@ -130,15 +131,15 @@ class RunningBatch(Generic[R]):
             row.taken += 1
         return logits[:, -1].float()
 
-    def _prefill(self, rows: list[R]) -> tuple[Tensor, State]:
+    def _prefill(self, rows: list[R], keeps: bool) -> tuple[Tensor, State]:
         """Rows of equally long windows, equal ones once; long ones in pieces, so that their logits need no more than
-        64 MiB."""
+        64 MiB. keeps: these are prompts, which others may begin like."""
         windows = [tuple(self.window(row)) for row in rows]
         plain = all(row.condition is None for row in rows)
         distinct = list(dict.fromkeys(windows)) if plain else windows
         for row in rows:
             row.taken = len(windows[0])
-        if plain and self.known.most:
+        if plain and keeps and self.known.most:
             logits, state = self._prefill_known(distinct)
         else:
             conditions = stack_conditions([row.condition for row in rows]) if not plain else None

@@ -16,7 +16,7 @@ def dropout(x: Tensor, share: float) -> Tensor:
     """
     if not share:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or share > 0.999:
         return nn.functional.dropout(x, share)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)

@@ -39,9 +39,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for first in range(0, len(hidden), rows):
                 part = slice(first, first + rows)
                 h, aims = states[part], targets[part, None]
-                logits = torch.mm(h, matrix.T, out=logits_memory[: len(h)])
-                if offset is not None:
-                    logits += offset
+                logits = logits_memory[: len(h)]
+                if offset is None:
+                    torch.mm(h, matrix.T, out=logits)
+                else:  # the bias before the sum is rounded
+                    torch.addmm(offset, h, matrix.T, out=logits)
                 exact = logits if wide_memory is None else wide_memory[: len(h)].copy_(logits)
                 logarithms = torch.log_softmax(exact, dim=-1, out=logarithms_memory[: len(h)])
                 total -= (1 - smoothing) * logarithms.gather(1, aims).sum()

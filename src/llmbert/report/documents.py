@@ -35,7 +35,7 @@ def detection_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | 
         "oddest": [
             {
                 "id": sheet.value(identity),
-                "score": f"{score:.3f}",
+                "score": "∞" if score is None else f"{score:.3f}",
                 **dict(zip(("text", "left_out"), sheet.cut(str(text), 600), strict=True)),
                 "lang": script(str(text)),
                 "odd": odd,

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmbert.decoding import Draft, LookupDraft, NGramDraft
 from llmbert.protocols import UsageError
+from llmbert.text.foreign import ForeignTokeniser
 
 LOOKUP = "lookup"
 
@@ -29,6 +30,8 @@ def find_draft(run: Any, draft: Any) -> Draft | None:
     if draft.family != "ngram":
         raise UsageError(f"{draft.folder} is a {draft.family}; an n-gram is what drafts, or say {LOOKUP}")
     own, theirs = run.tokeniser, draft.tokeniser
+    if isinstance(own, ForeignTokeniser):
+        raise UsageError(f"{run.folder} has a tokeniser that n-grams are not counted in; say {LOOKUP} instead")
     if own.fingerprint != theirs.fingerprint:
         raise UsageError(
             f"{draft.folder} has another tokeniser than {run.folder}; train it with --tokenizer {run.folder}"

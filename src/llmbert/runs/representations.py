@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.models.representing import represent
-from llmbert.protocols import Progress, UsageError, silent
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs.pair_scoring import padded
 from llmbert.runs.run import Run
 
@@ -23,7 +24,7 @@ def represent_texts(
     """
     if isinstance(texts, str):
         raise UsageError("give a list of texts, even for a single one")
-    reach = getattr(getattr(run.model, "settings", None), "context", None) or run.model.max_length
+    reach = None if getattr(run.model, "recurrent", False) else _reach(run.model)
     read = run.encode_source if run.reads_source else run.document_ids
     rows = [np.asarray(read(text))[:reach].tolist() for text in texts]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
@@ -37,6 +38,13 @@ def represent_texts(
     return np.stack([found[i] for i in range(len(rows))]) if rows else np.zeros((0, 0), np.float32)
 
 
+def _reach(model: Any) -> int | None:
+    """Tokens that a model reads at once; of those that leave out the begin token, with it."""
+    reach = getattr(getattr(model, "settings", None), "context", None) or model.max_length
+    without_begin = hasattr(model, "posteriors") or hasattr(model, "discriminator")
+    return reach if reach is None else reach + without_begin
+
+
 def project(vectors: NDArray[np.float32], dimensions: int = 2) -> tuple[NDArray[np.float32], list[float]]:
     """Vectors (N, D) along their principal axes, (N, dimensions), and each axis's share of the variance.
 
@@ -45,6 +53,8 @@ def project(vectors: NDArray[np.float32], dimensions: int = 2) -> tuple[NDArray[
     """
     if len(vectors) < 2:
         raise UsageError(f"a map takes two texts or more, not {len(vectors)}")
+    if not np.isfinite(vectors).all():
+        raise LLMBertError("the model's vectors are not numbers; its training diverged: train it again")
     centred = np.asarray(vectors, np.float64) - np.mean(vectors, axis=0, dtype=np.float64)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:dimensions]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from llmbert.decoding.stepping import device_of, evaluating
-from llmbert.protocols import Progress, UsageError, silent
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run
 
 DOCUMENTS = 1024  # scored at a time
@@ -36,6 +36,8 @@ def oddness(run: Run, texts: Sequence[str], progress: Progress = silent) -> NDAr
     for first in range(0, len(texts), DOCUMENTS):
         part = texts[first : first + DOCUMENTS]
         found[first : first + len(part)] = measure(run, part)
+        if np.isnan(found[first : first + len(part)]).any():
+            raise LLMBertError("the model's predictions are not numbers; its training diverged: train it again")
         progress("scoring", first + len(part), len(texts))
     return found
 

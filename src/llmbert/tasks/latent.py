@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,12 +39,17 @@ def _posteriors(run: Run, texts: Sequence[str]) -> tuple[NDArray[np.float32], ND
 
 
 def write_latents(run: Run, latents: NDArray[Any], progress: Progress = silent, **settings: Any) -> list[str]:
-    """A text from each z of (texts, Z): the most probable ones, token by token, unless a temperature is asked for."""
+    """A text from each z of (texts, Z): the most probable ones, token by token, unless a temperature is asked for.
+
+    Text i draws its random numbers from seed + i."""
     _check(run)
     chosen = generation_settings({"temperature": 0.0, **settings})
     z = torch.as_tensor(np.asarray(latents, np.float32))
     device = next(run.model.parameters()).device
-    requests = (Request([], chosen, Condition(latent=row[None].to(device))) for row in z)
+    requests = (
+        Request([], replace(chosen, seed=(chosen.seed + i) % 2**63), Condition(latent=row[None].to(device)))
+        for i, row in enumerate(z)
+    )
     found = []
     for handle in run.engine(progress=progress, prompted=False).run(requests):
         found.append(handle.text)
@@ -75,8 +82,11 @@ def rewrite(
     """
     if copies < 1:
         raise UsageError(f"copies must be at least 1, not {copies}")
+    if not 0 <= spread < math.inf:
+        raise UsageError(f"spread must be 0 or a positive number, not {spread}")
+    chosen = generation_settings({"seed": seed, **settings})
     means, log_variances = _posteriors(run, texts)
-    noise = np.random.default_rng(seed).standard_normal((len(texts), copies, means.shape[1])).astype(np.float32)
+    noise = np.random.default_rng(chosen.seed).standard_normal((len(texts), copies, means.shape[1])).astype(np.float32)
     z = means[:, None] + spread * noise * np.exp(0.5 * log_variances)[:, None]
     made = write_latents(run, z.reshape(-1, means.shape[1]), progress, seed=seed, **settings)
     return [made[i * copies : (i + 1) * copies] for i in range(len(texts))]

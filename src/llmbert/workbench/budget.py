@@ -17,6 +17,7 @@ from llmbert.workbench.settings import checked
 
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
+USUAL_EVALUATIONS = 20  # in a training
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
 # (layers, width, heads, context), from small to large
@@ -140,28 +141,29 @@ def plan_training(
     reserve = valid_tokens * (1 if family.recurrent else 4) / (3 * plan.tokens_per_second) + 3.0
     left = seconds - (time.monotonic() - began) - reserve
     left = max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE)
-    plan = _fill(plan, left, train_tokens, model_values, family)
+    found = _fill(plan, left, train_tokens, model_values, family)
     if "evaluate_every" in training_values or seconds > SHORT:
-        return plan
-    return _evaluate_seldom(plan, family.build(plan.model, vocabulary_size), teach, seconds)
+        return found
+    times, cost = affordable_evaluations(teach(family.build(found.model, vocabulary_size), found), seconds)
+    if times >= USUAL_EVALUATIONS:
+        return found
+    spare = (times + 1) * cost - EVALUATION_SHARE * left
+    found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, family)
+    training = found.training.model_copy(update={"evaluate_every": -(-found.training.steps // times)})
+    return Plan(found.model, training, plan.tokens_per_second, plan.tokens_per_step)
 
 
-def _evaluate_seldom(plan: Plan, model: Any, teach: Callable[[Any, Plan], Any], seconds: float) -> Plan:
-    """The plan with so few evaluations (three at least) that they take no more than twice their share of the time.
+def affordable_evaluations(lesson: Any, seconds: float) -> tuple[int, float]:
+    """How many evaluations (three at least) take no more than twice their share of the time, and the cost of one, s.
 
     There is a least number of tokens that is worth measuring on, and a short training cannot afford it twenty times.
     """
-    lesson = teach(model, plan)
     started = time.perf_counter()
     lesson.evaluate()
     if lesson.observe:
         lesson.observe()
-    affordable = max(3, int(2 * EVALUATION_SHARE * seconds / max(time.perf_counter() - started, 1e-6)))
-    steps = plan.training.steps
-    if affordable >= 20:
-        return plan
-    training = plan.training.model_copy(update={"evaluate_every": -(-steps // affordable)})
-    return Plan(plan.model, training, plan.tokens_per_second, plan.tokens_per_step)
+    cost = max(time.perf_counter() - started, 1e-6)
+    return max(3, int(2 * EVALUATION_SHARE * seconds / cost)), cost
 
 
 def _largest_affordable(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from heapq import heappush, heappushpop
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from llmbert.runs import Run, check_out, command_line, load, machine, write_text
 from llmbert.tasks.anomalies import DOCUMENTS, UNITS, oddness
 from llmbert.workbench.documents.reading import Text, names_of, read_texts
 from llmbert.workbench.documents.wording import say
+from llmbert.workbench.folders import fresh_folder
 from llmbert.workbench.pages import write_page
-from llmbert.workbench.sources import Paths
+from llmbert.workbench.sources import Paths, path_list
 
 SHOWN = 20  # of the oddest documents
 EXCERPT = 400  # characters of a document that are shown
@@ -52,41 +55,53 @@ def anomalies(
     cutting: dict[str, Any] = {"lines": lines, "split_on": split_on, "fields": fields}
     if fields and "label" in fields:
         raise UsageError("odd documents are told by their text; leave out label=")
-    sides = [_score(known, read_texts(known, data, progress, **cutting), progress)]
-    if odd is not None:
-        sides.append(_score(known, read_texts(known, odd, progress, **cutting), progress))
-    found = _found(known, sides)
-    if folder is not None:
-        content = _content(known, sides, found, language) | {
-            "title": say("anomalies", language, run=known.folder.name),
-            "subtitle": ", ".join([*names_of(data), *(names_of(odd) if odd is not None else [])]),
-            "facts": [[say(key, language), value] for key, value in _facts().items()],
-        }
-        _write(folder, sides, content, language)
+    if odd is not None and {*path_list(data)} & {*path_list(odd)} & {"-"}:
+        raise UsageError("standard input can be read once; give one of the two as a file")
+    with fresh_folder(folder) if folder is not None else nullcontext():
+        sides = [_score(known, read_texts(known, data, progress, **cutting), False, progress)]
+        if odd is not None:
+            sides.append(_score(known, read_texts(known, odd, progress, **cutting), True, progress))
+        found = _found(known, sides)
+        if folder is not None:
+            content = _content(known, sides, found, language) | {
+                "title": say("anomalies", language, run=known.folder.name),
+                "subtitle": ", ".join([*names_of(data), *(names_of(odd) if odd is not None else [])]),
+                "facts": [
+                    [say("command", language), command_line()],
+                    [say("machine", language), machine()],
+                ],
+            }
+            _write(folder, sides, content, language)
     return found
 
 
 class _Side:
-    """Some documents with their scores; of each the first characters alone are kept."""
+    """Some documents with their scores; of the oddest the first characters are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, odd: bool) -> None:
+        self.odd = odd
         self.ids: list[str] = []
-        self.shown: list[str] = []
         self.lengths: list[int] = []
         self.parts: list[NDArray[np.float64]] = []
+        self.oddest: list[tuple[float, int, str]] = []  # score, -place, the text's beginning; a heap
 
     @property
     def scores(self) -> NDArray[np.float64]:
         return np.concatenate(self.parts)
 
+    def add(self, some: list[Text], scores: NDArray[np.float64]) -> None:
+        for text, score in zip(some, scores.tolist(), strict=True):
+            entry = (score, -len(self.ids), text.text[:EXCERPT])
+            (heappush if len(self.oddest) < SHOWN else heappushpop)(self.oddest, entry)
+            self.ids.append(text.id)
+            self.lengths.append(len(text.text))
+        self.parts.append(scores)
 
-def _score(run: Run, texts: Iterator[Text], progress: Progress) -> _Side:
-    side = _Side()
+
+def _score(run: Run, texts: Iterator[Text], odd: bool, progress: Progress) -> _Side:
+    side = _Side(odd)
     while some := list(islice(texts, DOCUMENTS)):
-        side.parts.append(oddness(run, [each.text for each in some]))
-        side.ids += [each.id for each in some]
-        side.shown += [each.text[:EXCERPT] for each in some]
-        side.lengths += [len(each.text) for each in some]
+        side.add(some, oddness(run, [each.text for each in some]))
         progress("scoring", len(side.ids), None)
     if not side.ids:
         raise LLMBertError("there is no document to score; give some text")
@@ -95,27 +110,29 @@ def _score(run: Run, texts: Iterator[Text], progress: Progress) -> _Side:
 
 def _found(run: Run, sides: list[_Side]) -> dict[str, Any]:
     scores = sides[0].scores
-    order = sorted(_ranked(sides), key=lambda entry: -entry[0])[:SHOWN]
+    entries = [(*entry, side) for side in sides for entry in side.oddest]
+    entries.sort(key=lambda entry: (-entry[0], entry[3].odd, -entry[1]))
     found: dict[str, Any] = {
         "unit": UNITS[run.model.likelihood],
         "documents": len(scores),
-        "quartiles": [float(value) for value in np.quantile(scores, [0.25, 0.5, 0.75])],
+        "infinite": int(np.isinf(scores).sum()),  # with a word that the run gives no probability at all
+        "quartiles": [_number(value) for value in np.quantile(scores, [0.25, 0.5, 0.75], method="lower")],
         "oddest": [
-            {"id": side.ids[i], "score": float(score), "text": side.shown[i], "odd": side is not sides[0]}
-            for score, side, i in order
+            {"id": side.ids[-place], "score": _number(score), "text": text, "odd": side.odd}
+            for score, place, text, side in entries[:SHOWN]
         ],
     }
     if len(sides) > 1:
         found |= detection_scores(scores, sides[1].scores)
-        shorter, longer = (detection_scores(*(sign * np.array(s.lengths) for s in sides))["auc"] for sign in (-1, 1))
-        best = max((shorter, "shorter"), (longer, "longer"), key=lambda pair: pair[0]["score"])
-        found["baseline"] = {"name": best[1], "auc": best[0]["score"]}
+        lengths = [np.array(side.lengths) for side in sides]
+        longer = detection_scores(*lengths, resamples=1)["auc"]["score"]
+        found["baseline"] = {"name": "longer" if longer >= 50 else "shorter", "auc": max(longer, 100 - longer)}
     return found
 
 
-def _ranked(sides: list[_Side]) -> Iterable[tuple[float, _Side, int]]:
-    for side in sides:
-        yield from ((float(score), side, i) for i, score in enumerate(side.scores))
+def _number(value: float) -> float | None:
+    """A score as JSON has it: None for one that is infinite."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _content(run: Run, sides: list[_Side], found: Mapping[str, Any], language: str) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def _content(run: Run, sides: list[_Side], found: Mapping[str, Any], language: s
     shown = {
         "groups": groups,
         "unit": unit,
-        "oddest": [[entry["id"], entry["score"], entry["text"], entry["odd"]] for entry in found["oddest"]],
+        "oddest": [[e["id"], e["score"], e["text"], e["odd"]] for e in found["oddest"]],
         "roc": roc_points(sides[0].scores, sides[1].scores) if len(sides) > 1 else [],
     }
     content: dict[str, Any] = {"detection": shown}
@@ -143,20 +160,16 @@ def _content(run: Run, sides: list[_Side], found: Mapping[str, Any], language: s
             **{"length": baseline["auc"], "rule": say(baseline["name"], language)},
         )
     else:
-        content["summary"] = say("scored", language, documents=found["documents"], unit=unit, q=found["quartiles"])
+        quartiles = ["∞" if each is None else f"{each:.3f}" for each in found["quartiles"]]
+        content["summary"] = say("scored", language, documents=found["documents"], unit=unit, q=quartiles)
     return content
 
 
-def _facts() -> dict[str, str]:
-    return {"command": command_line(), "machine": machine()}
-
-
 def _write(folder: Path, sides: list[_Side], content: dict[str, Any], language: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    write_page(folder, content, language)
     rows = (
-        json.dumps({"id": side.ids[i], "score": float(score), "odd": number > 0}, ensure_ascii=False)
-        for number, side in enumerate(sides)
-        for i, score in enumerate(side.scores)
+        json.dumps({"id": identity, "score": _number(score), "odd": side.odd}, ensure_ascii=False)
+        for side in sides
+        for identity, score in zip(side.ids, side.scores.tolist(), strict=True)
     )
     write_text(folder / "scores.jsonl", "".join(row + "\n" for row in rows))
-    write_page(folder, content, language)

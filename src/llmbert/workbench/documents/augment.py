@@ -47,11 +47,16 @@ def augment(
     path = Path(out)
     if path.exists() and not overwrite:
         raise LLMBertError(f"{path} is there already; choose another --out or say --overwrite")
+    if path.is_dir() or not path.parent.is_dir():
+        raise LLMBertError(f"{path} cannot be a file there; make its folder first, or choose another --out")
     if copies < 1:
         raise UsageError(f"copies must be at least 1, not {copies}")
+    if not 0 <= least <= 1:
+        raise UsageError(f"least is a probability between 0 and 1, not {least}")
+    judge = None if labeller is None else labeller if isinstance(labeller, Run) else load(Path(labeller))
     known = run if isinstance(run, Run) else load(Path(run))
-    if known.reads_source:
-        raise UsageError(f"{known.family} writes from a source; take a vae, or a family that writes from nothing")
+    if known.reads_source or known.fills_gaps:
+        raise UsageError(f"{known.family} writes nothing from nothing; take a vae, or one that goes on from a prompt")
     texts = list(read_texts(known, data, progress, lines=lines, split_on=split_on, fields=fields))
     labelled = texts[0].label is not None
     settings: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed}
@@ -65,8 +70,8 @@ def augment(
         drawn = known.generate_many([""] * (copies * len(texts)), progress=progress, **settings)
         rows, long = [Text("", text) for text in drawn], 0
     kept, counts = _sorted_out(rows, texts)
-    if labeller is not None:
-        sure = _labelled(labeller, kept, least, progress)
+    if judge is not None:
+        sure = _labelled(judge, kept, least, progress)
         counts["unsure"] = len(kept) - len(sure)
         kept = sure
     lines_out = (
@@ -112,15 +117,12 @@ def _sorted_out(rows: list[Text], texts: list[Text]) -> tuple[list[Text], dict[s
     return kept, counts
 
 
-def _labelled(labeller: str | os.PathLike[str] | Run, rows: list[Text], least: float, progress: Progress) -> list[Text]:
+def _labelled(judge: Run, rows: list[Text], least: float, progress: Progress) -> list[Text]:
     """Rows with the label that a run that classifies is sure of, without the others."""
-    if not 0 <= least <= 1:
-        raise UsageError(f"least is a probability between 0 and 1, not {least}")
-    known = labeller if isinstance(labeller, Run) else load(Path(labeller))
     found = []
-    for row, answer in zip(rows, classify(known, [row.text for row in rows], progress=progress), strict=True):
+    for row, answer in zip(rows, classify(judge, [row.text for row in rows], progress=progress), strict=True):
         if "probabilities" not in answer or "label" not in answer:
-            raise UsageError(f"{known.folder} gives no probability of one label; take a run fine-tuned to classify")
+            raise UsageError(f"{judge.folder} gives no probability of one label; take a run fine-tuned to classify")
         if answer["probabilities"][answer["label"]] >= least:
             found.append(row._replace(label=answer["label"]))
     return found

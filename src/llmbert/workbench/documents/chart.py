@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmbert.protocols import Progress, UsageError, silent
 from llmbert.runs import Run, check_out, command_line, load, machine, project, represent_texts
 from llmbert.workbench.documents.reading import names_of, read_texts
 from llmbert.workbench.documents.wording import say
+from llmbert.workbench.folders import fresh_folder
 from llmbert.workbench.pages import write_page
 from llmbert.workbench.sources import Paths
 
@@ -47,29 +49,29 @@ def map_texts(
     if most < 2:
         raise UsageError(f"a map takes two texts or more, not {most}")
     known = run if isinstance(run, Run) else load(Path(run))
-    texts = list(read_texts(known, data, progress, lines=lines, split_on=split_on, fields=fields))
-    kept = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int))]
-    vectors = represent_texts(known, [each.text for each in kept], progress=progress)
-    flat, variance = project(vectors)
-    found: dict[str, Any] = {
-        "texts": len(texts),
-        "dimensions": vectors.shape[1],
-        "variance": variance,
-        "points": [
-            {"id": each.id, "x": float(x), "y": float(y), "label": each.label}
-            for each, (x, y) in zip(kept, flat, strict=True)
-        ],
-    }
-    labels = [each.label for each in kept if each.label is not None]
-    if len(labels) == len(kept) > NEIGHBOURS:
-        found["agreement"] = {
-            "whole": neighbour_agreement(vectors, labels),
-            "flat": neighbour_agreement(flat, labels),
-            "chance": _chance(labels),
+    with fresh_folder(folder) if folder is not None else nullcontext():
+        texts = list(read_texts(known, data, progress, lines=lines, split_on=split_on, fields=fields))
+        kept = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int))]
+        vectors = represent_texts(known, [each.text for each in kept], progress=progress)
+        flat, variance = project(vectors)
+        found: dict[str, Any] = {
+            "texts": len(texts),
+            "dimensions": vectors.shape[1],
+            "variance": variance,
+            "points": [
+                {"id": each.id, "x": float(x), "y": float(y), "label": each.label}
+                for each, (x, y) in zip(kept, flat, strict=True)
+            ],
         }
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_page(folder, _content(known, found, [each.text for each in kept], data, language), language)
+        labels = [each.label for each in kept if each.label is not None]
+        if len(labels) == len(kept) > NEIGHBOURS:
+            found["agreement"] = {
+                "whole": neighbour_agreement(vectors, labels),
+                "flat": neighbour_agreement(flat, labels),
+                "chance": _chance(labels),
+            }
+        if folder is not None:
+            write_page(folder, _content(known, found, [each.text for each in kept], data, language), language)
     return found
 
 

@@ -37,6 +37,10 @@ def read_texts(
     named = dict(fields or {})
     if unknown := set(named) - {"text", "label"}:
         raise UsageError(f"fields of a document are text= and label=, not {sorted(unknown)[0]}=")
+    if "label" in named and (lines or split_on):
+        raise UsageError("labelled texts are records of a file; leave out --lines and --split-on")
+    if "label" in named and "-" in path_list(data):
+        raise UsageError("labelled texts cannot be read from standard input; give a file")
     if "label" in named:
         examples = read_examples(path_list(data), "classify", named, progress)
         for number, (text, label) in enumerate(zip(examples.texts, examples.labels or [], strict=True), 1):

@@ -26,9 +26,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "shorter": ("shorter", "较短"),
     "longer": ("longer", "较长"),
     "scored": (
-        "{documents:,} documents; {unit}: half of them lie between {q[0]:.3f} and {q[2]:.3f}, the median is {q[1]:.3f}."
+        "{documents:,} documents; {unit}: half of them lie between {q[0]} and {q[2]}, the median is {q[1]}."
         " Nothing here says where oddness begins: give documents known to be odd to learn that.",
-        "共 {documents:,} 篇文档；{unit}：一半文档介于 {q[0]:.3f} 与 {q[2]:.3f} 之间，中位数为 {q[1]:.3f}。"
+        "共 {documents:,} 篇文档；{unit}：一半文档介于 {q[0]} 与 {q[2]} 之间，中位数为 {q[1]}。"
         "这些数字并不说明从何处起算异常；请提供已知的异常文档以得出界线。",
     ),
     "mapped": (

@@ -317,7 +317,7 @@ def _encode(lesson: Lesson, tokeniser: Tokeniser, settings: HeadedSettings, char
 def _training(asked: Asked, lessons: Mapping[str, Lesson], settings: HeadedSettings) -> tuple[TrainingSettings, float]:
     """The training, its steps still open, and how many epochs it has where nothing else decides."""
     pretrained, tuning = asked.base is not None, asked.tuning
-    # The rate that suits a width of 768 is 5e-5 (Devlin et al. 2019, §4); a trunk of 128 wants 1e-3, as much as a new one:
+    # The rate that suits a width of 768 is 5e-5 (Devlin et al. 2019, §4); a trunk of 128 wants 1e-3, as a new one does:
     # CLINC150 with ten examples a class, 42.8 at 3e-4 and 10 readings, 67.3 at 1e-3 and 20, 68.2 at 1e-3 and 40.
     rate = min(1e-3, 5e-5 * (768 / settings.width) ** (5 / 3)) if pretrained and not tuning.lora_rank else 1e-3
     values: dict[str, Any] = {

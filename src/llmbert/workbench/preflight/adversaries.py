@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from llmbert.models.scoring import cut_pieces
 from llmbert.workbench.preflight.case import Case, Outcome, failed, passed, skipped, still
 
 TEXTS = 16  # in a step
@@ -44,8 +45,8 @@ def check_adversaries(case: Case) -> Outcome:
     if wrong:
         return failed(wrong)
     told = _told_apart(case)
-    if isinstance(told, str):
-        return failed(told)
+    if isinstance(told, Outcome):
+        return told
     followed = _followed(case, style)
     if isinstance(followed, Outcome):
         return followed
@@ -88,8 +89,8 @@ def _mixed_up(case: Case, style: str) -> str | None:
     return None
 
 
-def _told_apart(case: Case) -> float | str:
-    """How far above drawn texts the real ones are judged by a discriminator that has just learned, or what is wrong."""
+def _told_apart(case: Case) -> float | Outcome:
+    """How far above drawn texts the real ones are judged by a discriminator that just learned, or what that says."""
     model, batch, began = still(case.fresh), _rows(case, "discriminate"), time.monotonic()
     trainer = _trainer(case, model, learning_rate=0.005)
     real = _padded(batch.targets, model)
@@ -99,11 +100,15 @@ def _told_apart(case: Case) -> float | str:
         if step % 5 == 0:
             with torch.no_grad():
                 apart = float(model.discriminator(real).mean() - model.discriminator(model.draw(TEXTS)).mean())
-            if apart > 1.0 or time.monotonic() - began > PATIENCE:
+            if apart > 1.0:
                 return apart
+            if time.monotonic() - began > PATIENCE:
+                break
     if apart > 0.2:
         return apart
-    return (
+    if time.monotonic() - began > PATIENCE:
+        return skipped(f"the discriminator judges real texts {apart:.1f} above drawn ones, then time was up")
+    return failed(
         f"after {STEPS} steps on the same texts the discriminator judges real ones {apart:.2f} above drawn ones, by "
         "which nothing can be learned; look at the signs of its loss, and at which texts it is shown"
     )
@@ -148,16 +153,17 @@ def _share(model: Any, liked: Tensor) -> float:
 def check_variety(case: Case) -> Outcome:
     """A generator's texts differ from each other about as much as real ones do: no mode collapse."""
     model = case.probe if case.trained is not None else case.fresh
-    reach = model.settings.context
-    shard: Any = case.store.valid
-    starts = np.asarray(shard.starts[: WATCHED + 1])
-    real = [tuple(np.asarray(shard.ids[a + 1 : b])[:reach].tolist()) for a, b in pairwise(starts)]
-    drawn = [tuple(text.tolist()) for text in islice(model.sample(len(real), None, seed=0), len(real))]
-    figures = []
-    for texts in (drawn, real):
-        pairs = [pair for text in texts for pair in pairwise(text)]
-        figures.append((len(set(texts)) / len(texts), len(set(pairs)) / max(1, len(pairs))))
-    (different, distinct), (of_real, distinct_real) = figures
+    reach, shard = model.settings.context, case.store.train
+    firsts, sizes = cut_pieces(np.asarray(shard.starts[: 8 * WATCHED]), reach)  # type: ignore[union-attr]
+    some = np.linspace(0, len(firsts) - 1, min(WATCHED, len(firsts))).astype(int)
+    ids: Any = shard.ids  # type: ignore[union-attr]
+    real = [tuple(np.asarray(ids[firsts[i] + 1 : firsts[i] + sizes[i] + 1]).tolist()) for i in some]
+    drawn = [tuple(text.tolist()) for text in model.sample(len(real), None, seed=0)]
+    # Longer texts repeat more pairs, so as many pairs of both are looked at.
+    pairs = [[pair for text in texts for pair in pairwise(text)] for texts in (drawn, real)]
+    most = max(1, min(map(len, pairs)))
+    different, of_real = (len(set(texts)) / len(texts) for texts in (drawn, real))
+    distinct, distinct_real = (len(set(each[:most])) / most for each in pairs)
     said = (
         f"{different:.0%} of {len(drawn)} drawn texts differ (of real ones {of_real:.0%}), {distinct:.0%} of their "
         f"pairs of tokens (of real ones {distinct_real:.0%})"
