@@ -73,3 +73,16 @@ def test_the_same_vectors_give_the_same_map_and_one_dimension_a_line() -> None:
     assert flat.shape == (9, 2) and not flat[:, 1].any() and shares[1] == 0
     with pytest.raises(UsageError, match="two texts or more"):
         project(vectors[:1])
+
+
+def test_a_run_that_was_taught_to_embed_is_asked_for_that(tokeniser: Tokeniser) -> None:
+    from llmbert.models.headed import HeadSettings, put_heads
+
+    plain = run_of("bert", tokeniser, **SHAPES["bert"])
+    taught = Run(Path("run"), put_heads(plain.model, {"e": HeadSettings(task="embed")}).eval(), tokeniser, {})
+    vectors = represent_texts(taught, TEXTS[:3])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    tagged = put_heads(plain.model, {"c": HeadSettings(task="classify", labels=["a", "b"])}).eval()
+    assert np.allclose(
+        represent_texts(Run(Path("run"), tagged, tokeniser, {}), TEXTS), represent_texts(plain, TEXTS), atol=1e-5
+    )
