@@ -8,12 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speaking import RuleRun, counted, random_transformer
 from tests.conftest import shared
 
+from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.runs import Run
 from llmbert.tasks.chat import Conversation, chat
 from llmbert.tasks.chat_log import ChatLog, default_log, read_log
 from llmbert.tasks.chat_report import chat_report, wilson_interval, write_chat_report
@@ -291,7 +294,7 @@ def test_a_page_shows_figures_and_conversations_in_both_languages(tmp_path: Path
     write_log(tmp_path / "chats.jsonl", REPLIES)
     for language, words in (("en", ("within 2.50 s", "67% of 3", "rude")), ("zh", ("好评", "2.50 秒", "rude"))):
         report = write_chat_report(tmp_path / "chats.jsonl", tmp_path / "page.html", language)
-        page = (tmp_path / "page.html").read_text("utf-8")
+        page = (tmp_path / "page.html").read_text("utf-8").replace("\u00a0", " ")  # a unit stays with its number
         assert all(word in page for word in words)
         assert "&lt;b&gt;x&lt;/b&gt;" in page
         assert "<b>x</b>" not in page
@@ -332,3 +335,24 @@ def test_dialogues_of_dailydialog_fill_a_history(tmp_path: Path) -> None:
             talk.say(text)
             talk.reply()
     assert max(len(prompt.split()) for prompt in run.asked) > 90
+
+
+def test_a_turn_takes_in_what_is_new_alone(tmp_path: Path) -> None:
+    """A decoder's state of the history is kept from turn to turn; what it says is what it would have said anew."""
+    torch.manual_seed(0)
+    run = counted(tmp_path / "run", ["A: how are you?\nB: fine, thanks.\n"] * 3)
+    family = find_family("gpt")
+    shape = family.settings_class()(layers=1, width=16, heads=2, context=256)
+    model = family.build(shape, run.tokeniser.vocabulary_size).eval()
+    talker = Run(run.folder, model, run.tokeniser, {})
+    talk = Conversation(talker, max_tokens=12, temperature=0.0)
+    prompts = []
+    for said in ("how are you?", "and your mother?", "fine."):
+        talk.say(said)
+        prompts.append(talk._prompt(talk.turns))
+        anew = Conversation(talker, max_tokens=12, temperature=0.0)
+        anew.turns = list(talk.turns)
+        assert talk.reply().text == anew.reply().text
+    assert talk._engine is not None
+    whole = sum(len(talker.tokeniser.encode(prompt)) + 1 for prompt in prompts)
+    assert talk._engine.saved_tokens > whole / 3

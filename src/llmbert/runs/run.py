@@ -117,23 +117,31 @@ class Run:
 
     # ---- write -----------------------------------------------------------------------------------------------------
 
-    def generate(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> str:
+    def generate(self, prompt: str = "", source: str | None = None, **settings: Any) -> str:
         """The text the model writes after `prompt` (the prompt itself is not repeated); see `GenerationSettings`.
 
-        source: what an encoder-decoder writes from; its prompt is what the target begins with; draft: what guesses
-        ahead to write sooner, see `find_draft`.
+        source: what an encoder-decoder writes from; its prompt is what the target begins with; draft: as in `write`.
         """
-        return "".join(delta.text for delta in self.write(prompt, source, draft, **settings))
+        return "".join(delta.text for delta in self.write(prompt, source, **settings))
 
-    def stream(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", source: str | None = None, **settings: Any) -> Iterator[str]:
         """`generate`, piece by piece as it is written; a piece never ends inside a character."""
-        return (delta.text for delta in self.write(prompt, source, draft, **settings) if delta.text)
+        return (delta.text for delta in self.write(prompt, source, **settings) if delta.text)
 
-    def write(self, prompt: str = "", source: str | None = None, draft: Any = None, **settings: Any) -> Iterator[Delta]:
+    def write(
+        self,
+        prompt: str = "",
+        source: str | None = None,
+        draft: Any = None,
+        engine: Engine | None = None,
+        **settings: Any,
+    ) -> Iterator[Delta]:
         """The decoding as it goes: tokens, text and, in the last delta, why the text ended.
 
-        A model that reads both ways (BERT) fills `max_tokens` gaps behind the prompt, and all of it comes at once.
-        Raises UsageError where a setting is unknown or out of range, or a source is missing or not wanted.
+        draft: what guesses ahead to write sooner, see `find_draft`; engine: one that `engine` gave, which may know the
+        beginning of the prompt from before. A model that reads both ways (BERT) fills `max_tokens` gaps behind the
+        prompt, and all of it comes at once. Raises UsageError where a setting is unknown or out of range, or a source
+        is missing or not wanted.
         """
         chosen = generation_settings(settings)
         self._check_sources(None if source is None else [source], 1)
@@ -144,7 +152,7 @@ class Run:
         condition = self.drawn(chosen.seed) if source is None else self._conditions([self._source_ids(source)])[0]
         request = Request(self._prompt_ids(prompt), chosen, condition)
         if chosen.beams == 1:
-            return self.engine(prompted=bool(prompt), draft=draft).stream(request)
+            return (engine or self.engine(prompted=bool(prompt), draft=draft)).stream(request)
         best = beam_search(self.model, [request], **self._ids(bool(prompt)))[0][0]
         return iter([Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)])
 
@@ -294,12 +302,23 @@ class Run:
         return handle.ids, handle.text
 
     def engine(
-        self, max_batch: int = 32, progress: Progress = silent, prompted: bool = True, draft: Any = None
+        self,
+        max_batch: int = 32,
+        progress: Progress = silent,
+        prompted: bool = True,
+        draft: Any = None,
+        prefixes: int = 0,
     ) -> Engine:
         """The decoding engine over this model, for many texts at once; prompted: whether they go on from something;
-        draft: see `find_draft`."""
-        known = find_draft(self, draft)
-        return Engine(self.model, **self._ids(prompted), max_batch=max_batch, progress=progress, draft=known)
+        draft: see `find_draft`; prefixes: prompts whose beginnings are remembered."""
+        return Engine(
+            self.model,
+            **self._ids(prompted),
+            max_batch=max_batch,
+            progress=progress,
+            draft=find_draft(self, draft),
+            prefixes=prefixes,
+        )
 
     def encode_source(self, text: str) -> list[int]:
         """A source as this model wants it: its tokens and the end token, or as a foreign tokeniser frames a text."""

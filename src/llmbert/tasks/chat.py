@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.runs import Run
 from llmbert.tasks.chat_log import ChatLog
 from llmbert.tasks.requests import prefix_for, text_form
 from llmbert.text.dialogue import (
@@ -71,6 +72,9 @@ class Conversation:
         self.replies: list[Reply] = []
         self._shown_from = 0  # turns before this one no longer fit
         self._prefix, self._form = prefix_for(run, "chat"), text_form(run)
+        # What was said before stays taken in: a turn costs what is new of it.
+        decoder = isinstance(run, Run) and not run.reads_source and not run.fills_gaps
+        self._engine = run.engine(max_batch=1, prefixes=1) if decoder else None
         self._count_tokens(self.system)  # a run without a tokeniser says so now
         if log:
             log.begin(
@@ -150,6 +154,8 @@ class Conversation:
         settings = self.settings | {"seed": seed, "stop": stops}
         if self.run.reads_source:
             return self.run.stream(source=prompt, **settings)
+        if self._engine is not None:
+            settings["engine"] = self._engine
         return self.run.stream(prompt, **settings)
 
     def _prompt(self, turns: Sequence[Turn]) -> str:
