@@ -75,9 +75,10 @@ class KeyValueCache:
         self.lengths = self.lengths[rows]
         for store in (self.keys, self.values):
             for layer, old in enumerate(store):
-                # What no row has filled is not worth copying.
+                # What no row has filled is not worth copying, but must be numbers: a masked place still counts 0 times.
                 new = old.new_empty(len(rows), *old.shape[1:])
                 torch.index_select(old[:, :, :end], 0, rows, out=new[:, :, :end])
+                new[:, :, end:] = 0
                 store[layer] = new
         return self
 
