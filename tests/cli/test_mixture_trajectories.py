@@ -29,7 +29,7 @@ def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MEMBERS = "ngram order=4, gpt layers=2 width=48 heads=2 context=32"
-OPTIONS = ["--tokenizer=chars", f"--set=members={MEMBERS}", "--set=steps=150"]
+OPTIONS = ["--tokenizer=chars", f"--set=members={MEMBERS}", "--set=steps=60"]
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ BUGS = [
     Bug("positions of the cache one too far", GPT2, f"{CACHE}:KeyValueCache.positions",
         "torch.arange(tokens", "1 + torch.arange(tokens", ("cache",)),
     Bug("cache rows not chosen as asked", GPT, f"{CACHE}:KeyValueCache.select",
-        "store[layer] = old[rows]", "store[layer] = old[rows.sort().values]", ("cache",)),
+        "old[:, :, :end], 0, rows, out", "old[:, :, :end], 0, rows.sort().values, out", ("cache",)),
     Bug("lengths of joining rows in another order", GPT, f"{CACHE}:KeyValueCache.extend",
         "(self.lengths, other.lengths)", "(other.lengths, self.lengths)", ("cache",)),
     Bug("source mask does not move with its row", "transformer", f"{CACHE}:DecoderState.select",
