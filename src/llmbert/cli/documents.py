@@ -7,14 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from llmbert.cli.making import Language, check_language, parse_fields
+from llmbert.cli.using import RunFolder
+
 ROLES = ("text", "label")
-RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
 Data = Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: file, folder, glob, - or hub:NAME.")]
 Lines = Annotated[bool, typer.Option("--lines", help="Each line a document, though the run was not so.")]
 SplitOn = Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")]
 Fields = Annotated[str | None, typer.Option("--fields", metavar="ROLE=NAME", help="Which field is text=, label=.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Language = Annotated[str, typer.Option("--language", help="Language of the page: en or zh.")]
 
 
 def anomalies(
@@ -32,7 +33,6 @@ def anomalies(
 ) -> None:
     """Find odd documents: how surprised a run is by each, and with --odd how well that tells them apart (AUC)."""
     from llmbert.cli.display import Display
-    from llmbert.cli.making import check_language, parse_fields
     from llmbert.workbench.documents import anomalies as verb
 
     check_language(language)
@@ -78,7 +78,6 @@ def map_texts(
 ) -> None:
     """Map texts: each a point of the plane, near those the run finds alike; label=NAME gives the colours."""
     from llmbert.cli.display import Display
-    from llmbert.cli.making import check_language, parse_fields
     from llmbert.workbench.documents import map_texts as verb
 
     check_language(language)
@@ -136,7 +135,6 @@ def augment(
 ) -> None:
     """Make more texts: a VAE rewrites each (labels stay), other families draw new ones."""
     from llmbert.cli.display import Display
-    from llmbert.cli.making import parse_fields
     from llmbert.workbench.documents import augment as verb
 
     with Display() as display:

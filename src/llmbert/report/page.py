@@ -181,13 +181,12 @@ class _Page:
 
     def _mixture(self, mixture: Mapping[str, Any]) -> dict[str, Any]:
         """A mixture's members and ways of mixing, figures as text."""
-        shown = lambda value: "–" if number(value) is None else f"{value:.3f}"  # noqa: E731
         return {
             "name": str(mixture.get("name")),
             "series": self.sheet.series_of(mixture),
             "told": self.sheet.value(mixture.get("told")),
-            "members": [(str(name), *map(shown, values)) for name, *values in mixture.get("members") or []],
-            "ways": [(str(name), shown(value)) for name, value in mixture.get("ways") or []],
+            "members": [(str(name), *map(_three_digits, values)) for name, *values in mixture.get("members") or []],
+            "ways": [(str(name), _three_digits(value)) for name, value in mixture.get("ways") or []],
         }
 
     def _has_bars(self) -> bool:
@@ -395,6 +394,11 @@ _FORMATS: dict[str, Callable[[float, str], str]] = {
     "parameters": lambda value, _: quantity(value),
     "bytes_on_disk": lambda value, _: data_size(value),
 }
+
+
+def _three_digits(value: Any) -> str:
+    known = number(value)
+    return "–" if known is None else f"{known:.3f}"
 
 
 def _unbroken(text: str) -> str:

@@ -23,6 +23,7 @@ from llmbert.workbench.documents.wording import say
 from llmbert.workbench.folders import fresh_folder
 from llmbert.workbench.pages import write_page
 from llmbert.workbench.sources import Paths, path_list
+from llmbert.workbench.wording import say as fact
 
 SHOWN = 20  # of the oddest documents
 EXCERPT = 400  # characters of a document that are shown
@@ -67,8 +68,8 @@ def anomalies(
                 "title": say("anomalies", language, run=known.folder.name),
                 "subtitle": ", ".join([*names_of(data), *(names_of(odd) if odd is not None else [])]),
                 "facts": [
-                    [say("command", language), command_line()],
-                    [say("machine", language), machine()],
+                    [fact("command", language), command_line()],
+                    [fact("machine", language), machine()],
                 ],
             }
             _write(folder, sides, content, language)

@@ -18,6 +18,7 @@ from llmbert.workbench.documents.wording import say
 from llmbert.workbench.folders import fresh_folder
 from llmbert.workbench.pages import write_page
 from llmbert.workbench.sources import Paths
+from llmbert.workbench.wording import say as fact
 
 MOST = 2000  # texts on a map
 NEIGHBOURS = 5
@@ -115,5 +116,5 @@ def _content(run: Run, found: Mapping[str, Any], texts: list[str], data: Paths, 
                 for point, text in zip(points, texts, strict=True)
             ],
         },
-        "facts": [[say("command", language), command_line()], [say("machine", language), machine()]],
+        "facts": [[fact("command", language), command_line()], [fact("machine", language), machine()]],
     }

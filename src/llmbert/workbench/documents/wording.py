@@ -44,8 +44,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "{shown:,} of {texts:,} texts, evenly spread, are used.",
         "从 {texts:,} 个文本中均匀取用 {shown:,} 个。",
     ),
-    "command": ("command", "命令"),
-    "machine": ("machine", "机器"),
 }
 
 
