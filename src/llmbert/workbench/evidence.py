@@ -23,7 +23,7 @@ from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.text.tokenisers import Tokeniser
-from llmbert.workbench.pages import is_dense
+from llmbert.workbench.measure import seen_language
 
 TEXTS = 100  # drawn from a run
 FEWER = 20  # where each token costs a pass over the whole text
@@ -76,9 +76,9 @@ class Yardstick:
 
     @cached_property
     def language(self) -> str:
-        """How the held-out text is cut into words: "zh" where no spaces set them apart."""
+        """How the held-out text is cut into words."""
         texts = real_texts(self.corpus.valid, TEXTS, self.length)
-        return "zh" if is_dense("".join(self.corpus.tokeniser.decode(ids) for ids in texts)) else "en"
+        return seen_language("".join(self.corpus.tokeniser.decode(ids) for ids in texts))
 
     def real(self, count: int, length: int) -> dict[str, float]:
         """`figures` of as many stretches of held-out text; the reverse one of stretches of training text."""
