@@ -82,7 +82,7 @@ def figures(run: Run, out: Path, display: Display) -> Mapping[str, float]:
     assert isinstance(store, PairCorpus)
     found = answer_references(run, store.references(), display)
     for example in found["examples"][:6]:
-        print(f"    {example['source'][-80:]!r} > {example['answer'][:100]!r}")
+        print(f"    {example['source'][-80:]!r} > {example['text'][:100]!r}")
     return {name: scores[COMPARED[name]]["score"] for name, scores in found["metrics"].items()}
 
 

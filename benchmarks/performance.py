@@ -3,8 +3,8 @@
 python benchmarks/performance.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] [--data FOLDER]
 
 Every line measures ours and its peer in alternating rounds and prints both medians, their spread and the ratio. A peer
-that is not at hand (nanoGPT's checkout, a package) is named and its line left out. Weights are random where only speed
-is asked, and the same on both sides.
+that is not at hand (nanoGPT's checkout, a package) is named and its line left out, as are those named gpu-… without a
+GPU. Weights are random where only speed is asked, and the same on both sides.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft
 from llmbert.models import find_family
 from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
-from llmbert.runs import machine, save_model, versions
+from llmbert.runs import machine, versions
+from llmbert.training.compilation import compiled_layers
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
 
@@ -42,11 +43,14 @@ HEAD = """# How fast
 
 Ours and a peer in alternating rounds on the same machine: medians, and the least and greatest of the rounds.
 `python benchmarks/performance.py` writes this page; a line keeps its date, machine and versions until it is run again.
+What the profile of a line shows that misses its aim stands in [profiles.md](profiles.md).
 
 | what | ours | peer | ratio | aim | unit | when and where |
 |---|---|---|---|---|---|---|
 """
 BEGIN, END = 2, 3
+GPT2_SHAPE = {"layers": 12, "width": 768, "heads": 12, "context": 1024}
+GPT2_VOCABULARY = 50_257
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,13 @@ def in_turn(name: str, unit: str, ours: Timed, peers: dict[str, tuple[Timed, flo
 
 
 def rate(work: Callable[[], int]) -> Timed:
-    """Units a second of a work that returns how many it did."""
+    """Units a second of a work that returns how many it did; a GPU is waited for."""
 
     def run() -> float:
         started = time.perf_counter()
         done = work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return done / (time.perf_counter() - started)
 
     return run
@@ -123,7 +129,8 @@ def training(name: str, shape: dict[str, int], vocabulary: int, batch: int, step
         ids = torch.randint(4, vocabulary, (steps, batch, context + 1))
         tokens = steps * batch * context
         family = find_family("gpt")
-        settings = family.settings_class()(style="gpt2", **shape)
+        plain = {"qkv_bias": False, "out_bias": False, "feedforward_bias": False}  # as nanoGPT trains it
+        settings = family.settings_class()(style="gpt2", **shape, **plain)
         trainer = Trainer(
             family.build(settings, vocabulary).train(),
             causal,
@@ -179,6 +186,11 @@ def _hugging_face(shape: dict[str, int], vocabulary: int, ids: torch.Tensor) -> 
 
 
 def _nanogpt(options: Options, shape: dict[str, int], vocabulary: int, ids: torch.Tensor, bfloat16: bool) -> Any:
+    model = _nanogpt_model(options, shape, vocabulary)
+    return _loop(model, lambda rows: model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())[1], ids, bfloat16)
+
+
+def _nanogpt_model(options: Options, shape: dict[str, int], vocabulary: int) -> Any:
     if options.nanogpt is None or not (options.nanogpt / "model.py").exists():
         raise Missing("nanoGPT: give its checkout with --nanogpt")
     spec = importlib.util.spec_from_file_location("nanogpt_model", options.nanogpt / "model.py")
@@ -190,20 +202,87 @@ def _nanogpt(options: Options, shape: dict[str, int], vocabulary: int, ids: torc
         block_size=shape["context"], vocab_size=vocabulary, n_layer=shape["layers"], n_head=shape["heads"],
         n_embd=shape["width"], dropout=0.0, bias=False,
     )  # fmt: skip
-    model = module.GPT(config).train()
-    return _loop(model, lambda rows: model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())[1], ids, bfloat16)
+    return module.GPT(config).train()
+
+
+# ---- training on a GPU ---------------------------------------------------------------------------------------------
+
+GPU_BATCH, GPU_STEPS, GPU_VOCABULARY = 32, 10, 50_304  # rows of a step, steps of a round, nanoGPT's padded vocabulary
+
+
+def gpu_training(options: Options) -> list[Result]:
+    """GPT-2's smallest shape in bfloat16: our loop with compiled layers beside nanoGPT, compiled as a whole; and how
+    much of what the chip does in one large product that is."""
+    if not torch.cuda.is_available():
+        raise Missing("there is no GPU")
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")  # as nanoGPT sets it
+    context = GPT2_SHAPE["context"]
+    ids = torch.randint(4, GPU_VOCABULARY, (GPU_STEPS, GPU_BATCH, context + 1))
+    tokens = GPU_STEPS * GPU_BATCH * context
+    family = find_family("gpt")
+    plain = {"qkv_bias": False, "out_bias": False, "feedforward_bias": False}  # as nanoGPT trains it
+    settings = family.settings_class()(style="gpt2", **GPT2_SHAPE, **plain)
+    model = family.build(settings, GPU_VOCABULARY).cuda().train()
+    learning = TrainingSettings(
+        optimiser="adamw", steps=10_000, learning_rate=1e-4, weight_decay=0.1, precision="bfloat16"
+    )
+    trainer = Trainer(model, causal, None, learning)  # type: ignore[arg-type]
+
+    def ours() -> int:
+        for rows in ids:
+            trainer.step(Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
+        return tokens
+
+    theirs = _nanogpt_model(options, GPT2_SHAPE, GPU_VOCABULARY).cuda()
+    optimiser = theirs.configure_optimizers(0.1, 1e-4, (0.9, 0.95), "cuda")
+    compiled = torch.compile(theirs)
+
+    def peer() -> int:
+        for rows in ids:
+            inputs, targets = (
+                part.contiguous().pin_memory().to("cuda", non_blocking=True) for part in (rows[:, :-1], rows[:, 1:])
+            )
+            with torch.autocast("cuda", torch.bfloat16):
+                _, loss = compiled(inputs, targets)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return tokens
+
+    name = f"training on a GPU, 124M parameters, {GPU_BATCH} x {context}"
+    with compiled_layers(model, True):
+        found = in_turn(name, "tokens/s", rate(ours), {"nanoGPT, compiled": (rate(peer), 1.2)}, options.rounds)
+    products = [rate(_products)() / 1e12 for _ in range(options.rounds)]
+    # nanoGPT's own count (PaLM, appendix B): 6 a weight and 12 · layers · width · context, for each token.
+    weights = sum(w.numel() for w in model.parameters()) - model.position_embedding.weight.numel()
+    each = 6 * weights + 12 * GPT2_SHAPE["layers"] * GPT2_SHAPE["width"] * context
+    reached = [each * value / 1e12 for value in (found[0].ours, *found[0].ours_spread)]
+    middle, spread = statistics.median(products), (min(products), max(products))
+    least, most = reached[1:]
+    peak = Result("the same, share of the chip", "TFLOP/s", reached[0], (least, most), "a product", middle, spread, 0.5)
+    return [*found, peak]
+
+
+def _products(size: int = 8192, times: int = 20) -> int:
+    """Products of random bfloat16 matrices; the operations done."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(times):
+        a @ b
+    return 2 * times * size**3
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
 
-GPT2_SHAPE = {"layers": 12, "width": 768, "heads": 12, "context": 1024}
-GPT2_VOCABULARY = 50_257
 
-
-def writing(streams: int) -> Any:
-    """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`."""
+def writing(streams: int, device: str = "cpu") -> Any:
+    """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`; on a
+    GPU in bfloat16."""
 
     def measure(options: Options) -> list[Result]:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise Missing("there is no GPU")
         from transformers import AutoModelForCausalLM
 
         torch.manual_seed(0)
@@ -211,6 +290,7 @@ def writing(streams: int) -> Any:
         model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
         prompts = torch.randint(4, GPT2_VOCABULARY, (streams, 32))
         new = 64
+        kinds = [(torch.float32, 7.0 if streams == 1 else 2.5), (torch.bfloat16, 1.0)]
 
         def ours() -> int:
             engine = Engine(model, None, END, str, max_batch=streams)
@@ -218,22 +298,32 @@ def writing(streams: int) -> Any:
             return sum(len(h.tokens) for h in engine.run(Request(row, settings) for row in prompts.tolist()))
 
         with tempfile.TemporaryDirectory() as folder:
-            save_model(Path(folder), model)
+            _write_export(model, Path(folder))
             peers: dict[str, tuple[Timed, float]] = {}
-            for kind, aim in ((torch.float32, 7.0 if streams == 1 else 2.5), (torch.bfloat16, 1.0)):
-                theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
+            if device == "cuda":
+                model.to(device, torch.bfloat16)
+                kinds = kinds[1:]
+            for kind, aim in kinds:
+                theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).to(device).eval()
 
                 def peer(theirs: Any = theirs) -> int:
                     with torch.inference_mode():
                         made = theirs.generate(
-                            prompts, max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0
+                            prompts.to(device), max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0
                         )
                     return int(made.shape[0] * (made.shape[1] - prompts.shape[1]))
 
                 peers[f"Transformers, {str(kind).removeprefix('torch.')}"] = (rate(peer), aim)
-        return in_turn(f"writing, {streams} at once", "tokens/s", rate(ours), peers, options.rounds)
+        where = "writing on a GPU" if device == "cuda" else "writing"
+        return in_turn(f"{where}, {streams} at once", "tokens/s", rate(ours), peers, options.rounds)
 
     return measure
+
+
+def _write_export(model: Any, folder: Path) -> None:
+    config, tensors = export_model(model)
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    save_file(dict(tensors), folder / "model.safetensors", {"format": "pt"})
 
 
 def drafting(options: Options) -> list[Result]:
@@ -291,9 +381,7 @@ def translating(options: Options) -> list[Result]:
         return len(sources)
 
     with tempfile.TemporaryDirectory() as folder:
-        config, tensors = export_model(model)
-        (Path(folder) / "config.json").write_text(json.dumps(config), "utf-8")
-        save_file(dict(tensors), Path(folder) / "model.safetensors", {"format": "pt"})
+        _write_export(model, Path(folder))
         theirs = MarianMTModel.from_pretrained(folder).eval()
 
     def peer() -> int:
@@ -341,6 +429,9 @@ LINES: dict[str, Callable[[Options], list[Result]]] = {
     "drafts": drafting,
     "translate": translating,
     "prefixes": prefixes,
+    "gpu-train": gpu_training,
+    "gpu-write-1": writing(1, "cuda"),
+    "gpu-write-64": writing(64, "cuda"),
 }
 
 

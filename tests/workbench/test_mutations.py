@@ -157,7 +157,7 @@ BUGS = [
         "restore_optimisers(self.optimisers, dict(self.model.named_parameters()), tensors)", "pass", ("resuming",)),
     Bug("checkpoint without the random state", GPT, f"{LOOP}.resume",
         'torch.set_rng_state(tensors["random"])', "pass", ("resuming",)),
-    Bug("resumed at the first batch", GPT, f"{LOOP}.run",
+    Bug("resumed at the first batch", GPT, f"{LOOP}._learn",
         "self.batches.iterate(self.at.step)", "self.batches.iterate(0)", ("resuming",)),
     Bug("saved without the head", APART, "llmbert.runs.loading:save_model",
         "for n, t in tensors.items()}", "for n, t in tensors.items() if 'head' not in n}", ("saving",)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,13 +23,18 @@ class Batch:
     """One step's input. inputs, targets: (B, T) int64, targets IGNORED where nothing is scored.
 
     segments: (B, T) document numbers along each row where a row holds more than one, otherwise None;
-    fresh: true where a carried memory must be forgotten before this batch.
+    fresh: true where a carried memory must be forgotten before this batch. `whole`: all targets are scored, which is
+    looked at once, before the batch goes to a GPU that would have to be waited for.
     """
 
     inputs: Tensor
     targets: Tensor
     segments: Tensor | None = None
     fresh: bool = True
+    whole: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.whole = bool((self.targets != IGNORED).all())
 
     @property
     def count(self) -> int:
@@ -46,7 +52,14 @@ class Batch:
         return [self._with(itemgetter(rows)) for rows in cuts]
 
     def to(self, device: torch.device) -> Self:
-        return self._with(lambda tensor: tensor.to(device))
+        """The same on a device; a GPU copies while the program goes on."""
+        moved = copy.copy(self)
+        for name in ("inputs", "targets", "segments"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.device != device:
+                pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+                setattr(moved, name, pinned.to(device, non_blocking=True))
+        return moved
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with its tensors changed."""

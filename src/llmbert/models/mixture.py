@@ -54,6 +54,7 @@ class Mixture(nn.Module):
         count = len(members)
         self.weights = nn.Parameter(torch.full((count,), 1 / count) if self.way == "log-linear" else torch.zeros(count))
         self.gate = nn.Parameter(torch.zeros(count, 2 * count)) if self.way == "gate" else None
+        self.to(next((weight.device for weight in self.modules_of.parameters()), torch.device("cpu")))
 
     @property
     def max_length(self) -> int | None:

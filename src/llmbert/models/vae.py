@@ -102,7 +102,7 @@ class VAE(nn.Module):
         """Draws from p(z) = N(0, 1), as a condition of `count` rows; row i is the same whatever the count."""
         chance = (torch.Generator().manual_seed(seed + i) for i in range(count))
         rows = torch.stack([torch.randn(self.settings.latent, generator=each) for each in chance])
-        return Condition(latent=rows.to(self.posterior.weight.device))
+        return Condition(latent=rows.to(self.posterior.weight))
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,27 @@ from llmbert.protocols import LLMBertError
 class KeyValueCache:
     """Keys and values of every layer for B texts, each of its own length.
 
-    keys, values: a list over layers of (B, H, capacity, D); only the first `lengths[b]` places of row b count.
+    keys, values: a list over layers of (B, H, capacity, D); only the first `lengths[b]` places of row b count. The
+    lengths lie on the processor, whatever the keys do: every layer asks for them, and a GPU would be waited for.
     Satisfies `State`: whatever is done to it consumes it.
     """
 
     def __init__(self, layers: int, batch: int, heads: int, head_width: int, like: Tensor) -> None:
-        self.lengths = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        self.device = like.device
+        self.lengths = torch.zeros(batch, dtype=torch.int64)
         self.keys = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
         self.values = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row, (B,) on the processor."""
+        return self._lengths
+
+    @lengths.setter
+    def lengths(self, lengths: Tensor) -> None:
+        self._lengths = lengths
+        shortest, self.longest = (int(end) for end in torch.aminmax(lengths)) if len(lengths) else (0, 0)
+        self.even = shortest == self.longest  # all rows are as long as each other
 
     @property
     def capacity(self) -> int:
@@ -26,19 +39,18 @@ class KeyValueCache:
 
     def positions(self, tokens: int) -> Tensor:
         """Positions (B, T) of the next `tokens` tokens of each row."""
-        return self.lengths[:, None] + torch.arange(tokens, device=self.lengths.device)
+        return (self.lengths[:, None] + torch.arange(tokens)).to(self.device)
 
     def mask(self, tokens: int) -> Tensor | None:
         """(B, 1, T, S) true where a query may look; None where that is all of an even batch's past."""
-        fresh = int(self.lengths.max()) == 0
-        if fresh or (tokens == 1 and bool((self.lengths == self.lengths[0]).all())):
+        if self.longest == 0 or (tokens == 1 and self.even):
             return None
-        places = torch.arange(self.even_end(tokens), device=self.lengths.device)
+        places = torch.arange(self.even_end(tokens), device=self.device)
         return (places <= self.positions(tokens)[..., None])[:, None]
 
     def even_end(self, tokens: int) -> int:
         """How many places the longest row fills once `tokens` more are in."""
-        return int(self.lengths.max()) + tokens
+        return self.longest + tokens
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` more in every row; grows by doubling so that a long text copies little."""
@@ -56,12 +68,11 @@ class KeyValueCache:
         """Put keys and values (B, H, T, D) behind each row; return all of the layer's, (B, H, longest, D)."""
         tokens = keys.shape[2]
         end = self.even_end(tokens)
-        first = int(self.lengths[0])
-        if bool((self.lengths == first).all()):
-            self.keys[layer][:, :, first:end] = keys
-            self.values[layer][:, :, first:end] = values
+        if self.even:
+            self.keys[layer][:, :, self.longest : end] = keys
+            self.values[layer][:, :, self.longest : end] = values
         else:
-            rows = torch.arange(len(self.lengths))[:, None]
+            rows = torch.arange(len(self.lengths), device=self.device)[:, None]
             places = self.positions(tokens)
             self.keys[layer][rows, :, places] = keys.transpose(1, 2)
             self.values[layer][rows, :, places] = values.transpose(1, 2)
@@ -71,8 +82,8 @@ class KeyValueCache:
         self.lengths = self.lengths + tokens
 
     def select(self, rows: Tensor) -> KeyValueCache:
-        end = self.even_end(0)
-        self.lengths = self.lengths[rows]
+        end = self.longest
+        self.lengths = self.lengths[rows.cpu()]
         for store in (self.keys, self.values):
             for layer, old in enumerate(store):
                 # What no row has filled is not worth copying, but must be numbers: a masked place still counts 0 times.
@@ -91,7 +102,7 @@ class KeyValueCache:
         return self
 
     def rewind(self, tokens: int | Tensor) -> KeyValueCache:
-        shorter = self.lengths - tokens
+        shorter = self.lengths - (tokens.cpu() if isinstance(tokens, Tensor) else tokens)
         if bool((shorter < 0).any()):
             raise LLMBertError(f"cannot rewind {tokens} tokens of a text that has only {int(self.lengths.min())}")
         self.lengths = shorter

@@ -19,10 +19,9 @@ def causal(model: Any, batch: Batch, memory: Any = None, label_smoothing: float 
     model: `hidden(ids, segments, memory) → ((B, T, D), memory)` and a linear `head`.
     """
     hidden, memory = model.hidden(batch.inputs, batch.segments, memory)
-    targets = batch.targets.flatten()
-    kept = targets != IGNORED
-    flat = hidden.flatten(0, 1)
-    if not bool(kept.all()):
+    targets, flat = batch.targets.flatten(), hidden.flatten(0, 1)
+    if not batch.whole:
+        kept = targets != IGNORED
         flat, targets = flat[kept], targets[kept]
     total = linear_cross_entropy(flat, model.head.weight, model.head.bias, targets, label_smoothing)
     return {"nll": (total, len(targets))}, memory

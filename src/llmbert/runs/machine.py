@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The machine in a few words: processor, cores, memory."""
+    """The machine in a few words: processor, cores, memory, and its GPU."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -34,7 +34,8 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{gpu}"
 
 
 def device() -> torch.device:

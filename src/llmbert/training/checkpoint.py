@@ -74,4 +74,6 @@ def restore_optimisers(
         weight = weights[weight_name]
         for optimiser in optimisers:
             if any(weight is held for group in optimiser.param_groups for held in group["params"]):
-                optimiser.state[weight][key] = value.to(weight.device) if value.dim() else value.clone()
+                # A fused optimiser counts its steps where the weight is, the others on the processor.
+                there = value.dim() or optimiser.defaults.get("fused")
+                optimiser.state[weight][key] = value.to(weight.device) if there else value.clone()

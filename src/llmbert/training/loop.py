@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llmbert.nn.state import state_once
 from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
+from llmbert.training.compilation import compiled_layers
 from llmbert.training.optimisers import build_optimisers
 from llmbert.training.precision import resolve_precision
 from llmbert.training.schedules import factor
@@ -97,7 +98,7 @@ class Trainer:
                 group["lr"] = group["base_lr"] * rate
             optimiser.zero_grad(set_to_none=True)
         counts = {name: max(1, count) for name, count in batch.counts.items()}
-        terms_total: dict[str, float] = {}
+        sums: dict[str, list[Tensor]] = {name: [] for name in counts}
         memories = []
         parts = batch.split(settings.accumulate) if settings.accumulate > 1 else [batch]
         for part, memory in zip(parts, self._split_memory(batch, len(parts)), strict=True):
@@ -105,19 +106,20 @@ class Trainer:
                 terms, memory = self.objective(self.model, part.to(self.device), memory, settings.label_smoothing)
             torch.stack([value / counts[name] for name, (value, _) in terms.items()]).sum().backward()
             for name, (value, _) in terms.items():
-                terms_total[name] = terms_total.get(name, 0.0) + float(value.detach()) / counts[name]
+                sums[name].append(value.detach())
             memories.append(memory)
         self.memory = _join_memory(memories)
+        norm_there = self._clip()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self._move_average()
+        norm, terms_total = self._readings(norm_there, sums, counts)
         total = sum(terms_total.values())
         if not math.isfinite(total):
             raise LLMBertError(
                 f"the loss became {total} at step {self.at.step}; lower the rate with --set learning_rate=… "
                 f"(now {settings.learning_rate:g}) or set clip_norm"
             )
-        norm = self._clip()
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self._move_average()
         self.at.step += 1
         self.at.tokens += batch.count
         each = terms_total if len(terms_total) > 1 or "nll" not in terms_total else {}
@@ -135,7 +137,16 @@ class Trainer:
             return [self.memory]
         return list(zip(*(part.tensor_split(parts, dim=1) for part in self.memory), strict=True))
 
-    def _clip(self) -> float:
+    @staticmethod
+    def _readings(
+        norm: Tensor, sums: dict[str, list[Tensor]], counts: dict[str, int]
+    ) -> tuple[float, dict[str, float]]:
+        """A step's figures as numbers, all read at once: a GPU's queue runs empty whenever one is."""
+        known = {name: torch.stack(parts).sum() for name, parts in sums.items() if parts}
+        first, *rest = torch.stack([each.double() for each in (norm, *known.values())]).tolist()
+        return first, {name: value / counts[name] for name, value in zip(known, rest, strict=True)}
+
+    def _clip(self) -> Tensor:
         """Clip gradients by value, then by norm: g · min(1, c/‖g‖); returns the norm before clipping."""
         gradients = [w.grad for w in self.model.parameters() if w.grad is not None]
         if self.settings.clip_value:
@@ -145,7 +156,7 @@ class Trainer:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.settings.clip_norm:
             torch._foreach_mul_(gradients, (self.settings.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0))
-        return float(norm)
+        return norm
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -168,6 +179,13 @@ class Trainer:
         self._open_log()
         started, saved = time.monotonic() - self.at.seconds, time.monotonic()
         self.model.train()
+        with compiled_layers(self.model, settings.compile):
+            self._learn(every, started, saved)
+        self._settle()
+        return self.at
+
+    def _learn(self, every: int, started: float, saved: float) -> None:
+        settings = self.settings
         source = self.batches.iterate(self.at.step)
         waited, first = 0.0, self.at.step
         while self.at.step < settings.steps and not self.at.stopped_early:
@@ -190,8 +208,6 @@ class Trainer:
         if self.at.step > first:
             with suppress(LLMBertError):  # what follows may be stopped too; a full disk takes nothing from the model
                 self._save()
-        self._settle()
-        return self.at
 
     def _evaluate(self) -> float:
         """Nats/token on held-out text with the weights that would be kept; notes the best ones for early stopping."""

@@ -120,6 +120,11 @@ class Case:
             return self.trained or self.fresh
         return copy.deepcopy(self.trained).eval() if self.trained is not None else shaken(self.fresh).eval()
 
+    @cached_property
+    def exact(self) -> Any:
+        """The probe in float64: large weights multiply rounding, on a GPU beyond what a fault would change."""
+        return self.probe if FAMILIES[self.family].counts else in_double(copy.deepcopy(self.probe))
+
     def trainer(self, model: Any, batches: Any = None, lesson: Lesson | None = None, **settings: Any) -> Trainer:
         """A trainer of a copy, under the plan but for `settings`."""
         lesson = lesson or self.plain
@@ -200,6 +205,15 @@ def shaken(model: Any) -> Any:
             weight.add_(0.2 * noise)
         else:
             weight.copy_(noise * weight.shape[1] ** -0.5)
+    return made
+
+
+def in_double(model: Any) -> Any:
+    """The model in float64, also where it computes its latents in float32 whatever it is given."""
+    made = model.double()
+    if made.likelihood == "bound":
+        infer = made.infer
+        made.infer = lambda *given: tuple(each.double() for each in infer(*given))
     return made
 
 

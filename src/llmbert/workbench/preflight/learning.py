@@ -25,6 +25,7 @@ from llmbert.workbench.preflight.case import (
     differ,
     failed,
     few,
+    in_double,
     main_term,
     passed,
     predict,
@@ -217,7 +218,7 @@ def _wrong_slopes(case: Case) -> tuple[list[str], int, int]:
 
     In float64, where the slope (f(w + d) - f(w - d)) / 2 is exact enough.
     """
-    model = _in_double(still(shaken(case.fresh)))
+    model = in_double(still(shaken(case.fresh)))
     named = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
     if sum(w.numel() for _, w in named) > MOST_NUMBERS:
         return [], 0, len(named)
@@ -245,15 +246,6 @@ def _wrong_slopes(case: Case) -> tuple[list[str], int, int]:
         if time.monotonic() - began > PATIENCE:
             break
     return wrong, tried, len(named)
-
-
-def _in_double(model: Any) -> Any:
-    """The model in float64, also where it computes its latents in float32 whatever it is given."""
-    made = model.double()
-    if made.likelihood == "bound":
-        infer = made.infer
-        made.infer = lambda *given: tuple(each.double() for each in infer(*given))
-    return made
 
 
 @torch.no_grad()

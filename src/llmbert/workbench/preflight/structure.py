@@ -21,6 +21,7 @@ from llmbert.workbench.preflight.case import (
     Outcome,
     differ,
     failed,
+    in_double,
     main_term,
     other_ids,
     passed,
@@ -40,11 +41,11 @@ def check_future(case: Case) -> Outcome:
     time = batch.inputs.shape[1]
     if time < 2:
         return skipped("a batch has rows of a single token")
-    before = predict(case.probe, batch)
+    before = predict(case.exact, batch)
     for cut in sorted({1, time // 2, time - 1}):
         inputs = batch.inputs.clone()
         inputs[:, cut:] = other_ids(inputs[:, cut:], case.vocabulary_size)
-        after = predict(case.probe, replace(batch, inputs=inputs))
+        after = predict(case.exact, replace(batch, inputs=inputs))
         leaking = [t for t in range(cut) if differ(before[:, t], after[:, t])]
         if leaking:
             return failed(
@@ -67,10 +68,10 @@ def check_documents(case: Case) -> Outcome:
     first, second = some_ids(case, 2, size), some_ids(case, 2, size, seed=1)
     both = torch.cat((first, second), dim=1)
     segments = torch.arange(2, device=both.device).repeat_interleave(size).expand_as(both) + 1
-    together = _packed(case.probe, both, segments)
+    together = _packed(case.exact, both, segments)
     for name, ids, part in (("first", first, together[:, :size]), ("second", second, together[:, size:])):
         with torch.no_grad():
-            if differ(case.probe.logits(ids), part):
+            if differ(case.exact.logits(ids), part):
                 return failed(
                     f"the {name} of two documents in a window is predicted otherwise than alone: attention or positions"
                     " run on through the end of a document; mend document_mask or document_positions in nn/, or ask "
@@ -104,7 +105,7 @@ def _unmarked(case: Case) -> str | None:
 
 def check_padding(case: Case) -> Outcome:
     """More padding, filled with anything, changes neither the loss nor the predictions of real tokens."""
-    batch, model = _with_mask(_one_document(case.batch)), still(case.probe).eval()
+    batch, model = _with_mask(_one_document(case.batch)), in_double(still(case.probe).eval())
     by = min(PADDING, case.context - batch.inputs.shape[1])
     if by < 1:
         return skipped("a batch already fills the context")
@@ -166,7 +167,7 @@ def _one_document(batch: Any) -> Any:
 
 def check_cache(case: Case) -> Outcome:
     """Stepping with a state predicts what reading all at once predicts, also where rows join, leave and go back."""
-    model = case.probe
+    model = case.exact
     reach = getattr(model, "max_length", None)
     time = min(STEPS, case.context if reach is None else reach)
     if time < 8:
@@ -187,7 +188,7 @@ def check_cache(case: Case) -> Outcome:
 
 def _conditions(case: Case) -> list[Condition | None]:
     """Four rows' conditions, each alone, without padding and of sources of unlike lengths."""
-    model, batch = case.probe, case.batch
+    model, batch = case.exact, case.batch
     if model.likelihood == "bound":
         return [model.prior(1, seed) for seed in range(4)]
     if model.likelihood != "conditional":
