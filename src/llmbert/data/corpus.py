@@ -33,6 +33,7 @@ __all__ = ["Corpus", "Shard", "build_corpus", "build_shard", "count_unknown", "o
 FORMAT = 1
 HASHED_CHARACTERS = 1 << 16
 KEPT_SHARE, KEPT_CHARACTERS = 0.03, 200_000
+KEPT_STRETCH, MOST_STRETCHES = 1000, 32  # of a single document: characters in one place at least, and places at most
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it makes another hash of a hash
 
 
@@ -338,21 +339,39 @@ class _Split:
         self._cut = int(survey.characters * (1 - share)) if plan.valid_share else survey.characters * 9 // 10
         if self._drawn is None and not plan.valid_paths and not 0 < self._cut < survey.characters:
             raise LLMBertError("one document of one character cannot be split; give more text or a validation file")
-        self._kept, self._keep_from = self._keeping() if plan.keep else (None, None)
+        self._kept = self._keeping_documents() if plan.keep and survey.documents > 1 else None
+        self._cuts = self._stretches() if survey.documents == 1 else []
 
-    def _keeping(self) -> tuple[NDArray[np.bool_] | None, int | None]:
-        """Which training documents are kept apart, or of a single one from which character on."""
+    def _stretches(self) -> list[tuple[str, int]]:
+        """Where the only document is cut: (part, the character it ends before), but for the part that ends it.
+
+        What is kept is taken evenly from all of the training text: at its end it would be another scene than the rest,
+        and the one that the validation text goes on with.
+        """
+        whole, cuts = [] if self._plan.valid_paths else [("train", self._cut)], []
+        if not self._plan.keep:
+            return whole
+        end = self._survey.characters if self._plan.valid_paths else self._cut
+        if end < 3:
+            raise LLMBertError("the text is too short to keep some of it for the weights of a mixture; give more text")
+        wanted = max(1, int(min(KEPT_SHARE * self._survey.characters, KEPT_CHARACTERS)))
+        count = max(1, min(MOST_STRETCHES, wanted // KEPT_STRETCH))
+        length = max(1, wanted // count)
+        for number in range(count):
+            begin = max(1, int((number + 0.5) * end / count) - length // 2)
+            cuts += [("train", begin), ("kept", begin + length)]
+        return cuts + whole
+
+    def _keeping_documents(self) -> NDArray[np.bool_]:
+        """Which training documents are kept apart."""
         characters, digests = self._survey.characters, self._survey.digests
         share = min(KEPT_SHARE, KEPT_CHARACTERS / max(1, characters))
-        if self._survey.documents == 1:
-            end = characters if self._plan.valid_paths else self._cut
-            return None, max(1, end - max(1, int(share * characters)))
         training = np.ones(len(digests), bool) if self._drawn is None else ~self._drawn
         if training.sum() < 2:
             raise LLMBertError("there are too few documents to keep one for the weights of a mixture; give more text")
         kept = np.zeros(len(digests), bool)
         kept[training] = drawn(digests[training] * _MIX, share)
-        return kept, None
+        return kept
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -386,17 +405,13 @@ class _Split:
 
     def _parts(self, document: Document) -> Iterator[tuple[str, Document]]:
         """The only document, cut where a part ends."""
-        cuts = [("train", self._keep_from)] if self._keep_from is not None else []
-        if not self._plan.valid_paths:
-            cuts.append(("kept" if cuts else "train", self._cut))
-        last = "kept" if self._plan.valid_paths and cuts else "train" if self._plan.valid_paths else "valid"
         pieces, begin = iter(document.pieces), 0
-        for name, end in cuts:
-            assert end is not None
+        for name, end in self._cuts:
             rest: list[str] = []
             yield name, Document(_place(document.id, begin, end), _head(pieces, end - begin, rest), document.source)
             pieces, begin = chain(rest, pieces), end
-        yield last, Document(_place(document.id, begin, None) if cuts else document.id, pieces, document.source)
+        name = _place(document.id, begin, None) if self._cuts else document.id
+        yield "train" if self._plan.valid_paths else "valid", Document(name, pieces, document.source)
 
 
 def _place(name: str, begin: int, end: int | None) -> str:
