@@ -10,6 +10,7 @@ GPU. Weights are random where only speed is asked, and the same on both sides.
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import statistics
@@ -30,6 +31,7 @@ import llmbert
 from llmbert.data.batches import Batch
 from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft, Request, beam_search, split_condition
 from llmbert.models import find_family
+from llmbert.models.compact import CompactGPT
 from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
 from llmbert.runs import machine, versions
@@ -104,7 +106,7 @@ def in_turn(name: str, unit: str, ours: Timed, peers: dict[str, tuple[Timed, flo
     ]
 
 
-def rate(work: Callable[[], int]) -> Timed:
+def rate(work: Callable[[], float]) -> Timed:
     """Units a second of a work that returns how many it did; a GPU is waited for."""
 
     def run() -> float:
@@ -277,47 +279,81 @@ def _products(size: int = 8192, times: int = 20) -> int:
 
 
 def writing(streams: int, device: str = "cpu") -> Any:
-    """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`; on a
-    GPU in bfloat16."""
+    """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`: with
+    weights of one, two and four bytes, and on a GPU in bfloat16."""
 
     def measure(options: Options) -> list[Result]:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise Missing("there is no GPU")
         from transformers import AutoModelForCausalLM
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise Missing("there is no GPU")
         torch.manual_seed(0)
         family = find_family("gpt")
         model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
         prompts = torch.randint(4, GPT2_VOCABULARY, (streams, 32))
-        new = 64
-        kinds = [(torch.float32, 7.0 if streams == 1 else 2.5), (torch.bfloat16, 1.0)]
+        new, found = 64, list[Result]()
 
-        def ours() -> int:
+        def ours(model: Any) -> int:
             engine = Engine(model, None, END, str, max_batch=streams)
             settings = GenerationSettings(max_tokens=new, temperature=0.0)
             return sum(len(h.tokens) for h in engine.run(Request(row, settings) for row in prompts.tolist()))
 
         with tempfile.TemporaryDirectory() as folder:
             _write_export(model, Path(folder))
-            peers: dict[str, tuple[Timed, float]] = {}
-            if device == "cuda":
-                model.to(device, torch.bfloat16)
-                kinds = kinds[1:]
-            for kind, aim in kinds:
+
+            def peer(kind: torch.dtype) -> Timed:
                 theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).to(device).eval()
 
-                def peer(theirs: Any = theirs) -> int:
+                def work() -> int:
                     with torch.inference_mode():
                         made = theirs.generate(
                             prompts.to(device), max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0
                         )
                     return int(made.shape[0] * (made.shape[1] - prompts.shape[1]))
 
-                peers[f"Transformers, {str(kind).removeprefix('torch.')}"] = (rate(peer), aim)
-        where = "writing on a GPU" if device == "cuda" else "writing"
-        return in_turn(f"{where}, {streams} at once", "tokens/s", rate(ours), peers, options.rounds)
+                return rate(work)
+
+            if device == "cuda":
+                model.to(device, torch.bfloat16)
+                peers = {"Transformers, bfloat16": (peer(torch.bfloat16), 1.0)}
+                return in_turn(
+                    f"writing on a GPU, {streams} at once", "tokens/s", rate(lambda: ours(model)), peers, options.rounds
+                )
+            for kind, theirs, aim in (
+                ("int8", "float32", 7.0),
+                ("bfloat16", "bfloat16", 1.0),
+                ("float32", "float32", 1.0),
+            ):
+                compact = CompactGPT(copy.deepcopy(model), kind)  # type: ignore[arg-type]
+                peers = {f"Transformers, {theirs}": (peer(getattr(torch, theirs)), aim)}
+                name = f"writing, {streams} at once, {kind}"
+                found += in_turn(name, "tokens/s", rate(lambda compact=compact: ours(compact)), peers, options.rounds)
+                if streams == 1:
+                    found.append(_share_of_reading(f"{name}, weights read", compact, options.rounds))
+        return found
 
     return measure
+
+
+def _share_of_reading(name: str, model: Any, rounds: int) -> Result:
+    """GB/s of weights that single steps read, beside what torch reads of memory when it does nothing else."""
+    buffers = {id(each): each for each in [*model.buffers(), *model.parameters()]}.values()
+    size = sum(each.numel() * each.element_size() for each in buffers) / 1e9
+    block = torch.ones(1 << 26)
+
+    def steps(times: int = 40) -> float:
+        state, ids = model.start(1), torch.zeros(1, 1, dtype=torch.int64)
+        for _ in range(times):
+            _, state = model.step(ids, state)
+        return times * size
+
+    def reading(times: int = 8) -> float:
+        for _ in range(times):
+            block.sum()
+        return times * block.numel() * block.element_size() / 1e9
+
+    with torch.inference_mode():
+        return in_turn(name, "GB/s", rate(steps), {"memory": (rate(reading), 0.0)}, rounds)[0]
 
 
 def _write_export(model: Any, folder: Path) -> None:

@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train")(making.train)
 app.command("evaluate")(using.evaluate)
 app.command("generate")(using.generate)
+app.command("export")(using.export)
 app.command("latent")(using.latent)
 app.command("anomalies")(documents.anomalies)
 app.command("map")(documents.map_texts)

@@ -1,9 +1,10 @@
-"""Verbs that use runs: evaluate, generate and latent."""
+"""Verbs that use runs: evaluate, generate, export and latent."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,10 @@ import typer
 from llmbert.protocols import UsageError
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
+
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="KIND", help="Of a gpt: float32, bfloat16 or int8, to write fast.")
+]
 
 
 def evaluate(
@@ -30,16 +35,18 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option("--against", metavar="RUN", help="Is this run better or worse?")
     ] = None,
+    weights: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score text with a run: nats/token, perplexity, bits/byte, with interval and signature."""
     from llmbert.cli.display import Display
     from llmbert.cli.making import parse_fields
+    from llmbert.runs import load
     from llmbert.workbench import evaluate as verb
 
     with Display() as display:
         scores = verb.evaluate(
-            run,
+            load(run, weights),
             data,
             lines=lines or None,
             split_on=split_on,
@@ -101,6 +108,7 @@ def generate(
     draft: Annotated[
         str | None, typer.Option("--draft", metavar="RUN", help="An n-gram that guesses ahead, or lookup: sooner done.")
     ] = None,
+    weights: Weights = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
@@ -126,7 +134,7 @@ def generate(
         settings["temperature"] = 0.0
     if beams < 1:
         raise UsageError(f"--beams must be at least 1, not {beams}")
-    deltas = load(run).write(text, draft=draft, **settings)
+    deltas = load(run, weights).write(text, draft=draft, **settings)
     if as_json:
         written = list(deltas)
         print(
@@ -146,6 +154,31 @@ def generate(
     for delta in deltas:
         print(delta.text, end="", flush=True)
     print()
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="model.gguf of a gpt; model.arpa of an n-gram.")],
+    weights: Annotated[str, typer.Option("--weights", metavar="KIND", help="Of .gguf: f32, f16, bf16, q8_0.")] = "f32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if --out exists.")] = False,
+) -> None:
+    """Write a run as one file that other programs open (a run's folder itself is what Hugging Face's open)."""
+    path = Path(out)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; give another --out, or --overwrite")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}; make it, or give another --out")
+    from llmbert.cli.display import Display
+    from llmbert.runs import load
+
+    with Display() as display:
+        if path.suffix == ".gguf":
+            load(run).write_gguf(path, weights)
+        elif ".arpa" in path.suffixes[-2:]:
+            load(run).write_arpa(path, display)
+        else:
+            raise UsageError(f"{path.name} should end in .gguf, or for an n-gram in .arpa or .arpa.gz")
+    print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
 
 
 def latent(

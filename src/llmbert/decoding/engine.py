@@ -14,7 +14,7 @@ from llmbert.decoding.drafts import Draft, Proposal
 from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
 from llmbert.decoding.sampling import accept_or_draw, greedy, sample
 from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
-from llmbert.decoding.stepping import Row, RunningBatch, evaluating
+from llmbert.decoding.stepping import Row, RunningBatch, modules_of, resting
 from llmbert.decoding.streaming import Decode, StopFinder, TextStream
 from llmbert.decoding.utf8 import ValidUtf8
 from llmbert.protocols import Progress, Stepper, UsageError, silent
@@ -185,6 +185,7 @@ class Engine:
         if prefixes < 0:
             raise UsageError(f"prefixes counts prompts that are kept, so it is 0 or more, not {prefixes}.")
         self.model = model
+        self._modules = modules_of(model)
         self.end_ids = end_ids_of(end_id)
         self.decode = decode
         self.max_batch = max_batch
@@ -231,7 +232,7 @@ class Engine:
 
         Nothing is returned once nothing is left to do.
         """
-        with evaluating(self.model):
+        with resting(self._modules):
             self._leave()
             joining: list[_Row] = []
             while self._waiting and len(self._batch.rows) + len(joining) < self.max_batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, TypeVar
@@ -230,10 +230,19 @@ def device_of(model: object) -> torch.device:
     return torch.device("cpu")
 
 
-@contextmanager
-def evaluating(model: object) -> Iterator[None]:
+def modules_of(model: object) -> tuple[torch.nn.Module, ...]:
+    """All that may be in training of a model; () for one that is no module."""
+    return tuple(model.modules()) if isinstance(model, torch.nn.Module) else ()
+
+
+def evaluating(model: object) -> AbstractContextManager[None]:
     """No gradients and no dropout within; modules that were in training are put back as they were."""
-    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return resting(modules_of(model))
+
+
+@contextmanager
+def resting(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """`evaluating` for whoever comes often: to look for a model's modules takes as long as a small step."""
     training = [module for module in modules if module.training]
     for module in training:
         module.training = False

@@ -219,12 +219,16 @@ class GPT(nn.Module):
     def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""
         time = ids.shape[1]
-        if self.position_embedding is not None and state.even_end(time) > self.settings.context:
-            raise LLMBertError(f"the text outgrew this model's context of {self.settings.context} tokens")
+        self.check_reach(state.even_end(time))
         state.reserve(time)
         x = self._run(ids, state.positions(time), state.mask(time), state)
         state.advance(time)
         return self.head(x).float(), state
+
+    def check_reach(self, tokens: int) -> None:
+        """Raises LLMBertError for more tokens than there are positions."""
+        if self.position_embedding is not None and tokens > self.settings.context:
+            raise LLMBertError(f"the text outgrew this model's context of {self.settings.context} tokens")
 
     def token_nats(self, ids, starts, progress: Progress = silent):  # type: ignore[no-untyped-def]
         """Nats of each token with a sliding window of the model's context; see `sliding_window_nats`."""

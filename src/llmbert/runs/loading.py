@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from llmbert.models import FAMILIES
 from llmbert.models.huggingface import export_model, import_model
-from llmbert.protocols import LLMBertError
+from llmbert.nn.packed import PackedKind
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs.files import CONFIG, FACTS, MEMBERS, PARTIAL, WEIGHTS, disk_error, read_facts, read_json, write_json
 from llmbert.runs.foreign import PICKLES, find_folder, read_weights, refuse_pickles, special_ids
 from llmbert.runs.machine import device
@@ -24,8 +25,11 @@ from llmbert.text.vocabulary import MASK_TOKEN
 MIXTURE = "llmbert-mixture"
 
 
-def load(folder: str | Path) -> Run:
+def load(folder: str | Path, weights: str | None = None) -> Run:
     """A run, a folder in Hugging Face's layout, or a model of the hub ("org/name"), ready to use.
+
+    weights: of a GPT, kept in memory as "float32", "bfloat16" or "int8" for writing fast on a processor, where a token
+    takes as long as its weights take to be read; see `CompactGPT`.
 
     Nothing in it is executed or unpickled. Raises LLMBertError where it is missing, unfinished, damaged, of another
     version or of an architecture that cannot be read here.
@@ -43,10 +47,23 @@ def load(folder: str | Path) -> Run:
         model = _mixture_of(path, config, tensors) if mixed else _model_of(config, tensors)
     except LLMBertError as error:
         raise LLMBertError(f"{path} cannot be read: {error}; {_mend(facts, config)}") from error
+    if weights is not None:
+        model = _compact(path, model, weights)
     tokeniser = _load_tokeniser(path, facts, config, model)
     if isinstance(tokeniser, Tokeniser):
         _tell_mask(model, tokeniser)
     return Run(path, model, tokeniser, facts)
+
+
+def _compact(path: Path, model: Any, weights: str) -> Any:
+    from llmbert.models.compact import CompactGPT
+    from llmbert.models.gpt import GPT
+
+    if weights not in get_args(PackedKind):
+        raise UsageError(f"weights are {', '.join(get_args(PackedKind))}, not {weights!r}")
+    if not isinstance(model, GPT):
+        raise UsageError(f"weights of another kind are for a gpt, and {path} is a {getattr(model, 'family', 'model')}")
+    return CompactGPT(model.cpu(), cast(PackedKind, weights))
 
 
 def _mend(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:

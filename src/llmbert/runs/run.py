@@ -469,6 +469,12 @@ class Run:
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
+    def write_gguf(self, path: str | os.PathLike[str], weights: str = "f32") -> None:
+        """Write a GPT with a byte-pair tokeniser as a GGUF file, whole or not at all; see `runs.gguf.write_gguf`."""
+        from llmbert.runs.gguf import write_gguf
+
+        write_gguf(self, Path(path), weights)
+
     def write_arpa(self, path: str | os.PathLike[str], progress: Progress = silent) -> None:
         """Write an n-gram model as an ARPA file (gzipped where `path` ends in .gz), whole or not at all.
 

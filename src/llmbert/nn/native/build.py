@@ -1,0 +1,77 @@
+"""C++ → a library in the user's cache, once for each source, compiler and processor."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("gpt_step.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wno-psabi")
+OFF = "LLMBERT_NATIVE"  # set to 0, nothing is compiled and all runs in torch
+
+
+@cache
+def native_library() -> ctypes.CDLL | None:
+    """The compiled library, or None where it cannot be had; `why_not_native` says why. The first call takes seconds."""
+    return _found()[0]
+
+
+def why_not_native() -> str | None:
+    """Why there is no library, in a few words, or None where there is one."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[ctypes.CDLL | None, str | None]:
+    if os.environ.get(OFF) == "0":
+        return None, f"{OFF} is 0"
+    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return None, "there is no C++ compiler"
+    try:
+        return ctypes.CDLL(str(_compiled(compiler))), None
+    except subprocess.CalledProcessError as error:
+        return None, f"{compiler} does not compile it: {error.stderr.decode(errors='replace').strip()[:200]}"
+    except OSError as error:
+        return None, f"it cannot be kept or loaded: {error}"
+
+
+def _compiled(compiler: str) -> Path:
+    """The library's file, made where it is not there yet. What another user could have put there is never loaded."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
+    name = f"native-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmbert"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = folder.stat()
+        if known.st_uid != os.getuid() or known.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError("others may write to it")
+        return folder / name if (folder / name).is_file() else _compile(compiler, folder, name)
+    except OSError:
+        return _compile(compiler, Path(tempfile.mkdtemp(prefix="llmbert-")), name)  # for this process alone
+
+
+def _compile(compiler: str, folder: Path, name: str) -> Path:
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as passing:
+        made = Path(passing) / name
+        subprocess.run([compiler, *FLAGS, "-o", str(made), str(SOURCE)], capture_output=True, check=True)
+        made.replace(folder / name)
+    return folder / name
+
+
+def _processor() -> str:
+    """What `-march=native` looks at: a cache may lie on a disk that several machines share."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,535 @@
+// A few tokens of several texts through every layer of a GPT in one call, on a processor.
+//
+// Writing one token reads every weight once, so the time is that of reading them: rows of a matrix are dealt out to torch's
+// own threads (the same OpenMP), since others would fight with them for the processor. Weights are float32 or bfloat16,
+// with all arithmetic in float32, or int8 with a scale for each row; these meet activations that are rounded to sixteen
+// bits, and their products are summed exactly: a token is the same whatever stands beside it.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+#include <omp.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+struct Matrix {  // (rows, columns), row by row; scale of each row where it is int8; bias or null
+  const void* weight;
+  const float* scale;
+  const float* bias;
+  int64_t rows, columns, kind;
+};
+
+struct Norm {
+  const float* gain;
+  const float* bias;
+  double epsilon;
+  int64_t kind;
+};
+
+struct Layer {  // keys, values: (batch, key_value_heads, capacity, head_width)
+  Norm attention_norm;
+  Matrix qkv;
+  const float* query_gain;
+  const float* key_gain;
+  double gain_epsilon;
+  Matrix out;
+  Norm feedforward_norm;
+  Matrix up;
+  Matrix down;
+  float* keys;
+  float* values;
+};
+
+struct Model {
+  const Layer* layers;
+  int64_t depth, width, heads, key_value_heads, head_width, inner, gated, activation;
+  Matrix embedding;
+  const float* positions;  // (context, width) or null
+  Norm norm;
+  Matrix head;
+};
+
+namespace {
+
+enum Kind { FLOAT32, BFLOAT16, INT8 };
+enum NormKind { LAYER, RMS };
+enum Activation { RELU, GELU, GELU_TANH, SILU };
+
+// ---- as many numbers at once as a register holds ---------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+
+inline Floats load(const float* from) {
+  Floats found;
+  std::memcpy(&found, from, sizeof found);
+  return found;
+}
+
+inline Floats load(const uint16_t* from) {  // bfloat16 is the upper half of a float32
+#if defined(__AVX512F__)  // what compilers make of the plain words below is ten times slower
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+#elif defined(__AVX2__)
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return (Floats)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+#else
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  Floats found;
+  std::memcpy(&found, &words, sizeof found);
+  return found;
+#endif
+}
+
+inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
+
+inline float number(float x) { return x; }
+inline float number(uint16_t x) {
+  const uint32_t word = uint32_t(x) << 16;
+  float found;
+  std::memcpy(&found, &word, sizeof found);
+  return found;
+}
+
+inline float sum(Floats values) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)values);
+#elif defined(__AVX2__)
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128((__m256)values), _mm256_extractf128_ps((__m256)values, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#else
+  float parts[LANES];
+  store(parts, values);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+  return parts[0];
+#endif
+}
+
+// e^x to a few units in the last place: 2^n by its exponent's bits, and a polynomial for the rest (Cody and Waite 1980).
+inline Floats exponential(Floats x) {
+  x = x > 88.0f ? Floats{} + 88.0f : x;
+  x = x < -87.0f ? Floats{} - 87.0f : x;
+  const Floats shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
+  const Floats whole = shifted - 12582912.0f;
+  const Floats rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  Floats found = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+  found = found * rest + 8.3334519073e-3f;
+  found = found * rest + 4.1665795894e-2f;
+  found = found * rest + 1.6666665459e-1f;
+  found = found * rest + 5.0000001201e-1f;
+  found = found * rest * rest + rest + 1.0f;
+  const Ints power = (__builtin_convertvector(whole, Ints) + 127) << 23;
+  Floats scale;
+  std::memcpy(&scale, &power, sizeof scale);
+  return found * scale;
+}
+
+inline Floats activate(Floats x, int64_t kind) {
+  if (kind == RELU) return x > 0.0f ? x : Floats{};
+  if (kind == SILU) return x / (1.0f + exponential(-x));
+  if (kind == GELU_TANH) return x / (1.0f + exponential(-1.59576912f * (x + 0.044715f * x * x * x)));
+  Floats found;
+  for (int i = 0; i < LANES; i++) found[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+  return found;
+}
+
+// ---- the parts of a step ---------------------------------------------------------------------------------------------
+
+// Products of ROWS rows and TOKENS tokens. A register waits four turns for its own last sum, so eight or more are kept
+// going: of several rows, several tokens, or several places along a row.
+template <class W, int ROWS, int TOKENS>
+__attribute__((always_inline)) inline void products(const W* weight, int64_t columns, const float* x,
+                                                    float (&found)[ROWS][TOKENS]) {
+  constexpr int PLACES = ROWS * TOKENS >= 8 ? 1 : 8 / (ROWS * TOKENS);
+  constexpr int64_t AHEAD = 2048 / sizeof(W);  // the processor's own guesses end with every page
+  Floats total[PLACES][ROWS][TOKENS];
+  for (int p = 0; p < PLACES; p++)
+    for (int r = 0; r < ROWS; r++)
+      for (int t = 0; t < TOKENS; t++) total[p][r][t] = Floats{};
+  int64_t k = 0;
+  const auto take = [&](int p) __attribute__((always_inline)) {
+    Floats w[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+      w[r] = load(weight + r * columns + k);
+      if (k * sizeof(W) % 64 == 0) __builtin_prefetch(weight + r * columns + k + AHEAD);
+    }
+    for (int t = 0; t < TOKENS; t++) {
+      const Floats part = load(x + t * columns + k);
+      for (int r = 0; r < ROWS; r++) total[p][r][t] += w[r] * part;
+    }
+    k += LANES;
+  };
+  while (k + PLACES * LANES <= columns)
+    for (int p = 0; p < PLACES; p++) take(p);
+  while (k + LANES <= columns) take(0);
+  for (int r = 0; r < ROWS; r++)
+    for (int t = 0; t < TOKENS; t++) {
+      Floats whole = total[0][r][t];
+      for (int p = 1; p < PLACES; p++) whole += total[p][r][t];
+      float one = sum(whole);
+      for (int64_t i = k; i < columns; i++) one += number(weight[r * columns + i]) * x[t * columns + i];
+      found[r][t] = one;
+    }
+}
+
+// ---- int8 ------------------------------------------------------------------------------------------------------------
+
+constexpr int64_t PAIRS = 16;  // columns that are multiplied at once
+
+// What a matrix is multiplied with: x (tokens, columns), and for int8 weights the same as whole numbers with a scale each.
+struct Input {
+  const float* x = nullptr;
+  int64_t tokens = 0, columns = 0, padded = 0;
+  std::vector<int16_t> numbers;  // (tokens, padded), zeros behind the columns
+  std::vector<float> scales;     // (tokens)
+
+  void take(const float* from, int64_t count, int64_t wide, int64_t kind) {
+    x = from, tokens = count, columns = wide;
+    if (kind != INT8) return;
+    padded = (columns + PAIRS - 1) / PAIRS * PAIRS;
+    numbers.resize(tokens * padded);
+    scales.resize(tokens);
+    // One of eight sums of a row takes an eighth of the products, each 127 times a number at most, and has 31 bits.
+    const float range = std::min(32767.0f, 2147483647.0f / (127.0f * float(padded / 8)));
+    for (int64_t t = 0; t < tokens; t++) scales[t] = round(x + t * columns, columns, range, &numbers[t * padded]);
+    for (int64_t t = 0; t < tokens && padded > columns; t++)
+      std::fill(&numbers[t * padded] + columns, &numbers[t * padded] + padded, int16_t(0));
+  }
+
+  // x in whole steps, `range` of them up to its largest magnitude; returns the step.
+  static float round(const float* x, int64_t count, float range, int16_t* to) {
+    Floats largest = {};
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+      const Floats part = load(x + i), other = -part, magnitude = part > other ? part : other;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    float most = 1e-30f;
+    for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
+    for (; i < count; i++) most = std::max(most, std::fabs(x[i]));
+    const float steps = range / most;
+    const Floats magic = Floats{} + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
+    for (i = 0; i + LANES <= count; i += LANES) {
+      const Ints whole = __builtin_convertvector(load(x + i) * steps + magic - magic, Ints);
+      for (int lane = 0; lane < LANES; lane++) to[i + lane] = int16_t(whole[lane]);
+    }
+    for (; i < count; i++) to[i] = int16_t(std::nearbyintf(x[i] * steps));
+    return most / range;
+  }
+};
+
+#if defined(__AVX2__)
+inline __m256i add_products(__m256i before, __m256i w, __m256i x) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  return _mm256_dpwssd_epi32(before, w, x);
+#else
+  return _mm256_add_epi32(before, _mm256_madd_epi16(w, x));
+#endif
+}
+
+// Products of ROWS rows and of TOKENS tokens from `first` on, summed exactly.
+template <int ROWS, int TOKENS>
+__attribute__((always_inline)) inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t first,
+                                                             float (&found)[ROWS][TOKENS]) {
+  __m256i total[ROWS][TOKENS];
+  for (int r = 0; r < ROWS; r++)
+    for (int t = 0; t < TOKENS; t++) total[r][t] = _mm256_setzero_si256();
+  const int16_t* numbers = &in.numbers[first * in.padded];
+  const auto take = [&](const int8_t* w, int64_t stride, int64_t k) __attribute__((always_inline)) {
+    __m256i wide[ROWS];
+    for (int r = 0; r < ROWS; r++)
+      wide[r] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + r * stride)));
+    for (int t = 0; t < TOKENS; t++) {
+      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers + t * in.padded + k));
+      for (int r = 0; r < ROWS; r++) total[r][t] = add_products(total[r][t], wide[r], x);
+    }
+  };
+  const int64_t columns = in.columns, whole = columns / PAIRS * PAIRS;
+  int64_t k = 0;
+  for (; k + 4 * PAIRS <= whole; k += 4 * PAIRS) {
+    for (int r = 0; r < ROWS; r++) __builtin_prefetch(weight + r * columns + k + 2048);  // beyond the page, too
+    for (int p = 0; p < 4; p++) take(weight + k + p * PAIRS, columns, k + p * PAIRS);
+  }
+  for (; k < whole; k += PAIRS) take(weight + k, columns, k);
+  if (k < columns) {
+    int8_t rest[ROWS][PAIRS] = {};
+    for (int r = 0; r < ROWS; r++) std::memcpy(rest[r], weight + r * columns + k, columns - k);
+    take(rest[0], PAIRS, k);
+  }
+  for (int r = 0; r < ROWS; r++)
+    for (int t = 0; t < TOKENS; t++) {
+      const __m256 parts = _mm256_cvtepi32_ps(total[r][t]);
+      __m128 half = _mm_add_ps(_mm256_castps256_ps128(parts), _mm256_extractf128_ps(parts, 1));
+      half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+      found[r][t] = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half))) * in.scales[first + t];
+    }
+}
+#else
+template <int ROWS, int TOKENS>
+inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t first, float (&found)[ROWS][TOKENS]) {
+  for (int r = 0; r < ROWS; r++)
+    for (int t = 0; t < TOKENS; t++) {
+      int64_t exact = 0;
+      for (int64_t i = 0; i < in.columns; i++)
+        exact += int64_t(weight[r * in.columns + i]) * int64_t(in.numbers[(first + t) * in.padded + i]);
+      found[r][t] = float(exact) * in.scales[first + t];
+    }
+}
+#endif
+
+// ---- matrices --------------------------------------------------------------------------------------------------------
+
+struct Span {
+  int64_t first, last;
+};
+
+inline Span share(int64_t count, int index, int size) { return {count * index / size, count * (index + 1) / size}; }
+
+// Where products go: y[t * stride + row] = (or += with add) what was found, scaled and with the bias.
+struct Output {
+  float* y;
+  int64_t stride;
+  bool add;
+
+  void put(const Matrix& m, int64_t row, int64_t token, float product) const {
+    const float value = (m.scale ? product * m.scale[row] : product) + (m.bias ? m.bias[row] : 0.0f);
+    float& place = y[token * stride + row];
+    place = add ? place + value : value;
+  }
+};
+
+template <class W, int ROWS, int TOKENS>
+inline void some_products(const Matrix& m, int64_t row, const Input& in, int64_t first, const Output& out) {
+  float found[ROWS][TOKENS];
+  const W* weight = static_cast<const W*>(m.weight) + row * m.columns;
+  if constexpr (std::is_same_v<W, int8_t>)
+    products_of_bytes<ROWS, TOKENS>(weight, in, first, found);
+  else
+    products<W, ROWS, TOKENS>(weight, m.columns, in.x + first * in.columns, found);
+  for (int r = 0; r < ROWS; r++)
+    for (int t = 0; t < TOKENS; t++) out.put(m, row + r, first + t, found[r][t]);
+}
+
+template <class W, int ROWS, int TOKENS>
+void multiply_block(const Matrix& m, Span rows, const Input& in, int64_t first, const Output& out) {
+  int64_t row = rows.first;
+  for (; row + ROWS <= rows.last; row += ROWS) some_products<W, ROWS, TOKENS>(m, row, in, first, out);
+  for (; row < rows.last; row++) some_products<W, 1, TOKENS>(m, row, in, first, out);
+}
+
+#if defined(__AVX512F__)
+constexpr int TOGETHER = 4;  // rows that several tokens are multiplied with at once: as many as there are registers for
+#else
+constexpr int TOGETHER = 2;
+#endif
+
+template <int TOKENS>
+void multiply_tokens(const Matrix& m, Span rows, const Input& in, int64_t first, const Output& out) {
+  constexpr int ROWS = TOKENS == 1 ? 1 : TOGETHER;
+  switch (m.kind) {
+    case FLOAT32: multiply_block<float, ROWS, TOKENS>(m, rows, in, first, out); break;
+    case BFLOAT16: multiply_block<uint16_t, ROWS, TOKENS>(m, rows, in, first, out); break;
+    case INT8: multiply_block<int8_t, 1, TOKENS>(m, rows, in, first, out); break;
+  }
+}
+
+void multiply(const Matrix& m, Span rows, const Input& in, const Output& out) {
+  constexpr int64_t SOME = 32;  // rows at a time, so that the later tokens find them in the cache
+  for (int64_t row = rows.first; row < rows.last; row += SOME) {
+    const Span some = {row, std::min(row + SOME, rows.last)};
+    int64_t t = 0;
+    for (; t + 4 <= in.tokens; t += 4) multiply_tokens<4>(m, some, in, t, out);
+    switch (in.tokens - t) {
+      case 3: multiply_tokens<3>(m, some, in, t, out); break;
+      case 2: multiply_tokens<2>(m, some, in, t, out); break;
+      case 1: multiply_tokens<1>(m, some, in, t, out); break;
+    }
+  }
+}
+
+// Row `id` of a matrix in float32.
+void row_of(const Matrix& m, int64_t id, float* to) {
+  const float scale = m.scale ? m.scale[id] : 1.0f;
+  for (int64_t k = 0; k < m.columns; k++) {
+    const int64_t at = id * m.columns + k;
+    if (m.kind == FLOAT32) to[k] = static_cast<const float*>(m.weight)[at];
+    if (m.kind == BFLOAT16) to[k] = number(static_cast<const uint16_t*>(m.weight)[at]);
+    if (m.kind == INT8) to[k] = float(static_cast<const int8_t*>(m.weight)[at]) * scale;
+  }
+}
+
+void normalise(const Norm& norm, const float* x, int64_t width, float* to) {
+  const int64_t whole = width / LANES * LANES;
+  float middle = 0.0f;
+  if (norm.kind == LAYER) {
+    Floats total = {};
+    for (int64_t i = 0; i < whole; i += LANES) total += load(x + i);
+    middle = sum(total);
+    for (int64_t i = whole; i < width; i++) middle += x[i];
+    middle /= float(width);
+  }
+  Floats squared = {};
+  for (int64_t i = 0; i < whole; i += LANES) squared += (load(x + i) - middle) * (load(x + i) - middle);
+  float squares = sum(squared);
+  for (int64_t i = whole; i < width; i++) squares += (x[i] - middle) * (x[i] - middle);
+  const float scale = float(1.0 / std::sqrt(double(squares) / double(width) + norm.epsilon));
+  for (int64_t i = 0; i < width; i++)
+    to[i] = (x[i] - middle) * scale * norm.gain[i] + (norm.bias ? norm.bias[i] : 0.0f);
+}
+
+float product(const float* a, const float* b, int64_t count) {
+  float found[1][1];
+  products<float, 1, 1>(a, count, b, found);
+  return found[0][0];
+}
+
+// One head of one token: normalised where a gain is given, turned where angles are; in place.
+void place(float* x, int64_t width, const float* gain, double epsilon, const float* cosine, const float* sine) {
+  if (gain) normalise({gain, nullptr, epsilon, RMS}, x, width, x);
+  if (!cosine) return;
+  for (int64_t i = 0; i < width / 2; i++) {
+    const float first = x[i], second = x[i + width / 2];
+    x[i] = first * cosine[i] - second * sine[i];
+    x[i + width / 2] = second * cosine[i + width / 2] + first * sine[i + width / 2];
+  }
+}
+
+struct Step {
+  const Model& m;
+  const int64_t* lengths;
+  int64_t batch, time, capacity;
+  const float* cosine;
+  const float* sine;
+  int64_t tokens() const { return batch * time; }
+
+  // The queries, keys and values of one text and one key-value head → what its query heads find.
+  void attend(const Layer& layer, int64_t text, int64_t group, float* qkv, float* to, std::vector<float>& weights) const {
+    const int64_t width = m.head_width, many = m.heads / m.key_value_heads;
+    const int64_t stride = (m.heads + 2 * m.key_value_heads) * width;
+    const int64_t base = (text * m.key_value_heads + group) * capacity * width;
+    float *keys = layer.keys + base, *values = layer.values + base;
+    const float scale = 1.0f / std::sqrt(float(width));
+    for (int64_t t = 0; t < time; t++) {
+      const int64_t token = text * time + t, at = lengths[text] + t;
+      const float* c = cosine ? cosine + token * width : nullptr;
+      const float* s = sine ? sine + token * width : nullptr;
+      float* key = qkv + token * stride + (m.heads + group) * width;
+      const float* value = key + m.key_value_heads * width;
+      place(key, width, layer.key_gain, layer.gain_epsilon, c, s);
+      std::copy(key, key + width, keys + at * width);
+      std::copy(value, value + width, values + at * width);
+      for (int64_t head = group * many; head < (group + 1) * many; head++) {
+        float* query = qkv + token * stride + head * width;
+        place(query, width, layer.query_gain, layer.gain_epsilon, c, s);
+        look(query, keys, values, at + 1, scale, to + (token * m.heads + head) * width, weights);
+      }
+    }
+  }
+
+  void look(const float* query, const float* keys, const float* values, int64_t count, float scale, float* to,
+            std::vector<float>& weights) const {
+    const int64_t width = m.head_width;
+    float most = -INFINITY;
+    for (int64_t j = 0; j < count; j++) {
+      weights[j] = product(keys + j * width, query, width) * scale;
+      most = std::max(most, weights[j]);
+    }
+    float total = 0.0f;
+    for (int64_t j = 0; j < count; j += LANES) {  // the room behind is there to be written to
+      const Floats part = exponential(load(&weights[j]) - most);
+      store(&weights[j], part);
+      for (int64_t i = j; i < std::min(j + LANES, count); i++) total += weights[i];
+    }
+    std::fill(to, to + width, 0.0f);
+    for (int64_t j = 0; j < count; j++) {
+      const float weight = weights[j] / total;
+      for (int64_t i = 0; i < width; i++) to[i] += weight * values[j * width + i];
+    }
+  }
+
+  // Rows `rows` of the inner layer: its products, through the activation, times the other half where it is gated.
+  void widen(const Layer& layer, Span rows, const Input& in, float* to) const {
+    const int64_t stride = m.gated ? 2 * m.inner : m.inner;
+    multiply(layer.up, rows, in, {to, stride, false});
+    if (m.gated) multiply(layer.up, {rows.first + m.inner, rows.last + m.inner}, in, {to, stride, false});
+    for (int64_t t = 0; t < tokens(); t++) {
+      float* row = to + t * stride;
+      for (int64_t i = rows.first; i < rows.last; i += LANES) {
+        float part[LANES] = {};
+        const int64_t some = std::min<int64_t>(LANES, rows.last - i);
+        std::copy(row + i, row + i + some, part);
+        store(part, activate(load(part), m.activation));
+        for (int64_t k = 0; k < some; k++) row[i + k] = m.gated ? part[k] * row[m.inner + i + k] : part[k];
+      }
+    }
+  }
+};
+
+}  // namespace
+
+// ids (batch, time), lengths (batch): tokens each text has already; cosine, sine: (batch, time, head_width) or null;
+// logits: (batch, time, vocabulary). Keys and values of the layers get the new tokens'.
+extern "C" void llmbert_gpt_step(const Model* model, const int64_t* ids, const int64_t* lengths, int64_t batch, int64_t time,
+                                 int64_t capacity, const float* cosine, const float* sine, float* logits, int64_t threads) {
+  const Model& m = *model;
+  const Step step = {m, lengths, batch, time, capacity, cosine, sine};
+  const int64_t tokens = step.tokens(), attended = m.heads * m.head_width;
+  const int64_t qkv_width = attended + 2 * m.key_value_heads * m.head_width, stride = m.gated ? 2 * m.inner : m.inner;
+  std::vector<float> x(tokens * m.width), qkv(tokens * qkv_width), mixed(tokens * attended), wide(tokens * stride);
+  std::vector<float> narrow(m.gated ? tokens * m.inner : 0);
+  for (int64_t t = 0; t < tokens; t++) {
+    row_of(m.embedding, ids[t], &x[t * m.width]);
+    if (m.positions)
+      for (int64_t i = 0; i < m.width; i++) x[t * m.width + i] += m.positions[(lengths[t / time] + t % time) * m.width + i];
+  }
+#pragma omp parallel num_threads(int(threads))
+  {
+    const int index = omp_get_thread_num(), size = omp_get_num_threads();
+    std::vector<float> normed(tokens * m.width), weights(capacity + LANES);
+    Input in;
+    // By each for itself, which is quicker than to wait for another.
+    const auto take_normalised = [&](const Norm& norm, const Matrix& next) {
+      for (int64_t t = 0; t < tokens; t++) normalise(norm, &x[t * m.width], m.width, &normed[t * m.width]);
+      in.take(normed.data(), tokens, m.width, next.kind);
+    };
+    for (int64_t l = 0; l < m.depth; l++) {
+      const Layer& layer = m.layers[l];
+      take_normalised(layer.attention_norm, layer.qkv);
+      multiply(layer.qkv, share(qkv_width, index, size), in, {qkv.data(), qkv_width, false});
+#pragma omp barrier
+      for (int64_t pair = index; pair < batch * m.key_value_heads; pair += size)
+        step.attend(layer, pair / m.key_value_heads, pair % m.key_value_heads, qkv.data(), mixed.data(), weights);
+#pragma omp barrier
+      in.take(mixed.data(), tokens, attended, layer.out.kind);
+      multiply(layer.out, share(m.width, index, size), in, {x.data(), m.width, true});
+#pragma omp barrier
+      take_normalised(layer.feedforward_norm, layer.up);
+      const Span rows = share(m.inner, index, size);
+      step.widen(layer, rows, in, wide.data());
+      if (m.gated)
+        for (int64_t t = 0; t < tokens; t++)
+          std::copy(&wide[t * stride] + rows.first, &wide[t * stride] + rows.last, &narrow[t * m.inner] + rows.first);
+#pragma omp barrier
+      in.take((m.gated ? narrow : wide).data(), tokens, m.inner, layer.down.kind);
+      multiply(layer.down, share(m.width, index, size), in, {x.data(), m.width, true});
+#pragma omp barrier
+    }
+    take_normalised(m.norm, m.head);
+    multiply(m.head, share(m.head.rows, index, size), in, {logits, m.head.rows, false});
+  }
+}

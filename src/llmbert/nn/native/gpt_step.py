@@ -1,0 +1,173 @@
+"""A GPT's weights as the native step reads them, and the call of it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmbert.nn.cache import KeyValueCache
+from llmbert.nn.native.build import native_library
+from llmbert.nn.packed import Packed
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+NORM_KINDS = {"layer": 0, "rms": 1}
+ACTIVATION_KINDS = {"relu": 0, "gelu": 1, "gelu_tanh": 2, "silu": 3}
+
+_pointer, _long, _double = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in ("weight", "scale", "bias")),
+        *((name, _long) for name in ("rows", "columns", "kind")),
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("gain", _pointer), ("bias", _pointer), ("epsilon", _double), ("kind", _long)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        ("attention_norm", _Norm),
+        ("qkv", _Matrix),
+        ("query_gain", _pointer),
+        ("key_gain", _pointer),
+        ("gain_epsilon", _double),
+        ("out", _Matrix),
+        ("feedforward_norm", _Norm),
+        ("up", _Matrix),
+        ("down", _Matrix),
+        ("keys", _pointer),
+        ("values", _pointer),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        ("layers", ctypes.POINTER(_Layer)),
+        *(
+            (name, _long)
+            for name in ("depth", "width", "heads", "key_value_heads", "head_width", "inner", "gated", "activation")
+        ),
+        ("embedding", _Matrix),
+        ("positions", _pointer),
+        ("norm", _Norm),
+        ("head", _Matrix),
+    ]
+
+
+@dataclass(frozen=True)
+class NativeNorm:
+    """kind: of NORM_KINDS."""
+
+    gain: Tensor
+    bias: Tensor | None
+    epsilon: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class NativeLayer:
+    """gains: of queries and keys, where they are normalised."""
+
+    attention_norm: NativeNorm
+    qkv: Packed
+    gains: tuple[Tensor, Tensor] | None
+    gain_epsilon: float
+    out: Packed
+    feedforward_norm: NativeNorm
+    up: Packed
+    down: Packed
+
+
+class NativeGPT:
+    """Steps of a GPT in one native call each, over weights that it refers to and keeps alive.
+
+    up: in each layer (inner, width), or gate and up together (2 · inner, width) where it is gated. positions: (context,
+    width) where they are learned. Raises RuntimeError where there is no library.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[NativeLayer],
+        embedding: Packed,
+        positions: Tensor | None,
+        norm: NativeNorm,
+        head: Packed,
+        *,
+        heads: int,
+        key_value_heads: int,
+        head_width: int,
+        inner: int,
+        gated: bool,
+        activation: str,
+    ) -> None:
+        library = native_library()
+        if library is None:
+            raise RuntimeError("there is no native library")
+        self._call = library.llmbert_gpt_step
+        self._call.restype = None
+        self._call.argtypes = [_pointer, _pointer, _pointer, _long, _long, _long, _pointer, _pointer, _pointer, _long]
+        self._alive: list[Tensor] = []
+        self.vocabulary_size = len(head.weight)
+        self._layers = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
+        width, kind = embedding.weight.shape[1], ACTIVATION_KINDS[activation]
+        shape = (len(layers), width, heads, key_value_heads, head_width, inner, int(gated), kind)
+        ends = (self._matrix(embedding), self._address(positions), self._norm(norm), self._matrix(head))
+        self._model = _Model(self._layers, *shape, *ends)
+
+    def step(
+        self, ids: Tensor, state: KeyValueCache, angles: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, KeyValueCache]:
+        """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens. angles: rotary, (B, T, D) each.
+
+        The state has room for them; all is in float32 on the processor.
+        """
+        batch, time = ids.shape
+        ids, lengths = ids.contiguous(), state.lengths.contiguous()
+        angles = None if angles is None else (angles[0].contiguous(), angles[1].contiguous())
+        for layer, keys, values in zip(self._layers, state.keys, state.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        logits = torch.empty(batch, time, self.vocabulary_size)
+        cosine, sine = (None, None) if angles is None else (angle.data_ptr() for angle in angles)
+        places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine, logits.data_ptr())
+        self._call(ctypes.addressof(self._model), *places, torch.get_num_threads())
+        state.advance(time)
+        return logits, state
+
+    # ---- addresses -------------------------------------------------------------------------------------------------
+
+    def _address(self, tensor: Tensor | None) -> int | None:
+        if tensor is None:
+            return None
+        tensor = tensor.detach().contiguous()
+        self._alive.append(tensor)
+        return tensor.data_ptr()
+
+    def _matrix(self, packed: Packed) -> Any:
+        rows, columns = packed.weight.shape
+        addresses = (self._address(part) for part in (packed.weight, packed.scale, packed.bias))
+        return _Matrix(*addresses, rows, columns, KINDS[packed.weight.dtype])
+
+    def _norm(self, norm: NativeNorm) -> Any:
+        return _Norm(self._address(norm.gain), self._address(norm.bias), norm.epsilon, NORM_KINDS[norm.kind])
+
+    def _layer(self, layer: NativeLayer) -> Any:
+        gains = (None, None) if layer.gains is None else layer.gains
+        return _Layer(
+            self._norm(layer.attention_norm),
+            self._matrix(layer.qkv),
+            self._address(gains[0]),
+            self._address(gains[1]),
+            layer.gain_epsilon,
+            self._matrix(layer.out),
+            self._norm(layer.feedforward_norm),
+            self._matrix(layer.up),
+            self._matrix(layer.down),
+        )
