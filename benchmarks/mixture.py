@@ -1,6 +1,6 @@
 """One T5 that translates, summarises and classifies by prefix, beside one T5 for each, all at the same tokens.
 
-python benchmarks/mixture.py [--data FOLDER] [--out FOLDER] [--epochs 3]
+python benchmarks/mixture.py [--data FOLDER] [--out FOLDER] [--epochs 2]
 
 Every model sees each pair of its tasks so many times; all have the mixture's tokeniser and shape. The mixture is to be
 within 10 % of each single model. A run that was stopped goes on where it was: give the same --out again.
@@ -22,7 +22,10 @@ from llmbert.workbench.measure import answer_references
 from llmbert.workbench.sources import Source, open_store, read_pair_corpus
 
 SHARE = 0.9  # of a single model's figure that the mixture is to reach
-SETTINGS = {"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1, "batch_tokens": 4096}
+SETTINGS = {
+    **{"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1},
+    **{"batch_tokens": 4096, "learning_rate": 0.05},
+}
 VOCABULARY = 4000
 
 # By the name of the task: data, held-out data, fields, prefix, and the metrics that are compared.
@@ -90,7 +93,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     options.add_argument("--out", type=Path, default=Path("benchmark-runs/mixture"), help="where the runs are kept")
-    options.add_argument("--epochs", type=int, default=3, help="readings of each pair")
+    options.add_argument("--epochs", type=int, default=2, help="readings of each pair")
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     print(machine())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.nn.crf import CRF
 from llmbert.nn.lora import add_lora
 from llmbert.protocols import UsageError
@@ -38,7 +39,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: every direction of a matrix moves by the same length (Jordan et al. 2024).
 
     m ← μ m + g;  W ← (1 - η λ) W - η · √max(1, rows/columns) · orthogonalise(g + μ m).
-    A weight that stacks several maps (query, key, value) says so in its `sections`, and each is taken by itself.
+    A weight that stacks several maps (query, key, value) says so in its `sections`, and each is taken by itself; in its
+    `paces` it may say that some of them move by a share of η (see `mark_sections`).
     kind: the numbers it iterates in; bfloat16 is near enough and nearly three times as quick, but on processors
     without it (where torch's own Muon takes it all the same) a hundred times slower than float32.
     """
@@ -70,13 +72,14 @@ class Muon(torch.optim.Optimizer):
             pushes = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
             if group["weight_decay"]:
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            alike: dict[tuple[torch.Size, float], list[tuple[Tensor, Tensor]]] = {}
             for weight, push in zip(weights, pushes, strict=True):
                 sections = getattr(weight, "sections", (len(weight),))
-                for rows, part in zip(weight.split(sections), push.split(sections), strict=True):
-                    by_shape.setdefault(rows.shape, []).append((rows, part))
-            for shape, pairs in by_shape.items():
-                scale = -group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                paces = getattr(weight, "paces", (1.0,) * len(sections))
+                for rows, part, pace in zip(weight.split(sections), push.split(sections), paces, strict=True):
+                    alike.setdefault((rows.shape, pace), []).append((rows, part))
+            for (shape, pace), pairs in alike.items():
+                scale = -group["lr"] * pace * max(1.0, shape[0] / shape[1]) ** 0.5
                 stacked = torch.stack([push for _, push in pairs])
                 moves = orthogonalise(stacked.to(self.kind)).to(stacked.dtype)
                 torch._foreach_add_([rows for rows, _ in pairs], list(moves.unbind()), alpha=scale)
@@ -217,13 +220,24 @@ def _no_inner_matrices(model: nn.Module) -> set[int]:
 
 
 def mark_sections(model: nn.Module) -> None:
-    """Note on each stacked weight how many rows belong to each of its maps, for Muon."""
+    """Note on each stacked weight how many rows belong to each of its maps, for Muon.
+
+    Where the products of queries and keys are not divided by √D (T5), the queries are smaller by as much at the start,
+    and are moved by as much less: at the pace of the rest attention would be at one place before it had found which.
+    """
     for module in model.modules():
         sections = getattr(module, "sections", None)
         if sections:
             for layer in module.children():
                 if isinstance(layer, nn.Linear) and layer.out_features == sum(sections):
                     layer.weight.sections = sections  # type: ignore[attr-defined]
+    for module in model.modules():
+        if isinstance(module, SelfAttention | CrossAttention) and module.scale is not None:
+            pace = module.head_width**-0.5 / module.scale
+            if isinstance(module, SelfAttention):
+                module.qkv.weight.paces = (pace, 1.0, 1.0)  # type: ignore[attr-defined]
+            else:
+                module.query.weight.paces = (pace,)  # type: ignore[attr-defined]
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
             gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
