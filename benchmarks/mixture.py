@@ -22,10 +22,7 @@ from llmbert.workbench.measure import answer_references
 from llmbert.workbench.sources import Source, open_store, read_pair_corpus
 
 SHARE = 0.9  # of a single model's figure that the mixture is to reach
-SETTINGS = {
-    **{"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1},
-    **{"batch_tokens": 4096, "learning_rate": 0.05},
-}
+SETTINGS = {"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1, "batch_tokens": 4096}
 VOCABULARY = 4000
 
 # By the name of the task: data, held-out data, fields, prefix, and the metrics that are compared.

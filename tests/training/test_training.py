@@ -136,6 +136,40 @@ def test_muon_takes_stacked_maps_one_by_one() -> None:
     torch.testing.assert_close(stacked.detach(), torch.cat([w.detach() for w in apart]))
 
 
+def test_queries_whose_products_are_not_scaled_move_as_much_less() -> None:
+    torch.manual_seed(0)
+    family = FAMILIES["t5"]
+    model = family.build(family.settings_class()(layers=1, width=32, heads=2, inner=32), 40)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.randn_like(weight)
+    for optimiser in build_optimisers(model, TrainingSettings(optimiser="muon", matrix_learning_rate=0.1)):
+        optimiser.step()
+    moved = {name: (weight - before[name]).norm() for name, weight in model.named_parameters()}
+    queries, keys, _ = (
+        part.norm()
+        for part in (
+            model.encoder.blocks[0].attention.qkv.weight - before["encoder.blocks.0.attention.qkv.weight"]
+        ).split(32)
+    )
+    assert float(keys / queries) == pytest.approx(16**0.5, rel=0.1)
+    assert float(moved["decoder.blocks.0.cross.key_value.weight"] / moved["decoder.blocks.0.cross.query.weight"]) > 4
+
+
+@pytest.mark.parametrize(("optimiser", "pace"), [("muon", 16.0), ("adamw", 16.0), ("sgd", 1.0)])
+def test_tables_that_are_drawn_large_move_as_much_faster(optimiser: Any, pace: float) -> None:
+    family = FAMILIES["t5"]
+    model = family.build(family.settings_class()(layers=1, width=32, heads=2, inner=32), 40)
+    rates = {
+        id(weight): group["lr"]
+        for built in build_optimisers(model, TrainingSettings(optimiser=optimiser, learning_rate=0.01))
+        for group in built.param_groups
+        for weight in group["params"]
+    }
+    assert rates[id(model.embedding.weight)] == pytest.approx(0.01 * pace)
+    assert rates[id(model.encoder.norm.weight)] == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("family", ["gpt", "lstm"])
 @pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
 def test_every_weight_is_given_to_exactly_one_optimiser(family: str, optimiser: str) -> None:

@@ -164,7 +164,8 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
     """The optimisers of a model: one, or for `muon` Muon over its inner matrices and AdamW over the rest.
 
     Weight decay falls on matrices alone, not on biases, gains or embeddings. Each group remembers its base rate as
-    "base_lr", which the schedule multiplies. With `layer_decay` ξ the layers below the top have their own:
+    "base_lr", which the schedule multiplies. A model whose tables are drawn larger than others' says by how much faster
+    they are moved (`table_pace`). With `layer_decay` ξ the layers below the top have their own:
     ξ^(how far below) of the rate (Howard & Ruder 2018, §3.2).
     """
     mark_sections(model)
@@ -172,7 +173,8 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
     weights = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
     matrices = [(name, w) for name, w in weights if w.dim() == 2 and id(w) not in apart]
     rest = [(name, w) for name, w in weights if w.dim() != 2 or id(w) in apart]
-    grouped = _Groups(model, settings.layer_decay, settings.discriminator_rate)
+    adaptive = settings.optimiser not in ("sgd", "momentum", "nesterov")
+    grouped = _Groups(model, settings.layer_decay, settings.discriminator_rate, adaptive)
     found: list[torch.optim.Optimizer] = []
     if settings.optimiser == "muon":
         adamw = grouped(rest, settings.learning_rate, weight_decay=0.0)
@@ -197,17 +199,26 @@ def build_optimisers(model: nn.Module, settings: TrainingSettings) -> list[torch
 class _Groups:
     """Sorts weights into groups for an optimiser, one for each rate."""
 
-    def __init__(self, model: nn.Module, decay: float, discriminator: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, discriminator: float, adaptive: bool) -> None:
         depths = layer_depths(model) if decay < 1 else {}
         top = max(depths.values(), default=0)
         self.shares = {name: decay ** (top - depth) for name, depth in depths.items()}
         judges = (name for name, _ in model.named_parameters() if name.startswith("discriminator."))
         self.shares |= {name: self.shares.get(name, 1.0) * discriminator for name in judges}
+        # An adaptive step is as long for small weights as for large ones, a plain one as long as its gradient.
+        self.paces: dict[int, float] = {
+            id(table.weight): float(module.table_pace)  # type: ignore[arg-type]
+            for module in model.modules()
+            if hasattr(module, "table_pace") and adaptive
+            for table in module.modules()
+            if isinstance(table, nn.Embedding)
+        }
 
     def __call__(self, weights: list[tuple[str, nn.Parameter]], rate: float, **options: Any) -> list[dict[str, Any]]:
         by_share: dict[float, list[nn.Parameter]] = {}
         for name, weight in weights:
-            by_share.setdefault(self.shares.get(name, 1.0), []).append(weight)
+            share = self.shares.get(name, 1.0) * self.paces.get(id(weight), 1.0)
+            by_share.setdefault(share, []).append(weight)
         return [{"params": params, "lr": rate * share, **options} for share, params in by_share.items()]
 
 
