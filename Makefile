@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python recipes/demo.py --out demo
@@ -16,6 +16,11 @@ test: $(READY)
 # NANOGPT=path/to/checkout adds it as a peer of training.
 bench: $(READY)
 	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
+
+# CTranslate2, and llama.cpp compiled from source.
+bench-peers: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[peers]'
+	$(BIN)/python benchmarks/peers.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -498,23 +498,23 @@ def write_page(known: dict[str, Any]) -> None:
     PAGE.write_text(HEAD + "\n".join(lines) + "\n", "utf-8")
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LINES)}")
+def main(lines: dict[str, Callable[[Options], list[Result]]], description: str) -> None:
+    options = argparse.ArgumentParser(description=description.split("\n")[0])
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(lines)}")
     options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     options.add_argument("--nanogpt", type=Path, metavar="CHECKOUT", help="a checkout of nanoGPT")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--out", type=Path, default=RESULTS, help="JSON that the figures are put into")
     options.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     chosen = options.parse_args()
-    if unknown := [name for name in chosen.names if name not in LINES]:
-        options.error(f"there is no line {unknown[0]!r}; there are {', '.join(LINES)}")
+    if unknown := [name for name in chosen.names if name not in lines]:
+        options.error(f"there is no line {unknown[0]!r}; there are {', '.join(lines)}")
     asked = Options(chosen.data, chosen.nanogpt, chosen.rounds)
     print(machine())
     known = json.loads(chosen.out.read_text("utf-8")) if chosen.out.exists() else {}
-    for name in chosen.names or LINES:
+    for name in chosen.names or lines:
         try:
-            results = LINES[name](asked)
+            results = lines[name](asked)
         except (Missing, ImportError) as missing:
             print(f"{name}: left out, {missing}")
             continue
@@ -531,4 +531,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(LINES, __doc__ or "")
