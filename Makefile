@@ -16,6 +16,7 @@ test: $(READY)
 # NANOGPT=path/to/checkout adds it as a peer of training.
 bench: $(READY)
 	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/training_time.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 # CTranslate2, and llama.cpp compiled from source.
 bench-peers: $(READY)

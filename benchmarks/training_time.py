@@ -1,0 +1,199 @@
+"""How long until a model is as good: beside nanoGPT's recipe, beside torch's own LSTM loop, and beside what was asked.
+
+python benchmarks/training_time.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] [--data FOLDER]
+
+time-to-loss: seconds until a GPT of at most nanoGPT's size is as good as nanoGPT after its 2,000 steps for a processor;
+both are scored alike, by our sliding windows. lstm: training tokens/s. budget: the time a training took for the time
+it was given. The figures go where those of performance.py go.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import llmbert
+import performance
+from llmbert.data.batches import CarriedStreams
+from llmbert.data.corpus import Corpus, build_corpus
+from llmbert.models import find_family
+from llmbert.objectives.causal import causal
+from llmbert.training.loop import Trainer
+from llmbert.training.settings import TrainingSettings
+from performance import Options, Result, in_turn, rate
+
+SHAPE = {"layers": 4, "width": 128, "heads": 4, "context": 64}
+NANOGPT_STEPS, ROWS = 2000, 12
+OUR_STEPS = 300
+
+
+def shakespeare(options: Options, folder: Path) -> Corpus:
+    paths = [str(options.data / f"tinyshakespeare/{part}.txt.gz") for part in ("train", "valid")]
+    return build_corpus(paths[:1], folder, kind="chars", valid_paths=paths[1:])
+
+
+def time_to_loss(options: Options) -> list[Result]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = shakespeare(options, folder / "corpora")
+        theirs, their_seconds = _nanogpt(options, corpus)
+        ids, starts = np.asarray(corpus.valid.ids), np.asarray(corpus.valid.starts)
+        their_nats = float(theirs.token_nats(ids, starts)[1:].mean())
+        seconds = []
+        for round_ in range(options.rounds):
+            run = llmbert.train(
+                "gpt",
+                options.data / "tinyshakespeare/train.txt.gz",
+                folder / str(round_),
+                valid=options.data / "tinyshakespeare/valid.txt.gz",
+                tokenizer="chars",
+                settings={**SHAPE, "batch": ROWS, "steps": OUR_STEPS, "evaluate_every": OUR_STEPS, "seed": round_},
+            )
+            own = run.facts["scores"]["nats_per_token"]
+            taken = run.facts["train_seconds"]
+            print(f"  nanoGPT {their_nats:.4f} nats in {their_seconds:.0f} s; ours {own:.4f} in {taken:.0f} s")
+            if own > their_nats:
+                return [Result("time to nanoGPT's loss: not reached", "1/s", 0.0, (0, 0), "nanoGPT", 1.0, (1, 1), 5.0)]
+            seconds.append(taken)
+    speeds = sorted(1 / each for each in seconds)
+    spread = (speeds[0], speeds[-1])
+    their_speed = 1 / their_seconds
+    return [
+        Result(
+            "time to nanoGPT's loss, 0.8M parameters",
+            "1/s",
+            speeds[len(speeds) // 2],
+            spread,
+            f"nanoGPT, {NANOGPT_STEPS} steps",
+            their_speed,
+            (their_speed, their_speed),
+            5.0,
+        )
+    ]
+
+
+def _nanogpt(options: Options, corpus: Corpus) -> tuple[Any, float]:
+    """nanoGPT trained by its recipe for a processor, as a GPT of ours, and the seconds its steps took."""
+    torch.manual_seed(1337)
+    vocabulary = corpus.tokeniser.vocabulary_size
+    model = performance._nanogpt_model(options, SHAPE, vocabulary)
+    optimiser = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    text, context = torch.from_numpy(np.asarray(corpus.train.ids).astype(np.int64)), SHAPE["context"]
+    began = time.perf_counter()
+    for step in range(NANOGPT_STEPS):
+        warm, along = min(1.0, (step + 1) / 101), max(0.0, (step - 100) / (NANOGPT_STEPS - 100))
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * warm if step < 100 else 1e-4 + 0.5 * 9e-4 * (1 + np.cos(np.pi * along))
+        firsts = torch.randint(len(text) - context, (ROWS,))
+        rows = torch.stack([text[first : first + context + 1] for first in firsts])
+        _, loss = model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - began
+    return _as_ours(model, vocabulary), seconds
+
+
+def _as_ours(model: Any, vocabulary: int) -> Any:
+    family = find_family("gpt")
+    plain = {"qkv_bias": False, "out_bias": False, "feedforward_bias": False, "activation": "gelu"}
+    own = family.build(family.settings_class()(style="gpt2", **SHAPE, **plain), vocabulary)
+    names = {
+        "transformer.wte.": "embedding.",
+        "transformer.wpe.": "position_embedding.",
+        "transformer.ln_f.": "norm.",
+        "transformer.h.": "blocks.",
+        "ln_1.": "attention_norm.",
+        "ln_2.": "feedforward_norm.",
+        "attn.c_attn.": "attention.qkv.",
+        "attn.c_proj.": "attention.out.",
+        "mlp.c_fc.": "feedforward.up.",
+        "mlp.c_proj.": "feedforward.down.",
+        "lm_head.": "head.",
+    }
+    weights = {}
+    for theirs, weight in model.state_dict().items():
+        name = theirs
+        for old, new in names.items():
+            name = name.replace(old, new)
+        weights[name] = weight
+    lacking = own.load_state_dict(weights, strict=False)
+    assert not lacking.unexpected_keys and all(key.endswith("norm.bias") for key in lacking.missing_keys), lacking
+    return own.eval()
+
+
+LSTM_WIDTH, LSTM_ROWS, LSTM_TIME, LSTM_STEPS = 200, 20, 20, 60
+
+
+def lstm(options: Options) -> list[Result]:
+    """An LSTM of 2 x 200 on PTB's words: our loop beside a plain one around nn.LSTM, same optimiser and clipping."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = build_corpus([str(options.data / "ptb/train.txt.gz")], Path(folder), kind="words")
+        ids, starts = np.asarray(corpus.train.ids), np.asarray(corpus.train.starts)
+        vocabulary = corpus.tokeniser.vocabulary_size
+    streams = CarriedStreams(ids, starts, LSTM_TIME, LSTM_ROWS, 0).iterate()
+    batches = [next(streams) for _ in range(LSTM_STEPS)]
+    tokens = sum(batch.count for batch in batches)
+    torch.manual_seed(0)
+    family = find_family("lstm")
+    own = family.build(family.settings_class()(layers=2, width=LSTM_WIDTH, tied=False), vocabulary).train()
+    learning = TrainingSettings(optimiser="adamw", steps=10_000, learning_rate=1e-3)
+    trainer = Trainer(own, causal, None, learning)  # type: ignore[arg-type]
+
+    def ours() -> int:
+        for batch in batches:
+            trainer.step(batch)
+        return tokens
+
+    table, inner = (
+        torch.nn.Embedding(vocabulary, LSTM_WIDTH),
+        torch.nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, 2, batch_first=True),
+    )
+    head = torch.nn.Linear(LSTM_WIDTH, vocabulary)
+    weights = [*table.parameters(), *inner.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(weights, 1e-3)
+
+    def peer() -> int:
+        memory = None
+        for batch in batches:
+            if batch.fresh or memory is None:
+                rows = len(batch.inputs)
+                memory = tuple(torch.zeros(2, rows, LSTM_WIDTH) for _ in range(2))
+            states, memory = inner(table(batch.inputs), tuple(part.detach() for part in memory))
+            loss = torch.nn.functional.cross_entropy(head(states).flatten(0, 1), batch.targets.flatten())
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+        return tokens
+
+    peers = {"torch's nn.LSTM in a plain loop": (rate(peer), 1.0)}
+    return in_turn("training, LSTM 2 x 200 on PTB", "tokens/s", rate(ours), peers, options.rounds)
+
+
+def budget(options: Options) -> list[Result]:
+    """The whole time that trainings took, beside what they were given."""
+    found = []
+    for family, seconds in (("gpt", 60), ("gpt", 180), ("lstm", 60)):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            run = llmbert.train(
+                family, options.data / "wikitext2/train.txt.gz", Path(folder) / "run", tokenizer="bpe", budget=seconds
+            )
+            taken = time.perf_counter() - began
+        print(f"  {family}: {run.facts['scores']['nats_per_token']:.3f} nats/token")
+        name, asked = f"budget of {seconds} s for a {family}", float(seconds)
+        found.append(Result(name, "s", taken, (taken, taken), "asked", asked, (asked, asked), 0.9))
+    return found
+
+
+LINES = {"time-to-loss": time_to_loss, "lstm": lstm, "budget": budget}
+
+if __name__ == "__main__":
+    performance.main(LINES, __doc__ or "")
