@@ -58,15 +58,15 @@ def time_to_loss(options: Options) -> list[Result]:
             taken = run.facts["train_seconds"]
             print(f"  nanoGPT {their_nats:.4f} nats in {their_seconds:.0f} s; ours {own:.4f} in {taken:.0f} s")
             if own > their_nats:
-                return [Result("time to nanoGPT's loss: not reached", "1/s", 0.0, (0, 0), "nanoGPT", 1.0, (1, 1), 5.0)]
+                return [Result("time to nanoGPT's loss: not reached", "times an hour", 0.0, (0, 0), "nanoGPT", 1.0, (1, 1), 5.0)]
             seconds.append(taken)
-    speeds = sorted(1 / each for each in seconds)
+    speeds = sorted(3600 / each for each in seconds)
     spread = (speeds[0], speeds[-1])
-    their_speed = 1 / their_seconds
+    their_speed = 3600 / their_seconds
     return [
         Result(
             "time to nanoGPT's loss, 0.8M parameters",
-            "1/s",
+            "times an hour",
             speeds[len(speeds) // 2],
             spread,
             f"nanoGPT, {NANOGPT_STEPS} steps",
