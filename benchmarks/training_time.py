@@ -58,7 +58,8 @@ def time_to_loss(options: Options) -> list[Result]:
             taken = run.facts["train_seconds"]
             print(f"  nanoGPT {their_nats:.4f} nats in {their_seconds:.0f} s; ours {own:.4f} in {taken:.0f} s")
             if own > their_nats:
-                return [Result("time to nanoGPT's loss: not reached", "times an hour", 0.0, (0, 0), "nanoGPT", 1.0, (1, 1), 5.0)]
+                name = "time to nanoGPT's loss: not reached"
+                return [Result(name, "times an hour", 0.0, (0, 0), "nanoGPT", 1.0, (1, 1), 5.0)]
             seconds.append(taken)
     speeds = sorted(3600 / each for each in seconds)
     spread = (speeds[0], speeds[-1])
