@@ -49,14 +49,14 @@ def _compiled(compiler: str) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
     name = f"native-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmbert"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmbert"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         known = folder.stat()
         if known.st_uid != os.getuid() or known.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError("others may write to it")
         return folder / name if (folder / name).is_file() else _compile(compiler, folder, name)
-    except OSError:
+    except (OSError, RuntimeError):  # no cache, no home
         return _compile(compiler, Path(tempfile.mkdtemp(prefix="llmbert-")), name)  # for this process alone
 
 
