@@ -58,7 +58,8 @@ def sentences(name: str, settings: dict[str, Any], data: Path, out: Path, displa
 
 
 def ptb(data: Path, out: Path, display: Display) -> tuple[bool, str]:
-    settings = {"steps": 13_000, "kl_schedule": "sigmoid", "kl_steps": 5000, "dropout": 0.3}
+    # Without free bits the same reached a bound of 108.65 with a KL of 0.31: the decoder had learned to do without z.
+    settings = {"steps": 13_000, "kl_schedule": "sigmoid", "kl_steps": 5000, "dropout": 0.3, "free_bits": 0.35}
     found = sentences("ptb", settings, data, out, display)
     said = (
         f"bound {found['bound']:.2f} nats a sentence, of it reconstruction {found['reconstruction']:.2f} and KL "
