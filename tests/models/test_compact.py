@@ -105,6 +105,17 @@ def test_with_int8_a_text_is_the_same_to_the_bit_whatever_it_stands_beside(name:
         assert torch.equal(torch.cat(alone, dim=1)[0], together[row])
 
 
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+@pytest.mark.parametrize("rows", [1, 3, 70])
+def test_what_follows_a_prompt_is_what_follows_its_last_token(rows: int, kind: Any) -> None:
+    compact = CompactGPT(model_of(SHAPES["modern"]), kind)
+    ids = ids_of(rows, 30)
+    expected, left = compact.step(ids, compact.start(rows))
+    got, state = compact.take_in(ids, compact.start(rows))
+    torch.testing.assert_close(got, expected[:, -1], rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert state.lengths.tolist() == left.lengths.tolist() == [30] * rows
+
+
 @pytest.mark.parametrize(("kind", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])
 def test_a_weight_takes_as_many_bytes_and_is_off_by_half_a_step(kind: Any, size: int) -> None:
     plain = model_of(SHAPES["modern"])

@@ -152,6 +152,9 @@ class RunningBatch(Generic[R]):
     def _take_in(self, windows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
         """What follows equally long windows, (B, V), behind a state of as many rows."""
         ids = torch.tensor(windows, device=self.device)
+        take_in = getattr(self.model, "take_in", None)  # where a model can leave out the logits in between
+        if take_in is not None:
+            return take_in(ids, state)
         piece = max(1, _PREFILL_LOGITS // (len(windows) * self.model.vocabulary_size))
         for part in ids.split(piece, dim=1):
             logits, state = self.model.step(part, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -51,18 +52,30 @@ class CompactGPT(GPT):
 
     def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """As a GPT's; native for few tokens."""
-        rows, time = ids.shape
-        few = self.most_native is None or ids.numel() <= self.most_native
-        if self.native is None or not few or ids.device.type != "cpu":
+        if not self._is_native(ids):
             return super().step(ids, state)
+        parts = list(self._native_steps(ids, state, last=False))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), state
+
+    def take_in(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        if not self._is_native(ids):
+            return super().take_in(ids, state)
+        *_, logits = self._native_steps(ids, state, last=True)
+        return logits[:, -1], state
+
+    def _is_native(self, ids: Tensor) -> bool:
+        few = self.most_native is None or ids.numel() <= self.most_native
+        return self.native is not None and few and ids.device.type == "cpu"
+
+    def _native_steps(self, ids: Tensor, state: KeyValueCache, last: bool) -> Iterator[Tensor]:
+        """Logits of ids piece by piece, of all tokens (B, some, V) or of each piece's last (B, 1, V)."""
+        assert self.native is not None
+        rows, time = ids.shape
         self.check_reach(state.even_end(time))
         state.reserve(time)
-        parts = []
         for piece in ids.split(max(1, PIECE // rows), dim=1):
             angles = None if self.rotary is None else self.rotary.angles(state.positions(piece.shape[1]))
-            logits, state = self.native.step(piece, state, angles)
-            parts.append(logits)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), state
+            yield self.native.step(piece, state, angles, last)
 
     @property
     def scoring_signature(self) -> str:

@@ -218,12 +218,21 @@ class GPT(nn.Module):
 
     def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""
+        x, state = self._take_in(ids, state)
+        return self.head(x).float(), state
+
+    def take_in(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        """`step`, but logits (B, V) of what follows the last token alone: a prompt's others are nobody's business."""
+        x, state = self._take_in(ids, state)
+        return self.head(x[:, -1]).float(), state
+
+    def _take_in(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         time = ids.shape[1]
         self.check_reach(state.even_end(time))
         state.reserve(time)
         x = self._run(ids, state.positions(time), state.mask(time), state)
         state.advance(time)
-        return self.head(x).float(), state
+        return x, state
 
     def check_reach(self, tokens: int) -> None:
         """Raises LLMBertError for more tokens than there are positions."""

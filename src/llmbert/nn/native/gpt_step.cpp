@@ -483,9 +483,10 @@ struct Step {
 }  // namespace
 
 // ids (batch, time), lengths (batch): tokens each text has already; cosine, sine: (batch, time, head_width) or null;
-// logits: (batch, time, vocabulary). Keys and values of the layers get the new tokens'.
+// logits: (batch, time, vocabulary), or with last (batch, 1, vocabulary). Keys and values of the layers get the new
+// tokens'.
 extern "C" void llmbert_gpt_step(const Model* model, const int64_t* ids, const int64_t* lengths, int64_t batch, int64_t time,
-                                 int64_t capacity, const float* cosine, const float* sine, float* logits, int64_t threads) {
+                                 int64_t capacity, const float* cosine, const float* sine, float* logits, int64_t last, int64_t threads) {
   const Model& m = *model;
   const Step step = {m, lengths, batch, time, capacity, cosine, sine};
   const int64_t tokens = step.tokens(), attended = m.heads * m.head_width;
@@ -529,7 +530,10 @@ extern "C" void llmbert_gpt_step(const Model* model, const int64_t* ids, const i
       multiply(layer.down, share(m.width, index, size), in, {x.data(), m.width, true});
 #pragma omp barrier
     }
-    take_normalised(m.norm, m.head);
+    const int64_t wanted = last ? batch : tokens;
+    for (int64_t t = 0; t < wanted; t++)
+      normalise(m.norm, &x[(last ? (t + 1) * time - 1 : t) * m.width], m.width, &normed[t * m.width]);
+    in.take(normed.data(), wanted, m.width, m.head.kind);
     multiply(m.head, share(m.head.rows, index, size), in, {logits, m.head.rows, false});
   }
 }

@@ -113,7 +113,7 @@ class NativeGPT:
             raise RuntimeError("there is no native library")
         self._call = library.llmbert_gpt_step
         self._call.restype = None
-        self._call.argtypes = [_pointer, _pointer, _pointer, _long, _long, _long, _pointer, _pointer, _pointer, _long]
+        self._call.argtypes = [*[_pointer] * 3, *[_long] * 3, *[_pointer] * 3, *[_long] * 2]
         self._alive: list[Tensor] = []
         self.vocabulary_size = len(head.weight)
         self._layers = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
@@ -123,23 +123,24 @@ class NativeGPT:
         self._model = _Model(self._layers, *shape, *ends)
 
     def step(
-        self, ids: Tensor, state: KeyValueCache, angles: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, KeyValueCache]:
-        """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens. angles: rotary, (B, T, D) each.
+        self, ids: Tensor, state: KeyValueCache, angles: tuple[Tensor, Tensor] | None, last: bool = False
+    ) -> Tensor:
+        """Take ids (B, T) in; the state of t tokens becomes one of t+T. Returns logits (B, T, V), or with `last` those
+        behind the last token alone, (B, 1, V).
 
-        The state has room for them; all is in float32 on the processor.
+        angles: rotary, (B, T, D) each. The state has room for the tokens; all is in float32 on the processor.
         """
         batch, time = ids.shape
         ids, lengths = ids.contiguous(), state.lengths.contiguous()
         angles = None if angles is None else (angles[0].contiguous(), angles[1].contiguous())
         for layer, keys, values in zip(self._layers, state.keys, state.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        logits = torch.empty(batch, time, self.vocabulary_size)
+        logits = torch.empty(batch, 1 if last else time, self.vocabulary_size)
         cosine, sine = (None, None) if angles is None else (angle.data_ptr() for angle in angles)
         places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine, logits.data_ptr())
-        self._call(ctypes.addressof(self._model), *places, torch.get_num_threads())
+        self._call(ctypes.addressof(self._model), *places, int(last), torch.get_num_threads())
         state.advance(time)
-        return logits, state
+        return logits
 
     # ---- addresses -------------------------------------------------------------------------------------------------
 
