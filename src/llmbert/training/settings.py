@@ -30,7 +30,7 @@ class TrainingSettings(BaseModel):
     clip_value: float | None = Field(None, gt=0.0)
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False  # the layers, which takes a minute and on a GPU then saves a third of the time
+    compile: bool = False  # the layers: seconds at first, for long trainings on a GPU
     average: float = Field(0.0, ge=0.0, lt=1.0)  # decay of an exponential moving average of the weights; 0: off
     evaluate_every: int | None = Field(None, ge=1)  # steps; None: twenty times in all
     patience: int | None = Field(None, ge=1)  # evaluations without a better one before stopping; None: never

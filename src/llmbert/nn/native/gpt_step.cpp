@@ -78,7 +78,7 @@ inline Floats load(const float* from) {
 }
 
 inline Floats load(const uint16_t* from) {  // bfloat16 is the upper half of a float32
-#if defined(__AVX512F__)  // what compilers make of the plain words below is ten times slower
+#if defined(__AVX512F__)  // compilers make slower code of the plain words below
   const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   return (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 #elif defined(__AVX2__)
