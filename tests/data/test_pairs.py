@@ -255,6 +255,41 @@ def test_micro_batches_are_the_batch(store: PairCorpus) -> None:
     assert torch.equal(torch.cat([part.source for part in parts]), batch.source)
 
 
+def tasks_of(folder: Path, counts: dict[str, tuple[int, int]]) -> PairCorpus:
+    """Tasks by name: how many pairs, and how many characters their sources have."""
+    portions = []
+    for name, (count, length) in counts.items():
+        rows = [json.dumps({"source": f"{i} ".ljust(length + i % 5, "x"), "target": f"{name}{i}"}) for i in range(count)]
+        portions.append(Portion((str(write_lines(folder / f"{name}.jsonl", rows)),), prefix=f"{name}: "))
+    return build_pairs(portions, folder / "store", kind="bytes")
+
+
+@pytest.mark.parametrize("size", [{"batch": 24}, {"tokens": 1200}])
+def test_a_batch_holds_some_of_every_task(tmp_path: Path, size: dict[str, int]) -> None:
+    store = tasks_of(tmp_path, {"long": (120, 90), "short": (300, 12), "middle": (60, 30)})
+    batches = PairBatches(store.train, (128, 64), 1, **size)
+    assert rows_of(batches) == list(range(store.train.pairs))
+    plan = batches.plan(0)
+    held = [set(store.train.task[rows].tolist()) for rows in plan]
+    assert all(len(tasks) == 3 for tasks in held), "and not the task of the most batches for a while"
+    if "tokens" in size:
+        taken = [int(np.maximum(batches.sources[rows], batches.targets[rows]).sum()) for rows in plan]
+        assert max(taken) <= 2 * 1200 and min(taken) >= 0.5 * np.median(taken)
+
+
+def test_a_group_of_a_batch_is_a_micro_batch_without_the_padding_of_others(tmp_path: Path) -> None:
+    store = tasks_of(tmp_path, {"long": (60, 90), "short": (60, 12)})
+    batch = next(PairBatches(store.train, (128, 64), 1, tokens=1500).iterate())
+    parts = batch.split(1)
+    assert len(parts) == len(batch.groups) > 1 and sum(batch.groups) == len(batch.source)
+    assert sum(part.count for part in parts) == batch.count
+    assert all(part.source_mask.any(0).all() and (part.targets != IGNORED).any(0).all() for part in parts)
+    sources = [row[mask].tolist() for part in parts for row, mask in zip(part.source, part.source_mask, strict=True)]
+    whole = [row[mask].tolist() for row, mask in zip(batch.source, batch.source_mask, strict=True)]
+    assert sources == whole
+    assert sum(len(part.source) for part in batch.split(3)) == len(batch.source)
+
+
 def test_a_temperature_evens_out_the_tasks(tmp_path: Path) -> None:
     files = []
     for name, count in (("large", 400), ("small", 20)):

@@ -100,7 +100,7 @@ class Trainer:
         counts = {name: max(1, count) for name, count in batch.counts.items()}
         sums: dict[str, list[Tensor]] = {name: [] for name in counts}
         memories = []
-        parts = batch.split(settings.accumulate) if settings.accumulate > 1 else [batch]
+        parts = batch.split(settings.accumulate)
         for part, memory in zip(parts, self._split_memory(batch, len(parts)), strict=True):
             with self._precision():
                 terms, memory = self.objective(self.model, part.to(self.device), memory, settings.label_smoothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -261,8 +261,8 @@ def mean_loss(model: Any, objective: Callable[..., Any], batches: Sequence[Any],
     model.eval()
     total, count = 0.0, 0
     with torch.no_grad():
-        for batch in batches:
-            terms, _ = objective(model, batch.to(device), None, 0.0)
+        for part in chain.from_iterable(batch.split(1) for batch in batches):
+            terms, _ = objective(model, part.to(device), None, 0.0)
             total += float(terms[term][0])
             count += terms[term][1]
     model.train(was_training)

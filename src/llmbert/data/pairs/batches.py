@@ -24,6 +24,7 @@ POOL = 64  # batches whose pairs are sorted by length together
 class PairBatch:
     """One step's input. source (B, S) int64 with its mask (B, S), true where there is a token; inputs, targets (B, T):
     what the decoder is given, from its begin token, and what it is to predict, to its end token; IGNORED is not scored.
+    groups: how many rows, one after the other, are of like length, each a micro-batch of its own; (): all are.
     """
 
     source: Tensor
@@ -31,6 +32,7 @@ class PairBatch:
     inputs: Tensor
     targets: Tensor
     fresh: bool = True
+    groups: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -43,9 +45,17 @@ class PairBatch:
         return {"nll": self.count}
 
     def split(self, parts: int) -> list[PairBatch]:
-        """Micro-batches: the rows in at most `parts` nearly equal groups."""
-        cut = [each.tensor_split(parts) for each in (self.source, self.source_mask, self.inputs, self.targets)]
-        return [PairBatch(a, b, c, d, self.fresh) for a, b, c, d in zip(*cut, strict=True) if len(a)]
+        """Micro-batches: the rows of each group in at most `parts` nearly equal ones, no wider than the group."""
+        sides = (self.source, self.source_mask, self.inputs, self.targets)
+        if not self.groups:
+            cut = zip(*(side.tensor_split(parts) for side in sides), strict=True)
+            return [PairBatch(*rows, self.fresh) for rows in cut if len(rows[0])]
+        found = []
+        for rows in zip(*(side.split(self.groups) for side in sides), strict=True):
+            source, target = int(rows[1].sum(1).max()), int((rows[3] != IGNORED).sum(1).max())
+            narrow = (rows[0][:, :source], rows[1][:, :source], rows[2][:, :target], rows[3][:, :target])
+            found += PairBatch(*narrow, self.fresh).split(parts)
+        return found
 
     def to(self, device: torch.device) -> PairBatch:
         return replace(
@@ -61,7 +71,9 @@ class PairBatches:
     """Batches of pairs of like length: `batch` rows each, or as many as fit `tokens` padded tokens on either side.
 
     Every epoch takes each pair once in a new order; of several tasks, pairs are drawn so that a task's share is its
-    size to the power 1/`temperature` (Raffel et al. 2020, §3.5.2; 1: in proportion). What is longer than `longest`
+    size to the power 1/`temperature` (Raffel et al. 2020, §3.5.2; 1: in proportion), and every batch holds some of
+    each, a group of like length by task: optimisers that normalise a step's length (Adam, Muon) would let the task of
+    the most batches have the last word over the others. What is longer than `longest`
     (source and target tokens, each with its end token) is cut: a source at its end, or at its start where
     `keep_end`, a target at its end and without end token then; `cut_sources` and `cut_targets` say how many.
     Batch number n is the same whenever it is asked for.
@@ -91,21 +103,49 @@ class PairBatches:
         """Batches from number `position` on, without end."""
         epoch = 0
         while True:
-            plan = self.plan(epoch)
-            for rows in plan[position:]:
-                yield self.gather(rows)
+            plan = self._plan(epoch)
+            for groups in plan[position:]:
+                batch = self.gather(np.concatenate(groups))
+                yield replace(batch, groups=tuple(map(len, groups))) if len(groups) > 1 else batch
             position, epoch = max(0, position - len(plan)), epoch + 1
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The rows of each batch of an epoch."""
+        return [np.concatenate(groups) for groups in self._plan(epoch)]
+
+    def _plan(self, epoch: int) -> list[list[NDArray[np.int64]]]:
+        """The groups of rows of like length of each batch of an epoch."""
         random = np.random.default_rng((self.seed, epoch))
         order = self._draw(random)
-        typical = self.batch if self.tokens is None else max(1, self.tokens // max(1, int(self.targets.mean())))
-        batches = []
+        tasks = np.unique(self.pairs.task[order])
+        if len(tasks) == 1:
+            return [[rows] for rows in self._alike(order, 1.0, random)]
+        sizes = np.ones_like(order) if self.tokens is None else np.maximum(self.sources[order], self.targets[order])
+        shares = [float(sizes[self.pairs.task[order] == task].sum() / sizes.sum()) for task in tasks]
+        apart = [
+            self._alike(order[self.pairs.task[order] == task], share, random)
+            for task, share in zip(tasks, shares, strict=True)
+        ]
+        # Cut by its share, each task has about as many groups as the others; those of more are dealt out evenly.
+        batches = min(len(groups) for groups in apart)
+        dealt: list[list[NDArray[np.int64]]] = [[] for _ in range(batches)]
+        for groups in apart:
+            for at, rows in enumerate(groups):
+                dealt[at * batches // len(groups)].append(rows)
+        return [groups for groups in dealt if groups]
+
+    def _alike(
+        self, order: NDArray[np.int64], share: float, random: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Pairs in groups of like length, each of `share` of a batch's size, the groups in random order."""
+        batch = max(1, int(share * self.batch))
+        tokens = None if self.tokens is None else max(1, int(share * self.tokens))
+        typical = batch if tokens is None else max(1, tokens // max(1, int(self.targets[order].mean())))
+        groups = []
         for first in range(0, len(order), POOL * typical):
             pool = order[first : first + POOL * typical]
-            batches += self._cut(pool[np.lexsort((self.sources[pool], self.targets[pool]))])
-        return [batches[i] for i in random.permutation(len(batches))]
+            groups += self._cut(pool[np.lexsort((self.sources[pool], self.targets[pool]))], batch, tokens)
+        return [groups[i] for i in random.permutation(len(groups))]
 
     def _draw(self, random: np.random.Generator) -> NDArray[np.int64]:
         """The pairs of an epoch in their order."""
@@ -121,15 +161,15 @@ class PairBatches:
             drawn.append(np.concatenate(rounds)[:count] if rounds else own)
         return random.permutation(np.concatenate(drawn))
 
-    def _cut(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Sorted rows in batches of `batch`, or of at most `tokens` padded tokens on either side."""
-        if self.tokens is None:
-            return [rows[i : i + self.batch] for i in range(0, len(rows), self.batch)]
+    def _cut(self, rows: NDArray[np.int64], batch: int, tokens: int | None) -> list[NDArray[np.int64]]:
+        """Sorted rows in groups of `batch`, or of at most `tokens` padded tokens on either side."""
+        if tokens is None:
+            return [rows[i : i + batch] for i in range(0, len(rows), batch)]
         found, first, widest = [], 0, 0
         lengths = np.maximum(self.sources[rows], self.targets[rows]).tolist()
         for at, length in enumerate(lengths):
             widest = max(widest, length)
-            if at > first and widest * (at - first + 1) > self.tokens:
+            if at > first and widest * (at - first + 1) > tokens:
                 found.append(rows[first:at])
                 first, widest = at, length
         return [*found, rows[first:]]
