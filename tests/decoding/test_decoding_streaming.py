@@ -51,6 +51,8 @@ def streamed(decode, ids, cuts, window=128):
 
 class TestTextStream:
     @settings(max_examples=200, deadline=None)
+    @example(list("\ufffd\ufffd\ufffdé".encode()), [1], 4)
+    @example(list(("\ufffd" * 9 + "é中").encode()), [2], 4)
     @given(byte_ids | any_bytes, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.sampled_from([4, 16, 128]))
     def test_the_deltas_are_the_text_of_bytes(self, ids, cuts, window):
         assert "".join(streamed(as_bytes, ids, cuts, window)) == as_bytes(ids)

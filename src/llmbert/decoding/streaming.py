@@ -8,6 +8,7 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text; special tokens are dropped."""
 
 REPLACEMENT = "\ufffd"
+BEHIND = 16  # ids that a window may keep more than a quarter of: three characters held back, and one, of four bytes each
 
 
 class TextStream:
@@ -42,17 +43,18 @@ class TextStream:
         delta = certain[len(self._given) :]
         self._given = certain
         if len(self._ids) > self._window:
-            self._slide(len(text) - len(certain))
+            self._slide(text, len(text) - len(certain))
         return delta
 
-    def _slide(self, held: int) -> None:
-        """Forget old ids, all but a quarter window or a few more: a window begins with a whole character."""
-        for keep in range(self._window // 4, self._window // 4 + 4):
-            text = self._decode(self._ids[-keep:])
-            if not text.startswith(REPLACEMENT):
-                break
-        self._ids = self._ids[-keep:]
-        self._given = text[: len(text) - held]
+    def _slide(self, whole: str, held: int) -> None:
+        """Forget old ids, all but a quarter window or a few more: what is kept begins with a whole character, so that
+        it reads as the end of the window's text did, and holds what is still held back."""
+        keep = self._window // 4
+        for more in range(BEHIND):
+            text = self._decode(self._ids[-keep - more :])
+            if len(text) > held and whole.endswith(text):
+                self._ids, self._given = self._ids[-keep - more :], text[: len(text) - held]
+                return
 
     def finish(self) -> str:
         """What was held back, given that nothing follows."""
