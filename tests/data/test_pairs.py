@@ -259,7 +259,8 @@ def tasks_of(folder: Path, counts: dict[str, tuple[int, int]]) -> PairCorpus:
     """Tasks by name: how many pairs, and how many characters their sources have."""
     portions = []
     for name, (count, length) in counts.items():
-        rows = [json.dumps({"source": f"{i} ".ljust(length + i % 5, "x"), "target": f"{name}{i}"}) for i in range(count)]
+        sources = [f"{i} ".ljust(length + i % 5, "x") for i in range(count)]
+        rows = [json.dumps({"source": source, "target": f"{name}{i}"}) for i, source in enumerate(sources)]
         portions.append(Portion((str(write_lines(folder / f"{name}.jsonl", rows)),), prefix=f"{name}: "))
     return build_pairs(portions, folder / "store", kind="bytes")
 

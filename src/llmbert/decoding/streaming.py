@@ -8,7 +8,7 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text; special tokens are dropped."""
 
 REPLACEMENT = "\ufffd"
-BEHIND = 16  # ids that a window may keep more than a quarter of: three characters held back, and one, of four bytes each
+BEHIND = 16  # ids more than a quarter that a window may keep: three characters held back and one, of four bytes each
 
 
 class TextStream:

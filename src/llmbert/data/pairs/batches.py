@@ -134,9 +134,7 @@ class PairBatches:
                 dealt[at * batches // len(groups)].append(rows)
         return [groups for groups in dealt if groups]
 
-    def _alike(
-        self, order: NDArray[np.int64], share: float, random: np.random.Generator
-    ) -> list[NDArray[np.int64]]:
+    def _alike(self, order: NDArray[np.int64], share: float, random: np.random.Generator) -> list[NDArray[np.int64]]:
         """Pairs in groups of like length, each of `share` of a batch's size, the groups in random order."""
         batch = max(1, int(share * self.batch))
         tokens = None if self.tokens is None else max(1, int(share * self.tokens))
