@@ -148,6 +148,9 @@ inline Floats activate(Floats x, int64_t kind) {
   return found;
 }
 
+constexpr int64_t BLOCK = 32;  // rows at a time, so that the later tokens find them in the cache
+constexpr int64_t BYTES_AHEAD = 8192;  // of one row, fetched into the second cache while others are multiplied
+
 // ---- the parts of a step ---------------------------------------------------------------------------------------------
 
 // Products of ROWS rows and TOKENS tokens. A register waits four turns for its own last sum, so eight or more are kept
@@ -156,7 +159,7 @@ template <class W, int ROWS, int TOKENS>
 __attribute__((always_inline)) inline void products(const W* weight, int64_t columns, const float* x,
                                                     float (&found)[ROWS][TOKENS]) {
   constexpr int PLACES = ROWS * TOKENS >= 8 ? 1 : 8 / (ROWS * TOKENS);
-  constexpr int64_t AHEAD = 2048 / sizeof(W);  // the processor's own guesses end with every page
+  constexpr int64_t AHEAD = BYTES_AHEAD / sizeof(W);  // the processor's own guesses end with every page
   Floats total[PLACES][ROWS][TOKENS];
   for (int p = 0; p < PLACES; p++)
     for (int r = 0; r < ROWS; r++)
@@ -166,7 +169,7 @@ __attribute__((always_inline)) inline void products(const W* weight, int64_t col
     Floats w[ROWS];
     for (int r = 0; r < ROWS; r++) {
       w[r] = load(weight + r * columns + k);
-      if (k * sizeof(W) % 64 == 0) __builtin_prefetch(weight + r * columns + k + AHEAD);
+      if (k * sizeof(W) % 64 == 0) __builtin_prefetch(weight + r * columns + k + (ROWS == 1 ? AHEAD : BLOCK * columns), 0, 2);
     }
     for (int t = 0; t < TOKENS; t++) {
       const Floats part = load(x + t * columns + k);
@@ -189,26 +192,32 @@ __attribute__((always_inline)) inline void products(const W* weight, int64_t col
 
 // ---- int8 ------------------------------------------------------------------------------------------------------------
 
-constexpr int64_t PAIRS = 16;  // columns that are multiplied at once
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+constexpr int64_t PAIRS = 32;  // columns that are multiplied at once
+#else
+constexpr int64_t PAIRS = 16;
+#endif
 
 // What a matrix is multiplied with: x (tokens, columns), and for int8 weights the same as whole numbers with a scale each.
 struct Input {
   const float* x = nullptr;
   int64_t tokens = 0, columns = 0, padded = 0;
-  std::vector<int16_t> numbers;  // (tokens, padded), zeros behind the columns
+  int16_t* numbers = nullptr;    // (tokens, padded), zeros behind the columns; from the start of a cache line on
+  std::vector<int16_t> room;
   std::vector<float> scales;     // (tokens)
 
   void take(const float* from, int64_t count, int64_t wide, int64_t kind) {
     x = from, tokens = count, columns = wide;
     if (kind != INT8) return;
     padded = (columns + PAIRS - 1) / PAIRS * PAIRS;
-    numbers.resize(tokens * padded);
+    room.resize(tokens * padded + 32);
+    numbers = reinterpret_cast<int16_t*>((reinterpret_cast<uintptr_t>(room.data()) + 63) / 64 * 64);
     scales.resize(tokens);
     // One of eight sums of a row takes an eighth of the products, each 127 times a number at most, and has 31 bits.
     const float range = std::min(32767.0f, 2147483647.0f / (127.0f * float(padded / 8)));
-    for (int64_t t = 0; t < tokens; t++) scales[t] = round(x + t * columns, columns, range, &numbers[t * padded]);
+    for (int64_t t = 0; t < tokens; t++) scales[t] = round(x + t * columns, columns, range, numbers + t * padded);
     for (int64_t t = 0; t < tokens && padded > columns; t++)
-      std::fill(&numbers[t * padded] + columns, &numbers[t * padded] + padded, int16_t(0));
+      std::fill(numbers + t * padded + columns, numbers + t * padded + padded, int16_t(0));
   }
 
   // x in whole steps, `range` of them up to its largest magnitude; returns the step.
@@ -234,36 +243,45 @@ struct Input {
 };
 
 #if defined(__AVX2__)
-inline __m256i add_products(__m256i before, __m256i w, __m256i x) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-  return _mm256_dpwssd_epi32(before, w, x);
-#else
-  return _mm256_add_epi32(before, _mm256_madd_epi16(w, x));
-#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+typedef __m512i Sums;
+inline Sums widened(const int8_t* from) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
+inline Sums added(Sums before, Sums w, const int16_t* x) { return _mm512_dpwssd_epi32(before, w, _mm512_loadu_si512(x)); }
+inline __m256i eight(Sums sums) { return _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1)); }
+#else
+typedef __m256i Sums;
+inline Sums widened(const int8_t* from) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+inline Sums added(Sums before, Sums w, const int16_t* x) {
+  return _mm256_add_epi32(before, _mm256_madd_epi16(w, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))));
+}
+inline __m256i eight(Sums sums) { return sums; }
+#endif
 
 // Products of ROWS rows and of TOKENS tokens from `first` on, summed exactly.
 template <int ROWS, int TOKENS>
 __attribute__((always_inline)) inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t first,
                                                              float (&found)[ROWS][TOKENS]) {
-  __m256i total[ROWS][TOKENS];
+  Sums total[ROWS][TOKENS];
   for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) total[r][t] = _mm256_setzero_si256();
-  const int16_t* numbers = &in.numbers[first * in.padded];
+    for (int t = 0; t < TOKENS; t++) total[r][t] = Sums{};
+  const int16_t* numbers = in.numbers + first * in.padded;
   const auto take = [&](const int8_t* w, int64_t stride, int64_t k) __attribute__((always_inline)) {
-    __m256i wide[ROWS];
-    for (int r = 0; r < ROWS; r++)
-      wide[r] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + r * stride)));
-    for (int t = 0; t < TOKENS; t++) {
-      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers + t * in.padded + k));
-      for (int r = 0; r < ROWS; r++) total[r][t] = add_products(total[r][t], wide[r], x);
-    }
+    Sums wide[ROWS];
+    for (int r = 0; r < ROWS; r++) wide[r] = widened(w + r * stride);
+    for (int t = 0; t < TOKENS; t++)
+      for (int r = 0; r < ROWS; r++) total[r][t] = added(total[r][t], wide[r], numbers + t * in.padded + k);
   };
   const int64_t columns = in.columns, whole = columns / PAIRS * PAIRS;
+  // Beyond the page, where the processor's own guesses end; of several rows, those of the next block.
+  const int64_t ahead = ROWS == 1 ? BYTES_AHEAD : BLOCK * columns;
   int64_t k = 0;
-  for (; k + 4 * PAIRS <= whole; k += 4 * PAIRS) {
-    for (int r = 0; r < ROWS; r++) __builtin_prefetch(weight + r * columns + k + 2048);  // beyond the page, too
-    for (int p = 0; p < 4; p++) take(weight + k + p * PAIRS, columns, k + p * PAIRS);
+  for (; k + 64 <= whole; k += 64) {
+    for (int r = 0; r < ROWS; r++) __builtin_prefetch(weight + r * columns + k + ahead, 0, 2);
+    for (int64_t p = 0; p < 64; p += PAIRS) take(weight + k + p, columns, k + p);
   }
   for (; k < whole; k += PAIRS) take(weight + k, columns, k);
   if (k < columns) {
@@ -273,7 +291,7 @@ __attribute__((always_inline)) inline void products_of_bytes(const int8_t* weigh
   }
   for (int r = 0; r < ROWS; r++)
     for (int t = 0; t < TOKENS; t++) {
-      const __m256 parts = _mm256_cvtepi32_ps(total[r][t]);
+      const __m256 parts = _mm256_cvtepi32_ps(eight(total[r][t]));
       __m128 half = _mm_add_ps(_mm256_castps256_ps128(parts), _mm256_extractf128_ps(parts, 1));
       half = _mm_add_ps(half, _mm_movehl_ps(half, half));
       found[r][t] = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half))) * in.scales[first + t];
@@ -307,7 +325,9 @@ struct Output {
   bool add;
 
   void put(const Matrix& m, int64_t row, int64_t token, float product) const {
-    const float value = (m.scale ? product * m.scale[row] : product) + (m.bias ? m.bias[row] : 0.0f);
+    // Rounded once by what stands here, since a compiler may choose for each number of tokens anew.
+    const float bias = m.bias ? m.bias[row] : 0.0f;
+    const float value = m.scale ? std::fma(product, m.scale[row], bias) : product + bias;
     float& place = y[token * stride + row];
     place = add ? place + value : value;
   }
@@ -344,14 +364,13 @@ void multiply_tokens(const Matrix& m, Span rows, const Input& in, int64_t first,
   switch (m.kind) {
     case FLOAT32: multiply_block<float, ROWS, TOKENS>(m, rows, in, first, out); break;
     case BFLOAT16: multiply_block<uint16_t, ROWS, TOKENS>(m, rows, in, first, out); break;
-    case INT8: multiply_block<int8_t, 1, TOKENS>(m, rows, in, first, out); break;
+    case INT8: multiply_block<int8_t, ROWS, TOKENS>(m, rows, in, first, out); break;
   }
 }
 
 void multiply(const Matrix& m, Span rows, const Input& in, const Output& out) {
-  constexpr int64_t SOME = 32;  // rows at a time, so that the later tokens find them in the cache
-  for (int64_t row = rows.first; row < rows.last; row += SOME) {
-    const Span some = {row, std::min(row + SOME, rows.last)};
+  for (int64_t row = rows.first; row < rows.last; row += BLOCK) {
+    const Span some = {row, std::min(row + BLOCK, rows.last)};
     int64_t t = 0;
     for (; t + 4 <= in.tokens; t += 4) multiply_tokens<4>(m, some, in, t, out);
     switch (in.tokens - t) {
@@ -390,12 +409,6 @@ void normalise(const Norm& norm, const float* x, int64_t width, float* to) {
   const float scale = float(1.0 / std::sqrt(double(squares) / double(width) + norm.epsilon));
   for (int64_t i = 0; i < width; i++)
     to[i] = (x[i] - middle) * scale * norm.gain[i] + (norm.bias ? norm.bias[i] : 0.0f);
-}
-
-float product(const float* a, const float* b, int64_t count) {
-  float found[1][1];
-  products<float, 1, 1>(a, count, b, found);
-  return found[0][0];
 }
 
 // One head of one token: normalised where a gain is given, turned where angles are; in place.
@@ -445,21 +458,45 @@ struct Step {
             std::vector<float>& weights) const {
     const int64_t width = m.head_width;
     float most = -INFINITY;
-    for (int64_t j = 0; j < count; j++) {
-      weights[j] = product(keys + j * width, query, width) * scale;
-      most = std::max(most, weights[j]);
-    }
+    int64_t known = 0;
+    const auto meet = [&](auto& found) __attribute__((always_inline)) {
+      products(keys + known * width, width, query, found);
+      for (const auto& one : found) {
+        weights[known] = one[0] * scale;
+        most = std::max(most, weights[known++]);
+      }
+    };
+    float some[4][1], one[1][1];
+    while (known + 4 <= count) meet(some);
+    while (known < count) meet(one);
     float total = 0.0f;
     for (int64_t j = 0; j < count; j += LANES) {  // the room behind is there to be written to
       const Floats part = exponential(load(&weights[j]) - most);
       store(&weights[j], part);
       for (int64_t i = j; i < std::min(j + LANES, count); i++) total += weights[i];
     }
-    std::fill(to, to + width, 0.0f);
-    for (int64_t j = 0; j < count; j++) {
-      const float weight = weights[j] / total;
-      for (int64_t i = 0; i < width; i++) to[i] += weight * values[j * width + i];
+    for (int64_t j = 0; j < count; j++) weights[j] /= total;
+    int64_t i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES) gather<4>(values + i, weights.data(), count, to + i);
+    for (; i + LANES <= width; i += LANES) gather<1>(values + i, weights.data(), count, to + i);
+    for (; i < width; i++) {
+      float whole = 0.0f;
+      for (int64_t j = 0; j < count; j++) whole += weights[j] * values[j * width + i];
+      to[i] = whole;
     }
+  }
+
+  // PARTS registers' width of the values, weighted and summed.
+  template <int PARTS>
+  void gather(const float* values, const float* weights, int64_t count, float* to) const {
+    Floats total[PARTS] = {};
+    for (int64_t j = 0; j < count; j++)
+      for (int p = 0; p < PARTS; p++) {
+        const float* from = values + j * m.head_width + p * LANES;
+        __builtin_prefetch(from + BYTES_AHEAD / sizeof(float), 0, 2);
+        total[p] += weights[j] * load(from);
+      }
+    for (int p = 0; p < PARTS; p++) store(to + p * LANES, total[p]);
   }
 
   // Rows `rows` of the inner layer: its products, through the activation, times the other half where it is gated.
