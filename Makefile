@@ -17,6 +17,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 	$(BIN)/python benchmarks/training_time.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/data_path.py --rounds 3
 
 # CTranslate2, and llama.cpp compiled from source.
 bench-peers: $(READY)
