@@ -17,6 +17,9 @@ from llmbert.decoding.streaming import Decode, cut_at_stop, first_stop
 from llmbert.decoding.utf8 import ValidUtf8
 from llmbert.protocols import Progress, Stepper, UsageError, silent
 
+MANY = 1 << 20  # log-probabilities of a step
+BLOCK = 64  # of them
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -154,7 +157,8 @@ def _continuations(
         live = [beam for search in group for beam in search.live]
         remaining = [search.request.settings.max_tokens - beam.generated for search in group for beam in search.live]
         context = Context([beam.tokens for beam in live], remaining)
-        scores = log_probabilities_of(block)
+        # Of many rows torch's own is quicker than to wake no thread.
+        scores = block.log_softmax(-1) if block.numel() >= MANY else log_probabilities_of(block)
         for processor in group[0].processors:
             scores = processor(scores, context)
         size, beams = len(group[0].live), group[0].request.settings.beams
@@ -236,26 +240,43 @@ def _best(scores: Tensor, so_far: Tensor, count: int) -> list[_Candidates]:
     equals left out are all of a search's looked at.
     """
     vocabulary = scores.shape[-1]
-    top = scores.topk(min(count + 1, vocabulary))
-    totals = so_far[..., None] + top.values.double()
-    places = top.indices + vocabulary * torch.arange(scores.shape[1], device=scores.device)[:, None]
-    cut = top.values[..., :count]
+    values, indices = _top(scores, min(count + 1, vocabulary))
+    totals = so_far[..., None] + values.double()
+    places = indices + vocabulary * torch.arange(scores.shape[1], device=scores.device)[:, None]
+    cut = values[..., :count]
     unsure = (
-        (top.values[..., count] == cut[..., -1]) & (cut[..., -1] > -torch.inf)
+        (values[..., count] == cut[..., -1]) & (cut[..., -1] > -torch.inf)
         if vocabulary > count
         else torch.zeros_like(so_far, dtype=torch.bool)
     )
     found = []
     rows = zip(totals[..., :count].flatten(1).tolist(), places[..., :count].flatten(1).tolist(), strict=True)
-    for number, (values, where, is_unsure) in enumerate(
-        (values, where, bool(ties)) for (values, where), ties in zip(rows, unsure.any(-1).tolist(), strict=True)
-    ):
+    for number, ((reached, where), is_unsure) in enumerate(zip(rows, unsure.any(-1).tolist(), strict=True)):
         if is_unsure:
             found.append(_best_of_all((so_far[number, :, None] + scores[number].double()).flatten(), count))
             continue
-        finite = [(total, place) for total, place in zip(values, where, strict=True) if total > -math.inf]
+        finite = [(total, place) for total, place in zip(reached, where, strict=True) if total > -math.inf]
         found.append(sorted(finite, key=lambda each: (-each[0], each[1]))[:count])
     return found
+
+
+def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest of the last dimension and their places, best first; of equals any.
+
+    They are in the `count` blocks with the highest maxima: those are found in one pass over all, the rest in little.
+    """
+    blocks = scores.shape[-1] // BLOCK
+    if blocks <= 2 * count:
+        top = scores.topk(count)
+        return top.values, top.indices
+    inside = scores[..., : blocks * BLOCK].unflatten(-1, (blocks, BLOCK))
+    chosen = inside.amax(-1).topk(count).indices[..., None]
+    found = inside.gather(-2, chosen.expand(*chosen.shape[:-1], BLOCK)).flatten(-2)
+    places = (chosen * BLOCK + torch.arange(BLOCK, device=scores.device)).flatten(-2)
+    behind = scores[..., blocks * BLOCK :]
+    last = torch.arange(blocks * BLOCK, scores.shape[-1], device=scores.device).expand(behind.shape)
+    top = torch.cat((found, behind), dim=-1).topk(count)
+    return top.values, torch.cat((places, last), dim=-1).gather(-1, top.indices)
 
 
 def _best_of_all(totals: Tensor, count: int) -> _Candidates:

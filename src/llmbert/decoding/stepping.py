@@ -70,7 +70,7 @@ class RunningBatch(Generic[R]):
                 self.state = state if self.state is None else self.state.extend(state)
                 self.rows += group
                 parts.append(logits)
-        return self._checked(torch.cat(parts))
+        return self._checked(parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def look_ahead(self, guesses: Sequence[Sequence[int]]) -> Tensor | None:
         """Let every row take in its last token and a guess at those behind it, all at once: logits (B, T, V) of what

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,10 @@ class KeyValueCache:
         self.lengths = torch.zeros(batch, dtype=torch.int64)
         self.keys = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
         self.values = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
+        self._left: list[Tensor | None] = [
+            None,
+            None,
+        ] * layers  # what the last `select` left behind, for the next to write to
 
     @property
     def lengths(self) -> Tensor:
@@ -84,13 +90,16 @@ class KeyValueCache:
     def select(self, rows: Tensor) -> KeyValueCache:
         end = self.longest
         self.lengths = self.lengths[rows.cpu()]
-        for store in (self.keys, self.values):
-            for layer, old in enumerate(store):
+        for number, (store, layer) in enumerate(product((self.keys, self.values), range(len(self.keys)))):
+            old, new = store[layer], self._left[number]
+            shape = (len(rows), *old.shape[1:])
+            if new is None or new.shape != shape:
                 # What no row has filled is not worth copying, but must be numbers: a masked place still counts 0 times.
-                new = old.new_empty(len(rows), *old.shape[1:])
-                torch.index_select(old[:, :, :end], 0, rows, out=new[:, :, :end])
+                new = old.new_empty(shape)
                 new[:, :, end:] = 0
-                store[layer] = new
+            torch.index_select(old[:, :, :end], 0, rows, out=new[:, :, :end])
+            # A beam's rows change places at every step, and to ask for fresh memory takes longer than to copy.
+            store[layer], self._left[number] = new, old if old.shape == shape else None
         return self
 
     def extend(self, other: KeyValueCache) -> KeyValueCache:

@@ -49,12 +49,12 @@ class PairBatch:
         sides = (self.source, self.source_mask, self.inputs, self.targets)
         if not self.groups:
             cut = zip(*(side.tensor_split(parts) for side in sides), strict=True)
-            return [PairBatch(*rows, self.fresh) for rows in cut if len(rows[0])]
+            return [PairBatch(*rows, fresh=self.fresh) for rows in cut if len(rows[0])]
         found = []
         for rows in zip(*(side.split(self.groups) for side in sides), strict=True):
             source, target = int(rows[1].sum(1).max()), int((rows[3] != IGNORED).sum(1).max())
             narrow = (rows[0][:, :source], rows[1][:, :source], rows[2][:, :target], rows[3][:, :target])
-            found += PairBatch(*narrow, self.fresh).split(parts)
+            found += PairBatch(*narrow, fresh=self.fresh).split(parts)
         return found
 
     def to(self, device: torch.device) -> PairBatch:
