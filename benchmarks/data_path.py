@@ -109,12 +109,15 @@ def growth(megabytes: int) -> Any:
             rounds = options.rounds if megabytes < 1000 else 1
             peers = {"encode_batch alone, nothing kept": (run("theirs"), 0.5)}
             found = in_turn(f"text to a corpus store, {megabytes:,} MB", "MB/s", run("ours"), peers, rounds)
-        most = max(memory["ours"])
-        spare = MEMORY_LIMIT / most  # more than one where less than the limit was taken
-        spread = (MEMORY_LIMIT / most, MEMORY_LIMIT / min(memory["ours"]))
-        print(f"  memory {most:,.0f} MB at most; encode_batch {max(memory['theirs']):,.0f} MB")
-        name = f"the same: 1 GB by its peak memory, {most:,.0f} MB"
-        return [*found, Result(name, "times", spare, spread, "the limit", 1.0, (1, 1), 1.0)]
+        ours, theirs = sorted(memory["ours"]), sorted(memory["theirs"])
+        name = f"the same, {megabytes:,} MB: most memory"
+        spread = (ours[0], ours[-1]), (theirs[0], theirs[-1])
+        limit = Result(name, "MB", ours[-1], spread[0], "the limit", MEMORY_LIMIT, (MEMORY_LIMIT,) * 2, 1.0, less=True)
+        return [
+            *found,
+            Result(name, "MB", ours[-1], spread[0], "encode_batch", theirs[-1], spread[1], 0.0, less=True),
+            limit,
+        ]
 
     return measure
 
@@ -142,9 +145,11 @@ def waiting(options: Options) -> list[Result]:
     for family, options_of in asked.items():
         with tempfile.TemporaryDirectory() as folder, patch.object(Trainer, "_record", noting):
             llmbert.train(family, options_of.pop("paths"), Path(folder) / "run", **options_of)
-        busy = 100 - waited[-1]
-        name = f"batches for the next step, {family}: waited {waited[-1]:.2f} %"
-        found.append(Result(name, "% of a training at work", busy, (busy, busy), "at least", 98.0, (98, 98), 1.0))
+        share = waited[-1]
+        name = f"waiting for a batch, {family}"
+        found.append(
+            Result(name, "% of a training", share, (share, share), "the limit", 2.0, (2.0, 2.0), 1.0, less=True)
+        )
     return found
 
 

@@ -57,7 +57,8 @@ GPT2_VOCABULARY = 50_257
 
 @dataclass(frozen=True)
 class Result:
-    """A comparison. unit: of the values, where more is better; aim: the ratio to reach."""
+    """A comparison. unit: of the values, where more is better, or less; aim: the ratio to reach, ours to the peer's or
+    where less is better the peer's to ours."""
 
     name: str
     unit: str
@@ -67,10 +68,11 @@ class Result:
     theirs: float
     theirs_spread: tuple[float, float]
     aim: float
+    less: bool = False
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.theirs
+        return self.theirs / self.ours if self.less else self.ours / self.theirs
 
 
 class Missing(Exception):

@@ -1,13 +1,16 @@
-"""Compiled layers compute what plain ones do, and are plain again afterwards."""
+"""Compiled and recomputed layers compute what plain ones do, and are plain again afterwards."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
 from llmbert.models import find_family
 from llmbert.objectives.cross_entropy import nats_and_slope
-from llmbert.training.compilation import compiled_layers
+from llmbert.protocols import UsageError
+from llmbert.training.compilation import compiled_layers, recomputed_layers
 
 IDS = torch.randint(4, 60, (2, 12), generator=torch.Generator().manual_seed(0))
 
@@ -38,6 +41,53 @@ def test_nothing_is_compiled_unasked() -> None:
     model = family.build(family.settings_class()(layers=1, width=16, heads=2, context=16), 60)
     with compiled_layers(model, False):
         assert model.blocks[0]._compiled_call_impl is None
+
+
+FAMILIES = {
+    "gpt": {"layers": 3},
+    "bert": {"layers": 2},
+    "t5": {"layers": 2},
+    "transformer": {"layers": 2, "inner": 64},
+}
+
+
+def loss_of(name: str, model: Any) -> torch.Tensor:
+    if name in ("gpt", "bert"):
+        return model.logits(IDS).square().sum()
+    return model.logits(IDS, model.encode(IDS)).square().sum()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_recomputed_model_has_the_same_gradients_and_keeps_less(name: str) -> None:
+    family = find_family(name)
+    shape = {"width": 32, "heads": 2, "context": 16, "dropout": 0.3, **FAMILIES[name]}
+    torch.manual_seed(0)
+    model = family.build(family.settings_class()(**shape), 60).train()
+    gradients, kept = [], []
+    for wanted in (False, True):
+        model.zero_grad()
+        torch.manual_seed(1)
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with recomputed_layers(model, wanted), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = loss_of(name, model)
+            kept.append(sum(sizes))
+            loss.backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True)), "the same random numbers fall out of it"
+    assert kept[1] < 0.5 * kept[0]
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_what_counts_what_it_saw_is_not_computed_twice() -> None:
+    family = find_family("gpt")
+    model = family.build(family.settings_class()(layers=1, width=16, heads=2, context=16, norm="batch"), 60)
+    with pytest.raises(UsageError, match="batch norm"), recomputed_layers(model, True):
+        pass
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

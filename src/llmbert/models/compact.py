@@ -31,13 +31,13 @@ class CompactGPT(GPT):
         nn.Module.__init__(self)
         self.settings, self.vocabulary_size, self.max_length = model.settings, model.vocabulary_size, model.max_length
         tied = model.head.weight is model.embedding.weight
+        self.blocks, self.norm = model.blocks, model.norm
+        _pack(self.blocks, kind)  # first, since it makes room for the tables
         self.table = Packed(model.embedding.weight, None, kind)
         self.output = self.table if tied else Packed(model.head.weight, None, kind)
         self.embedding = PackedEmbedding(self.table)  # type: ignore[assignment]
         self.position_embedding, self.rotary, self.dropout = model.position_embedding, model.rotary, model.dropout
-        self.blocks, self.norm = model.blocks, model.norm
         self.head = PackedLinear(self.output)  # type: ignore[assignment]
-        _pack(self.blocks, kind)
         self.eval()
         known = self.settings.norm in NORM_KINDS and native_library() is not None
         self.native = self._native() if known else None

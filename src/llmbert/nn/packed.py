@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+ROWS = 1024  # packed at a time, so that nothing of the whole matrix' size is needed beside it
 PackedKind = Literal["float32", "bfloat16", "int8"]
 
 
@@ -25,8 +26,9 @@ class Packed(nn.Module):
         super().__init__()
         weight, scale = weight.detach(), None
         if kind == "int8":
-            scale = weight.abs().amax(1).clamp_min(1e-30) / 127
-            weight = (weight / scale[:, None]).round().to(torch.int8)
+            scale = torch.cat([rows.abs().amax(1) for rows in weight.split(ROWS)]).clamp_min(1e-30) / 127
+            parts = zip(weight.split(ROWS), scale.split(ROWS), strict=True)
+            weight = torch.cat([(rows / unit[:, None]).round().to(torch.int8) for rows, unit in parts])
         elif kind == "bfloat16":
             weight = weight.bfloat16()
         self.register_buffer("weight", weight.contiguous())

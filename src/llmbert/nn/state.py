@@ -1,11 +1,14 @@
-"""A module's weights: each tensor once for files, and for a while without gradients."""
+"""A module's weights: each tensor once for files, filled from them, and for a while without gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 def state_once(module: nn.Module) -> dict[str, Tensor]:
@@ -18,6 +21,30 @@ def state_once(module: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             found[name] = tensor.detach()
     return found
+
+
+class unfilled(TorchFunctionMode):
+    """Within, new weights are left as memory came, for whoever fills them at once: no random numbers are drawn in vain,
+    and memory that nobody wrote to takes no room yet."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+@torch.no_grad()
+def fill(module: nn.Module, tensors: dict[str, Tensor], given: bool) -> None:
+    """Put tensors in the place of the module's own of the same names, and take them out of `tensors`: copies, or, where
+    they are `given` away and of the same kind, the tensors themselves, so that no weight is in memory twice."""
+    for name, own in module.state_dict(keep_vars=True).items():
+        if name in tensors:
+            tensor = tensors.pop(name).to(own.device)
+            if given and tensor.dtype == own.dtype and tensor.is_contiguous():
+                own.data = tensor
+            else:
+                own.copy_(tensor)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _mend(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
     if config.get("model_type") != "llmbert-ngram":
-        return import_model(config, tensors).to(device())
+        return import_model(config, tensors, given=True).to(device())
     settings = config.get("settings")
     if not isinstance(settings, dict):
         raise LLMBertError(f"{CONFIG} describes no n-gram model: its settings are missing")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llmbert.nn.state import state_once
 from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
-from llmbert.training.compilation import compiled_layers
+from llmbert.training.compilation import compiled_layers, recomputed_layers
 from llmbert.training.optimisers import build_optimisers
 from llmbert.training.precision import resolve_precision
 from llmbert.training.schedules import factor
@@ -179,7 +179,7 @@ class Trainer:
         self._open_log()
         started, saved = time.monotonic() - self.at.seconds, time.monotonic()
         self.model.train()
-        with compiled_layers(self.model, settings.compile):
+        with recomputed_layers(self.model, settings.recompute), compiled_layers(self.model, settings.compile):
             self._learn(every, started, saved)
         self._settle()
         return self.at

@@ -6,6 +6,7 @@ What Hugging Face has no architecture for keeps our own names under a model_type
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from llmbert.models.huggingface.layout import Layout, Name, Tensors, rename_in, 
 from llmbert.models.huggingface.llama import LLAMA, MISTRAL, QWEN2
 from llmbert.models.huggingface.qwen3 import QWEN3
 from llmbert.models.huggingface.t5 import T5_LAYOUTS
-from llmbert.nn.state import state_once
+from llmbert.nn.state import fill, state_once, unfilled
 from llmbert.protocols import LLMBertError
 
 __all__ = ["LAYOUTS", "export_model", "import_model"]
@@ -50,14 +51,16 @@ def export_model(model: Any) -> tuple[dict[str, Any], Tensors]:
     return own | {"settings": model.settings.model_dump()} | SPECIAL_IDS, state_once(model)
 
 
-def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
+def import_model(config: Mapping[str, Any], tensors: Tensors, given: bool = False) -> nn.Module:
     """The model that a `config.json` and tensors describe, in evaluation mode.
 
+    given: the tensors are given away, and `tensors` is empty afterwards; the model keeps those that fit as its weights
+    instead of copies, so that no weight is in memory twice.
     Raises LLMBertError where the type is unknown, or a tensor is missing, of another shape or kind, or left over;
     nothing larger than the tensors is allocated before that is known.
     """
     if is_headed(config):
-        return import_headed(config, tensors)
+        return import_headed(config, tensors, given)
     kind = str(config.get("model_type"))
     vocabulary_size = config.get("vocab_size")
     if not isinstance(vocabulary_size, int) or vocabulary_size < 1:
@@ -67,7 +70,7 @@ def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     if family is None or family.counts:
         known = ", ".join(LAYOUTS)
         raise LLMBertError(f"model_type {kind!r} is not one that can be read here; {known} and {OWN}* are")
-    tensors = layout.renewed(tensors) if layout else tensors
+    whole, tensors = tensors, layout.renewed(tensors) if layout else tensors
     try:
         settings = layout.settings(config, tensors) if layout else family.settings_class()(**config["settings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -79,8 +82,12 @@ def import_model(config: Mapping[str, Any], tensors: Tensors) -> nn.Module:
         shapes = {name: weight.shape for name, weight in state_once(family.build(settings, vocabulary_size)).items()}
     names = _based(layout, layout.names(settings), tensors) if layout else [Name(name, (name,)) for name in shapes]
     own = rename_in(tensors, names, shapes, layout.needless if layout else ("head.weight",))
-    model = family.build(settings, vocabulary_size)
-    model.load_state_dict(own, strict=False)
+    if given:
+        tensors.clear()
+        whole.clear()
+    with unfilled() if own.keys() >= shapes.keys() else nullcontext():
+        model = family.build(settings, vocabulary_size)
+    fill(model, own, given)
     return model.eval()
 
 

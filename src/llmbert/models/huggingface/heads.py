@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from llmbert.models.headed import Headed, HeadedSettings, HeadSettings, TagHead, TextHead
 from llmbert.models.huggingface.bert import BERT_LAYOUTS
 from llmbert.models.huggingface.layout import Layout, Name, Tensors, linear, rename_in, rename_out
-from llmbert.nn.state import state_once
+from llmbert.nn.state import fill, state_once, unfilled
 from llmbert.protocols import LLMBertError
 
 OWN_TYPE = "llmbert-headed"
@@ -98,8 +98,8 @@ def _unscaled(model: Headed, name: str, head: HeadSettings) -> Tensors:
     return state
 
 
-def import_headed(config: Mapping[str, Any], tensors: Tensors) -> Headed:
-    """The trunk and heads that a `config.json` and tensors describe, in evaluation mode.
+def import_headed(config: Mapping[str, Any], tensors: Tensors, given: bool) -> Headed:
+    """The trunk and heads that a `config.json` and tensors describe, in evaluation mode; given: as in `import_model`.
 
     Raises LLMBertError where they do not fit together, or describe what cannot be read here.
     """
@@ -118,25 +118,18 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors) -> Headed:
         raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {error}") from error
     if settings.layers > len(tensors):
         raise LLMBertError(f"config.json states {settings.layers} layers, but there are too few tensors for them")
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), unfilled():
         bare = Headed(settings, vocabulary_size)
     shapes = {name: weight.shape for name, weight in state_once(bare).items()}
     names = _names(layout, bare.settings) if layout else [Name(name, (name,)) for name in shapes]
     needless = (*layout.needless, "pooler.dense.weight", "pooler.dense.bias") if layout else ()
     own = rename_in(tensors, names, shapes, needless)
-    model = Headed(settings, vocabulary_size)
-    model.load_state_dict(own, strict=False)
+    if given:
+        tensors.clear()
+    with unfilled() if own.keys() >= shapes.keys() else nullcontext():
+        model = Headed(settings, vocabulary_size)
+    fill(model, own, given)
     return model.eval()
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of random weights: without memory for them, torch would load its compiler for that."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        if func is torch.nn.init.normal_:
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
 
 
 def _foreign_settings(layout: Layout, config: Mapping[str, Any], tensors: Tensors) -> HeadedSettings:

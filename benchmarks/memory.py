@@ -1,0 +1,156 @@
+"""The most memory that training and writing take, each in a process of its own beside a peer's.
+
+python benchmarks/memory.py [NAME ...] [--nanogpt CHECKOUT]
+
+train: steps of a GPT of 10.7M parameters, 32 x 256 tokens, with its layers' inner values kept, or computed again on the
+way back (recompute=true); write: one stream of GPT-2's shape from a folder of ours, or of Transformers'. All of a
+process counts, torch and Python too; in each, weights that are read are counted once they are in use.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import llmbert
+import performance
+from llmbert.data.batches import Batch
+from llmbert.decoding import Engine, GenerationSettings, Request
+from llmbert.models import find_family
+from llmbert.objectives.causal import causal
+from llmbert.training.compilation import recomputed_layers
+from llmbert.training.loop import Trainer
+from llmbert.training.settings import TrainingSettings
+from performance import BEGIN, END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result
+
+ROWS, STEPS, PROMPT, NEW = 32, 2, 32, 64
+
+
+# ---- in a process of its own ---------------------------------------------------------------------------------------
+
+
+def training_ids() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randint(4, 65, (STEPS, ROWS, GPU_SHAPE["context"] + 1))
+
+
+def train_ours(recompute: bool) -> None:
+    family = find_family("gpt")
+    model = family.build(family.settings_class()(style="gpt2", **GPU_SHAPE), 65).train()
+    learning = TrainingSettings(optimiser="adamw", steps=1000)
+    trainer = Trainer(model, causal, None, learning)  # type: ignore[arg-type]
+    with recomputed_layers(model, recompute):
+        for rows in training_ids():
+            trainer.step(Batch(rows[:, :-1], rows[:, 1:].clone()))
+
+
+def train_peer(checkout: str) -> None:
+    ids = training_ids()
+    if checkout:
+        options = Options(Path(), Path(checkout), 1)
+        performance._nanogpt(options, GPU_SHAPE, 65, ids, False)()
+    else:
+        performance._hugging_face(GPU_SHAPE, 65, ids)()
+
+
+def write_ours(folder: str, weights: str) -> None:
+    run = llmbert.load(folder, weights=weights)
+    engine = Engine(run.model, None, END, str)
+    list(engine.run([Request(list(range(4, 4 + PROMPT)), GenerationSettings(max_tokens=NEW, temperature=0.0))]))
+
+
+def write_peer(folder: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        model.generate(torch.arange(4, 4 + PROMPT)[None], max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+
+
+WAYS: dict[str, Callable[..., None]] = {
+    "train": lambda: train_ours(False),
+    "recompute": lambda: train_ours(True),
+    "train-peer": train_peer,
+    "write": write_ours,
+    "write-peer": write_peer,
+}
+
+
+def alone(way: str, *arguments: str) -> None:
+    began = time.perf_counter()
+    WAYS[way](*arguments)
+    # What getrusage says would begin with the memory of the process that started this one.
+    status = Path("/proc/self/status").read_text("ascii")
+    memory = next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"seconds": time.perf_counter() - began, "megabytes": memory}))
+
+
+def measured(*command: str) -> dict[str, float]:
+    said = subprocess.run([sys.executable, __file__, "alone", *command], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
+# ---- lines ---------------------------------------------------------------------------------------------------------
+
+
+def beside(name: str, ours: dict[str, float], peer: str, theirs: dict[str, float], aim: float = 0.0) -> Result:
+    mine, other = ours["megabytes"], theirs["megabytes"]
+    return Result(name, "MB", mine, (mine, mine), peer, other, (other, other), aim, less=True)
+
+
+def train(options: Options) -> list[Result]:
+    plain, again = measured("train"), measured("recompute")
+    print(f"  kept {plain['seconds']:.1f} s, computed again {again['seconds']:.1f} s")
+    peers = {"Transformers": measured("train-peer", "")}
+    with suppress(Missing):
+        if options.nanogpt is not None:
+            peers["nanoGPT"] = measured("train-peer", str(options.nanogpt.resolve()))
+    name = f"memory of training, 10.7M parameters, {ROWS} x {GPU_SHAPE['context']}"
+    found = [beside(name, plain, peer, theirs) for peer, theirs in peers.items()]
+    return [*found, beside(f"{name}, recomputed", again, "kept", plain, 1.0)]
+
+
+def write(options: Options) -> list[Result]:
+    torch.manual_seed(0)
+    family = find_family("gpt")
+    model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_folder(folder, model)
+        theirs = measured("write-peer", str(folder))
+        for kind in ("float32", "bfloat16", "int8"):
+            ours = measured("write", str(folder), kind)
+            found.append(beside(f"memory of writing, 124M parameters, {kind}", ours, "Transformers, float32", theirs))
+    return found
+
+
+def write_folder(folder: Path, model: Any) -> None:
+    """A model that was never trained, in Hugging Face's layout, with a name for each of its tokens."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    names = {str(number): number for number in range(model.vocabulary_size)}
+    special = {"bos_token": str(BEGIN), "eos_token": str(END), "unk_token": "1", "pad_token": "0"}
+    words = Tokenizer(models.WordLevel(names, unk_token="1"))
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    performance._write_export(model, folder)
+
+
+LINES = {"train": train, "write": write}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["alone"]:
+        alone(*sys.argv[2:])
+    else:
+        performance.main(LINES, __doc__ or "")
