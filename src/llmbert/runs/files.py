@@ -133,7 +133,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
                 tensor = torch.empty(entry["shape"], dtype=KINDS[entry["dtype"]])
                 file.seek(data + entry["data_offsets"][0])
                 if tensor.numel():
-                    file.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy()))  # type: ignore[attr-defined]
+                    file.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
                 found[name] = tensor
     return found
 

@@ -43,7 +43,7 @@ def recomputed_layers(model: nn.Module, wanted: bool) -> Iterator[None]:
     layers = layers_of(model) if wanted else []
     try:
         for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
         yield
     finally:
         for layer in layers:

@@ -48,13 +48,13 @@ class PairBatch:
         """Micro-batches: the rows of each group in at most `parts` nearly equal ones, no wider than the group."""
         sides = (self.source, self.source_mask, self.inputs, self.targets)
         if not self.groups:
-            cut = zip(*(side.tensor_split(parts) for side in sides), strict=True)
-            return [PairBatch(*rows, fresh=self.fresh) for rows in cut if len(rows[0])]
+            cut = [side.tensor_split(parts) for side in sides]
+            return [PairBatch(a, b, c, d, self.fresh) for a, b, c, d in zip(*cut, strict=True) if len(a)]
         found = []
-        for rows in zip(*(side.split(self.groups) for side in sides), strict=True):
-            source, target = int(rows[1].sum(1).max()), int((rows[3] != IGNORED).sum(1).max())
-            narrow = (rows[0][:, :source], rows[1][:, :source], rows[2][:, :target], rows[3][:, :target])
-            found += PairBatch(*narrow, fresh=self.fresh).split(parts)
+        for a, b, c, d in zip(*(side.split(self.groups) for side in sides), strict=True):
+            source, target = int(b.sum(1).max()), int((d != IGNORED).sum(1).max())
+            narrow = PairBatch(a[:, :source], b[:, :source], c[:, :target], d[:, :target], self.fresh)
+            found += narrow.split(parts)
         return found
 
     def to(self, device: torch.device) -> PairBatch:
