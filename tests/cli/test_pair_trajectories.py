@@ -56,7 +56,7 @@ def test_a_run_of_pairs_holds_its_metrics_and_examples(run: Path) -> None:
     assert facts["examples"][0]["references"]
     page = (run / "report.html").read_text("utf-8")
     assert facts["examples"][0]["references"][0] in page
-    assert json.loads((run / "config.json").read_text("utf-8"))["model_type"] == "marian"
+    assert json.loads((run / "config.json").read_text("utf-8"))["model_type"] == "pegasus"
 
 
 def test_evaluate_compares_what_is_written_with_references(run: Path, pairs: tuple[Path, Path]) -> None:

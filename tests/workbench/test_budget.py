@@ -21,6 +21,9 @@ class Batch:
     fresh: bool = True
     counts: dict[str, int] = field(default_factory=lambda: {"nll": 1})
 
+    def split(self, parts: int) -> list[Batch]:
+        return [self]
+
     def to(self, device: Any) -> Batch:
         return self
 

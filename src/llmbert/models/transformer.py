@@ -22,7 +22,8 @@ from llmbert.protocols import Condition, Likelihood, LLMBertError, UsageError
 class TransformerSettings(BaseModel):
     """The shape of an encoder-decoder (Vaswani et al. 2017).
 
-    norm_first: norms before each layer and one behind the stack (pre-norm) instead of after each layer (post-norm);
+    norm_first: norms before each layer and one behind the stack (pre-norm), or after each layer (post-norm, as in the
+    paper, which asks for lower rates: at ours the gradients grow);
     tied: "all" shares one matrix among source embedding, target embedding and head, "target" the last two, "none" none;
     pointer: it may copy tokens of the source, names above all, instead of choosing from the vocabulary (`nn.pointer`).
     Without a pointer it opens elsewhere as Marian (sinusoidal), Pegasus (sinusoidal, norm_first), BART (learned,
@@ -38,7 +39,7 @@ class TransformerSettings(BaseModel):
     inner: int | None = Field(None, ge=1)  # width of the feed-forward layer; None: 4 x width
     context: int = Field(256, ge=2)  # tokens, of source and target each
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    norm_first: bool = False
+    norm_first: bool = True
     embedding_norm: bool = False
     scale_embedding: bool = True
     tied: Literal["all", "target", "none"] = "all"

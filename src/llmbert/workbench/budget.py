@@ -94,6 +94,7 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
             "schedule": "wsd",
             "warmup": 50,
             "label_smoothing": 0.1,
+            **({"matrix_learning_rate": 0.01, "learning_rate": 0.002} if family_name == "transformer" else {}),
         }
     if family_name == "vae":
         return {"batch": 32, "optimiser": "adamw", "learning_rate": 2e-3, "schedule": "linear", "warmup": 50}
