@@ -1,4 +1,4 @@
-"""A GPT with weights of two bytes or one, whose tokens are written by one native call each."""
+"""Decoders with weights of four, two or one byte, whose tokens are written by one native call each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from llmbert.models.gpt import GPT
-from llmbert.nn.cache import KeyValueCache
+from llmbert.models.transformer import Transformer
+from llmbert.nn.cache import DecoderState, KeyValueCache
 from llmbert.nn.feedforward import GatedFeedForward
-from llmbert.nn.native import NativeGPT, native_library
-from llmbert.nn.native.gpt_step import NORM_KINDS, NativeLayer, NativeNorm
+from llmbert.nn.native import NativeDecoder, native_library
+from llmbert.nn.native.decoder_step import NORM_KINDS, NativeCross, NativeLayer, NativeNorm, NativeShape
 from llmbert.nn.packed import Packed, PackedEmbedding, PackedKind, PackedLinear
 
 MOST_TOKENS = 16  # of a step that is native: more are read quicker by torch's products, but for int8 weights
@@ -81,43 +82,99 @@ class CompactGPT(GPT):
     def scoring_signature(self) -> str:
         return f"{super().scoring_signature}-{self.kind}"
 
-    def _native(self) -> NativeGPT:
+    def _native(self) -> NativeDecoder:
         s = self.settings
         assert s.key_value_heads and s.head_width and s.inner and s.activation
         positions = None if self.position_embedding is None else self.position_embedding.weight
-        return NativeGPT(
-            [self._layer(block) for block in self.blocks],
+        gated = isinstance(self.blocks[0].feedforward, GatedFeedForward)
+        return NativeDecoder(
+            NativeShape(s.heads, s.key_value_heads, s.head_width, s.inner, gated, s.activation),
+            [_layer(block, str(s.norm)) for block in self.blocks],
             self.table,
             positions,
-            self._norm(self.norm),
             self.output,
-            heads=s.heads,
-            key_value_heads=s.key_value_heads,
-            head_width=s.head_width,
-            inner=s.inner,
-            gated=isinstance(self.blocks[0].feedforward, GatedFeedForward),
-            activation=s.activation,
+            norm=_norm(self.norm, str(s.norm)),
         )
 
-    def _layer(self, block: Any) -> NativeLayer:
-        attention, feedforward = block.attention, block.feedforward
-        up: Any = feedforward.gate_up if isinstance(feedforward, GatedFeedForward) else feedforward.up
-        queries, keys = attention.query_norm, attention.key_norm
-        return NativeLayer(
-            self._norm(block.attention_norm),
-            attention.qkv.packed,
-            None if queries is None or keys is None else (queries.weight, keys.weight),
-            0.0 if queries is None else queries.epsilon,
-            attention.out.packed,
-            self._norm(block.feedforward_norm),
-            up.packed,
-            feedforward.down.packed,
+
+class CompactTransformer(Transformer):
+    """An encoder-decoder for writing on a processor, made of another that it takes apart.
+
+    kind: of the decoder's weights in memory and of the table of tokens; the encoder reads a source once, and keeps its
+    own. As a `CompactGPT` otherwise; one with a pointer runs in torch.
+    """
+
+    def __init__(self, model: Transformer, kind: PackedKind) -> None:
+        nn.Module.__init__(self)
+        self.settings, self.vocabulary_size, self.max_length = model.settings, model.vocabulary_size, model.max_length
+        self.encoder, self.decoder, self.pointer = model.encoder, model.decoder, model.pointer
+        s, target = model.settings, model.decoder.embedding
+        tied = model.head.weight is target.weight
+        _pack(self.decoder.layers, kind)
+        self.table = Packed(target.weight, None, kind)
+        output = Packed(model.head.weight, model.head.bias, kind)
+        if tied:  # one matrix, with a bias where it is the head
+            output.weight, output.scale = self.table.weight, self.table.scale
+        self.embedding = PackedEmbedding(self.table) if s.tied == "all" else model.embedding  # type: ignore[assignment]
+        self.encoder.embedding = self.embedding
+        self.decoder.embedding = PackedEmbedding(self.table)
+        self.head = PackedLinear(output)  # type: ignore[assignment]
+        self.eval()
+        self.native = self._native(output) if native_library() is not None and self.pointer is None else None
+        self.kind = kind
+
+    def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """As a Transformer's; native on a processor."""
+        if self.native is None or ids.device.type != "cpu":
+            return super().step(ids, state)
+        cache, mask = state.cache, state.source_mask
+        self._check_length(cache.even_end(ids.shape[1]))
+        cache.reserve(ids.shape[1])
+        state.cross = [(keys.contiguous(), values.contiguous()) for keys, values in state.cross]
+        padded = None if bool(mask.all()) else mask
+        return self.native.step(ids, cache, cross=state.cross, source_mask=padded), state
+
+    def _native(self, output: Packed) -> NativeDecoder:
+        s, side = self.settings, self.decoder
+        assert s.inner
+        table: Any = side.sinusoids if side.position_embedding is None else side.position_embedding.weight
+        shape = (s.heads, s.heads, s.width // s.heads, s.inner, False, s.activation, s.norm_first, side.scale)
+        return NativeDecoder(
+            NativeShape(*shape),
+            [_layer(layer, "layer") for layer in side.layers],
+            self.table,
+            table,
+            output,
+            norm=_norm(side.norm, "layer"),
+            embedding_norm=_norm(side.embedding_norm, "layer"),
         )
 
-    def _norm(self, norm: Any) -> NativeNorm:
-        s = self.settings
-        assert s.norm and s.norm_epsilon
-        return NativeNorm(norm.weight, getattr(norm, "bias", None), s.norm_epsilon, s.norm)
+
+def _layer(layer: Any, norm: str) -> NativeLayer:
+    attention, feedforward = layer.attention, layer.feedforward
+    up: Any = feedforward.gate_up if isinstance(feedforward, GatedFeedForward) else feedforward.up
+    queries, keys = attention.query_norm, attention.key_norm
+    read = getattr(layer, "cross", None)
+    before = None if read is None else _norm(layer.cross_norm, norm)
+    return NativeLayer(
+        _norm(layer.attention_norm, norm),
+        attention.qkv.packed,
+        None if queries is None or keys is None else (queries.weight, keys.weight),
+        0.0 if queries is None else queries.epsilon,
+        attention.out.packed,
+        _norm(layer.feedforward_norm, norm),
+        up.packed,
+        feedforward.down.packed,
+        None if read is None or before is None else NativeCross(before, read.query.packed, read.out.packed),
+    )
+
+
+def _norm(norm: Any, kind: str) -> Any:
+    """None for what leaves all as it is."""
+    if isinstance(norm, nn.Identity):
+        return None
+    epsilon = norm.epsilon if hasattr(norm, "epsilon") else norm.eps
+    return NativeNorm(norm.weight, getattr(norm, "bias", None), epsilon, kind)
 
 
 def _pack(modules: nn.Module, kind: PackedKind) -> None:

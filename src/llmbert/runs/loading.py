@@ -28,8 +28,8 @@ MIXTURE = "llmbert-mixture"
 def load(folder: str | Path, weights: str | None = None) -> Run:
     """A run, a folder in Hugging Face's layout, or a model of the hub ("org/name"), ready to use.
 
-    weights: of a GPT, kept in memory as "float32", "bfloat16" or "int8" for writing fast on a processor, where a token
-    takes as long as its weights take to be read; see `CompactGPT`.
+    weights: of a GPT or a Transformer, kept in memory as "float32", "bfloat16" or "int8" for writing fast on a
+    processor, where a token takes as long as its weights take to be read; see `CompactGPT`.
 
     Nothing in it is executed or unpickled. Raises LLMBertError where it is missing, unfinished, damaged, of another
     version or of an architecture that cannot be read here.
@@ -56,14 +56,19 @@ def load(folder: str | Path, weights: str | None = None) -> Run:
 
 
 def _compact(path: Path, model: Any, weights: str) -> Any:
-    from llmbert.models.compact import CompactGPT
+    from llmbert.models.compact import CompactGPT, CompactTransformer
     from llmbert.models.gpt import GPT
+    from llmbert.models.transformer import Transformer
 
     if weights not in get_args(PackedKind):
         raise UsageError(f"weights are {', '.join(get_args(PackedKind))}, not {weights!r}")
-    if not isinstance(model, GPT):
-        raise UsageError(f"weights of another kind are for a gpt, and {path} is a {getattr(model, 'family', 'model')}")
-    return CompactGPT(model.cpu(), cast(PackedKind, weights))
+    kind = cast(PackedKind, weights)
+    if isinstance(model, GPT):
+        return CompactGPT(model.cpu(), kind)
+    if isinstance(model, Transformer):
+        return CompactTransformer(model.cpu(), kind)
+    what = getattr(model, "family", "model")
+    raise UsageError(f"weights of another kind are for a gpt or a transformer, and {path} is a {what}")
 
 
 def _mend(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:

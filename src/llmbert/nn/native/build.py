@@ -13,7 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("gpt_step.cpp")
+SOURCE = Path(__file__).with_name("decoder_step.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wno-psabi")
 OFF = "LLMBERT_NATIVE"  # set to 0, nothing is compiled and all runs in torch
 

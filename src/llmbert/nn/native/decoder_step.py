@@ -1,4 +1,4 @@
-"""A GPT's weights as the native step reads them, and the call of it."""
+"""A decoder's weights as the native step reads them, and the call of it."""
 
 from __future__ import annotations
 
@@ -40,23 +40,25 @@ class _Layer(ctypes.Structure):
         ("key_gain", _pointer),
         ("gain_epsilon", _double),
         ("out", _Matrix),
+        ("cross_norm", _Norm),
+        ("cross_query", _Matrix),
+        ("cross_out", _Matrix),
         ("feedforward_norm", _Norm),
         ("up", _Matrix),
         ("down", _Matrix),
-        ("keys", _pointer),
-        ("values", _pointer),
+        *((name, _pointer) for name in ("keys", "values", "source_keys", "source_values")),
     ]
 
 
 class _Model(ctypes.Structure):
     _fields_ = [
         ("layers", ctypes.POINTER(_Layer)),
-        *(
-            (name, _long)
-            for name in ("depth", "width", "heads", "key_value_heads", "head_width", "inner", "gated", "activation")
-        ),
+        *((name, _long) for name in ("depth", "width", "heads", "key_value_heads", "head_width")),
+        *((name, _long) for name in ("inner", "gated", "activation", "norm_first")),
         ("embedding", _Matrix),
+        ("scale", _double),
         ("positions", _pointer),
+        ("embedding_norm", _Norm),
         ("norm", _Norm),
         ("head", _Matrix),
     ]
@@ -73,8 +75,17 @@ class NativeNorm:
 
 
 @dataclass(frozen=True)
+class NativeCross:
+    """How a layer looks at a source."""
+
+    norm: NativeNorm
+    query: Packed
+    out: Packed
+
+
+@dataclass(frozen=True)
 class NativeLayer:
-    """gains: of queries and keys, where they are normalised."""
+    """gains: of queries and keys, where they are normalised; cross: None where there is no source."""
 
     attention_norm: NativeNorm
     qkv: Packed
@@ -84,61 +95,89 @@ class NativeLayer:
     feedforward_norm: NativeNorm
     up: Packed
     down: Packed
+    cross: NativeCross | None = None
 
 
-class NativeGPT:
-    """Steps of a GPT in one native call each, over weights that it refers to and keeps alive.
+@dataclass(frozen=True)
+class NativeShape:
+    """What a decoder is besides its weights. activation: of ACTIVATION_KINDS; scale: of what is embedded."""
+
+    heads: int
+    key_value_heads: int
+    head_width: int
+    inner: int
+    gated: bool
+    activation: str
+    norm_first: bool = True
+    scale: float = 1.0
+
+
+class NativeDecoder:
+    """Steps of a decoder in one native call each, over weights that it refers to and keeps alive.
 
     up: in each layer (inner, width), or gate and up together (2 · inner, width) where it is gated. positions: (context,
-    width) where they are learned. Raises RuntimeError where there is no library.
+    width) where they are added. norm: behind all layers. Raises RuntimeError where there is no library.
     """
 
     def __init__(
         self,
+        shape: NativeShape,
         layers: Sequence[NativeLayer],
         embedding: Packed,
         positions: Tensor | None,
-        norm: NativeNorm,
         head: Packed,
         *,
-        heads: int,
-        key_value_heads: int,
-        head_width: int,
-        inner: int,
-        gated: bool,
-        activation: str,
+        norm: NativeNorm | None,
+        embedding_norm: NativeNorm | None = None,
     ) -> None:
         library = native_library()
         if library is None:
             raise RuntimeError("there is no native library")
-        self._call = library.llmbert_gpt_step
+        self._call = library.llmbert_decoder_step
         self._call.restype = None
-        self._call.argtypes = [*[_pointer] * 3, *[_long] * 3, *[_pointer] * 3, *[_long] * 2]
+        self._call.argtypes = [*[_pointer] * 3, *[_long] * 3, *[_pointer] * 2, _long, *[_pointer] * 2, *[_long] * 2]
         self._alive: list[Tensor] = []
         self.vocabulary_size = len(head.weight)
         self._layers = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
-        width, kind = embedding.weight.shape[1], ACTIVATION_KINDS[activation]
-        shape = (len(layers), width, heads, key_value_heads, head_width, inner, int(gated), kind)
-        ends = (self._matrix(embedding), self._address(positions), self._norm(norm), self._matrix(head))
-        self._model = _Model(self._layers, *shape, *ends)
+        s = shape
+        numbers = (len(layers), embedding.weight.shape[1], s.heads, s.key_value_heads, s.head_width, s.inner)
+        kinds = (int(s.gated), ACTIVATION_KINDS[s.activation], int(s.norm_first))
+        entry = (self._matrix(embedding), s.scale, self._address(positions), self._norm(embedding_norm))
+        self._model = _Model(self._layers, *numbers, *kinds, *entry, self._norm(norm), self._matrix(head))
 
     def step(
-        self, ids: Tensor, state: KeyValueCache, angles: tuple[Tensor, Tensor] | None, last: bool = False
+        self,
+        ids: Tensor,
+        state: KeyValueCache,
+        angles: tuple[Tensor, Tensor] | None = None,
+        last: bool = False,
+        *,
+        cross: Sequence[tuple[Tensor, Tensor]] = (),
+        source_mask: Tensor | None = None,
     ) -> Tensor:
         """Take ids (B, T) in; the state of t tokens becomes one of t+T. Returns logits (B, T, V), or with `last` those
         behind the last token alone, (B, 1, V).
 
-        angles: rotary, (B, T, D) each. The state has room for the tokens; all is in float32 on the processor.
+        angles: rotary, (B, T, D) each. cross: of each layer the keys and values of the source, (B, H, S, D) each, and
+        source_mask (B, S) true where there is a token. The state has room for the tokens; all is in float32 on the
+        processor.
         """
         batch, time = ids.shape
+        # Whatever has to be copied must live until the call is over.
         ids, lengths = ids.contiguous(), state.lengths.contiguous()
         angles = None if angles is None else (angles[0].contiguous(), angles[1].contiguous())
+        sources = [(keys.contiguous(), values.contiguous()) for keys, values in cross]
+        mask = None if source_mask is None else source_mask.contiguous()
         for layer, keys, values in zip(self._layers, state.keys, state.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        for layer, (keys, values) in zip(self._layers, sources, strict=False):
+            layer.source_keys, layer.source_values = keys.data_ptr(), values.data_ptr()
         logits = torch.empty(batch, 1 if last else time, self.vocabulary_size)
         cosine, sine = (None, None) if angles is None else (angle.data_ptr() for angle in angles)
-        places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine, logits.data_ptr())
-        self._call(ctypes.addressof(self._model), *places, int(last), torch.get_num_threads())
+        source = (sources[0][0].shape[2] if sources else 0, None if mask is None else mask.data_ptr())
+        places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine)
+        threads = torch.get_num_threads()
+        self._call(ctypes.addressof(self._model), *places, *source, logits.data_ptr(), int(last), threads)
         state.advance(time)
         return logits
 
@@ -151,16 +190,24 @@ class NativeGPT:
         self._alive.append(tensor)
         return tensor.data_ptr()
 
-    def _matrix(self, packed: Packed) -> Any:
+    def _matrix(self, packed: Packed | None) -> Any:
+        if packed is None:
+            return _Matrix()
         rows, columns = packed.weight.shape
         addresses = (self._address(part) for part in (packed.weight, packed.scale, packed.bias))
         return _Matrix(*addresses, rows, columns, KINDS[packed.weight.dtype])
 
-    def _norm(self, norm: NativeNorm) -> Any:
-        return _Norm(self._address(norm.gain), self._address(norm.bias), norm.epsilon, NORM_KINDS[norm.kind])
+    def _norm(self, norm: NativeNorm | None) -> Any:
+        return (
+            _Norm()
+            if norm is None
+            else _Norm(self._address(norm.gain), self._address(norm.bias), norm.epsilon, NORM_KINDS[norm.kind])
+        )
 
     def _layer(self, layer: NativeLayer) -> Any:
         gains = (None, None) if layer.gains is None else layer.gains
+        cross = layer.cross
+        read = (None, None, None) if cross is None else (cross.norm, cross.query, cross.out)
         return _Layer(
             self._norm(layer.attention_norm),
             self._matrix(layer.qkv),
@@ -168,6 +215,9 @@ class NativeGPT:
             self._address(gains[1]),
             layer.gain_epsilon,
             self._matrix(layer.out),
+            self._norm(read[0]),
+            self._matrix(read[1]),
+            self._matrix(read[2]),
             self._norm(layer.feedforward_norm),
             self._matrix(layer.up),
             self._matrix(layer.down),

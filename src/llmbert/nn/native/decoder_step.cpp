@@ -1,4 +1,5 @@
-// A few tokens of several texts through every layer of a GPT in one call, on a processor.
+// A few tokens of several texts through every layer of a decoder in one call, on a processor: a GPT, or one that looks at
+// an encoded source.
 //
 // Writing one token reads every weight once, so the time is that of reading them: rows of a matrix are dealt out to torch's
 // own threads (the same OpenMP), since others would fight with them for the processor. Weights are float32 or bfloat16,
@@ -23,32 +24,41 @@ struct Matrix {  // (rows, columns), row by row; scale of each row where it is i
   int64_t rows, columns, kind;
 };
 
-struct Norm {
+struct Norm {  // gain null: leaves all as it is
   const float* gain;
   const float* bias;
   double epsilon;
   int64_t kind;
 };
 
-struct Layer {  // keys, values: (batch, key_value_heads, capacity, head_width)
+// keys, values: (batch, key_value_heads, capacity, head_width); of a source (batch, heads, source, head_width), where
+// cross_query has weights.
+struct Layer {
   Norm attention_norm;
   Matrix qkv;
   const float* query_gain;
   const float* key_gain;
   double gain_epsilon;
   Matrix out;
+  Norm cross_norm;
+  Matrix cross_query;
+  Matrix cross_out;
   Norm feedforward_norm;
   Matrix up;
   Matrix down;
   float* keys;
   float* values;
+  const float* source_keys;
+  const float* source_values;
 };
 
 struct Model {
   const Layer* layers;
-  int64_t depth, width, heads, key_value_heads, head_width, inner, gated, activation;
+  int64_t depth, width, heads, key_value_heads, head_width, inner, gated, activation, norm_first;
   Matrix embedding;
+  double scale;            // of what is embedded, before its position is added
   const float* positions;  // (context, width) or null
+  Norm embedding_norm;
   Norm norm;
   Matrix head;
 };
@@ -190,6 +200,12 @@ __attribute__((always_inline)) inline void products(const W* weight, int64_t col
     }
 }
 
+struct Span {
+  int64_t first, last;
+};
+
+inline Span share(int64_t count, int index, int size) { return {count * index / size, count * (index + 1) / size}; }
+
 // ---- int8 ------------------------------------------------------------------------------------------------------------
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
@@ -206,18 +222,23 @@ struct Input {
   std::vector<int16_t> room;
   std::vector<float> scales;     // (tokens)
 
-  void take(const float* from, int64_t count, int64_t wide, int64_t kind) {
+  void set(const float* from, int64_t count, int64_t wide, int64_t kind) {
     x = from, tokens = count, columns = wide;
     if (kind != INT8) return;
     padded = (columns + PAIRS - 1) / PAIRS * PAIRS;
     room.resize(tokens * padded + 32);
     numbers = reinterpret_cast<int16_t*>((reinterpret_cast<uintptr_t>(room.data()) + 63) / 64 * 64);
     scales.resize(tokens);
+  }
+
+  void fill(Span some, int64_t kind) {
+    if (kind != INT8) return;
     // One of eight sums of a row takes an eighth of the products, each 127 times a number at most, and has 31 bits.
     const float range = std::min(32767.0f, 2147483647.0f / (127.0f * float(padded / 8)));
-    for (int64_t t = 0; t < tokens; t++) scales[t] = round(x + t * columns, columns, range, numbers + t * padded);
-    for (int64_t t = 0; t < tokens && padded > columns; t++)
-      std::fill(numbers + t * padded + columns, numbers + t * padded + padded, int16_t(0));
+    for (int64_t t = some.first; t < some.last; t++) {
+      scales[t] = round(x + t * columns, columns, range, numbers + t * padded);
+      std::fill(numbers + t * padded + columns, numbers + (t + 1) * padded, int16_t(0));
+    }
   }
 
   // x in whole steps, `range` of them up to its largest magnitude; returns the step.
@@ -312,12 +333,6 @@ inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t fir
 
 // ---- matrices --------------------------------------------------------------------------------------------------------
 
-struct Span {
-  int64_t first, last;
-};
-
-inline Span share(int64_t count, int index, int size) { return {count * index / size, count * (index + 1) / size}; }
-
 // Where products go: y[t * stride + row] = (or += with add) what was found, scaled and with the bias.
 struct Output {
   float* y;
@@ -393,6 +408,10 @@ void row_of(const Matrix& m, int64_t id, float* to) {
 }
 
 void normalise(const Norm& norm, const float* x, int64_t width, float* to) {
+  if (!norm.gain) {
+    if (to != x) std::copy(x, x + width, to);
+    return;
+  }
   const int64_t whole = width / LANES * LANES;
   float middle = 0.0f;
   if (norm.kind == LAYER) {
@@ -425,7 +444,8 @@ void place(float* x, int64_t width, const float* gain, double epsilon, const flo
 struct Step {
   const Model& m;
   const int64_t* lengths;
-  int64_t batch, time, capacity;
+  int64_t batch, time, capacity, source;
+  const uint8_t* source_mask;  // (batch, source), 0: padding; or null
   const float* cosine;
   const float* sine;
   int64_t tokens() const { return batch * time; }
@@ -449,20 +469,32 @@ struct Step {
       for (int64_t head = group * many; head < (group + 1) * many; head++) {
         float* query = qkv + token * stride + head * width;
         place(query, width, layer.query_gain, layer.gain_epsilon, c, s);
-        look(query, keys, values, at + 1, scale, to + (token * m.heads + head) * width, weights);
+        look(query, keys, values, at + 1, nullptr, scale, to + (token * m.heads + head) * width, weights);
       }
     }
   }
 
-  void look(const float* query, const float* keys, const float* values, int64_t count, float scale, float* to,
+  // The queries of one text and one head → what they find in its source.
+  void read(const Layer& layer, int64_t text, int64_t head, const float* queries, float* to,
             std::vector<float>& weights) const {
+    const int64_t width = m.head_width, base = (text * m.heads + head) * source * width;
+    const uint8_t* mask = source_mask ? source_mask + text * source : nullptr;
+    for (int64_t t = 0; t < time; t++) {
+      const int64_t at = ((text * time + t) * m.heads + head) * width;
+      look(queries + at, layer.source_keys + base, layer.source_values + base, source, mask, 1.0f / std::sqrt(float(width)),
+           to + at, weights);
+    }
+  }
+
+  void look(const float* query, const float* keys, const float* values, int64_t count, const uint8_t* mask, float scale,
+            float* to, std::vector<float>& weights) const {
     const int64_t width = m.head_width;
     float most = -INFINITY;
     int64_t known = 0;
     const auto meet = [&](auto& found) __attribute__((always_inline)) {
       products(keys + known * width, width, query, found);
       for (const auto& one : found) {
-        weights[known] = one[0] * scale;
+        weights[known] = mask && !mask[known] ? -INFINITY : one[0] * scale;
         most = std::max(most, weights[known++]);
       }
     };
@@ -471,8 +503,8 @@ struct Step {
     while (known < count) meet(one);
     float total = 0.0f;
     for (int64_t j = 0; j < count; j += LANES) {  // the room behind is there to be written to
-      const Floats part = exponential(load(&weights[j]) - most);
-      store(&weights[j], part);
+      const Floats before = load(&weights[j]), part = exponential(before - most);
+      store(&weights[j], before > -INFINITY ? part : Floats{});
       for (int64_t i = j; i < std::min(j + LANES, count); i++) total += weights[i];
     }
     for (int64_t j = 0; j < count; j++) weights[j] /= total;
@@ -520,57 +552,99 @@ struct Step {
 }  // namespace
 
 // ids (batch, time), lengths (batch): tokens each text has already; cosine, sine: (batch, time, head_width) or null;
-// logits: (batch, time, vocabulary), or with last (batch, 1, vocabulary). Keys and values of the layers get the new
-// tokens'.
-extern "C" void llmbert_gpt_step(const Model* model, const int64_t* ids, const int64_t* lengths, int64_t batch, int64_t time,
-                                 int64_t capacity, const float* cosine, const float* sine, float* logits, int64_t last, int64_t threads) {
+// source, source_mask: of what the layers look at; logits: (batch, time, vocabulary), or with last (batch, 1,
+// vocabulary). Keys and values of the layers get the new tokens'.
+extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, const int64_t* lengths, int64_t batch,
+                                     int64_t time, int64_t capacity, const float* cosine, const float* sine, int64_t source,
+                                     const uint8_t* source_mask, float* logits, int64_t last, int64_t threads) {
   const Model& m = *model;
-  const Step step = {m, lengths, batch, time, capacity, cosine, sine};
-  const int64_t tokens = step.tokens(), attended = m.heads * m.head_width;
+  const Step step = {m, lengths, batch, time, capacity, source, source_mask, cosine, sine};
+  const int64_t tokens = step.tokens(), attended = m.heads * m.head_width, wanted = last ? batch : tokens;
   const int64_t qkv_width = attended + 2 * m.key_value_heads * m.head_width, stride = m.gated ? 2 * m.inner : m.inner;
   std::vector<float> x(tokens * m.width), qkv(tokens * qkv_width), mixed(tokens * attended), wide(tokens * stride);
   std::vector<float> narrow(m.gated ? tokens * m.inner : 0);
   for (int64_t t = 0; t < tokens; t++) {
-    row_of(m.embedding, ids[t], &x[t * m.width]);
-    if (m.positions)
-      for (int64_t i = 0; i < m.width; i++) x[t * m.width + i] += m.positions[(lengths[t / time] + t % time) * m.width + i];
+    float* to = &x[t * m.width];
+    row_of(m.embedding, ids[t], to);
+    for (int64_t i = 0; i < m.width; i++) {
+      to[i] *= float(m.scale);
+      if (m.positions) to[i] += m.positions[(lengths[t / time] + t % time) * m.width + i];
+    }
+    if (m.embedding_norm.gain) normalise(m.embedding_norm, to, m.width, to);
   }
+  // Of few tokens each thread makes the input of a product by itself, which is quicker than to wait for another.
+  constexpr int64_t FEW = 16;
+  const bool few = tokens <= FEW;
+  Input common;
+  std::vector<float> common_normed(few ? 0 : tokens * m.width);
 #pragma omp parallel num_threads(int(threads))
   {
     const int index = omp_get_thread_num(), size = omp_get_num_threads();
-    std::vector<float> normed(tokens * m.width), weights(capacity + LANES);
-    Input in;
-    // By each for itself, which is quicker than to wait for another.
-    const auto take_normalised = [&](const Norm& norm, const Matrix& next) {
-      for (int64_t t = 0; t < tokens; t++) normalise(norm, &x[t * m.width], m.width, &normed[t * m.width]);
-      in.take(normed.data(), tokens, m.width, next.kind);
+    const Span all = {0, tokens}, own = few ? all : share(tokens, index, size);
+    std::vector<float> own_normed(few ? tokens * m.width : 0), weights(std::max(capacity, source) + LANES);
+    std::vector<float>& normed = few ? own_normed : common_normed;
+    Input own_input;
+    Input& in = few ? own_input : common;
+    const auto take = [&](const float* from, int64_t count, int64_t columns, int64_t kind) {
+      if (few) {
+        in.set(from, count, columns, kind);
+        in.fill({0, count}, kind);
+        return;
+      }
+#pragma omp single
+      in.set(from, count, columns, kind);
+      in.fill(share(count, index, size), kind);
+#pragma omp barrier
+    };
+    const auto enter = [&](const Norm& norm, const Matrix& next) {
+      if (!m.norm_first) return take(x.data(), tokens, m.width, next.kind);
+      for (int64_t t = own.first; t < own.last; t++) normalise(norm, &x[t * m.width], m.width, &normed[t * m.width]);
+      take(normed.data(), tokens, m.width, next.kind);
+    };
+    const auto leave = [&](const Norm& norm) {
+#pragma omp barrier
+      if (m.norm_first) return;
+      const Span some = share(tokens, index, size);
+      for (int64_t t = some.first; t < some.last; t++) normalise(norm, &x[t * m.width], m.width, &x[t * m.width]);
+#pragma omp barrier
     };
     for (int64_t l = 0; l < m.depth; l++) {
       const Layer& layer = m.layers[l];
-      take_normalised(layer.attention_norm, layer.qkv);
+      enter(layer.attention_norm, layer.qkv);
       multiply(layer.qkv, share(qkv_width, index, size), in, {qkv.data(), qkv_width, false});
 #pragma omp barrier
       for (int64_t pair = index; pair < batch * m.key_value_heads; pair += size)
         step.attend(layer, pair / m.key_value_heads, pair % m.key_value_heads, qkv.data(), mixed.data(), weights);
 #pragma omp barrier
-      in.take(mixed.data(), tokens, attended, layer.out.kind);
+      take(mixed.data(), tokens, attended, layer.out.kind);
       multiply(layer.out, share(m.width, index, size), in, {x.data(), m.width, true});
+      leave(layer.attention_norm);
+      if (layer.cross_query.weight) {
+        enter(layer.cross_norm, layer.cross_query);
+        multiply(layer.cross_query, share(attended, index, size), in, {qkv.data(), attended, false});
 #pragma omp barrier
-      take_normalised(layer.feedforward_norm, layer.up);
+        for (int64_t pair = index; pair < batch * m.heads; pair += size)
+          step.read(layer, pair / m.heads, pair % m.heads, qkv.data(), mixed.data(), weights);
+#pragma omp barrier
+        take(mixed.data(), tokens, attended, layer.cross_out.kind);
+        multiply(layer.cross_out, share(m.width, index, size), in, {x.data(), m.width, true});
+        leave(layer.cross_norm);
+      }
+      enter(layer.feedforward_norm, layer.up);
       const Span rows = share(m.inner, index, size);
       step.widen(layer, rows, in, wide.data());
       if (m.gated)
         for (int64_t t = 0; t < tokens; t++)
           std::copy(&wide[t * stride] + rows.first, &wide[t * stride] + rows.last, &narrow[t * m.inner] + rows.first);
 #pragma omp barrier
-      in.take((m.gated ? narrow : wide).data(), tokens, m.inner, layer.down.kind);
+      take((m.gated ? narrow : wide).data(), tokens, m.inner, layer.down.kind);
       multiply(layer.down, share(m.width, index, size), in, {x.data(), m.width, true});
-#pragma omp barrier
+      leave(layer.feedforward_norm);
     }
-    const int64_t wanted = last ? batch : tokens;
-    for (int64_t t = 0; t < wanted; t++)
+    const Span some = few ? Span{0, wanted} : share(wanted, index, size);
+    for (int64_t t = some.first; t < some.last; t++)
       normalise(m.norm, &x[(last ? (t + 1) * time - 1 : t) * m.width], m.width, &normed[t * m.width]);
-    in.take(normed.data(), wanted, m.width, m.head.kind);
+    take(normed.data(), wanted, m.width, m.head.kind);
     multiply(m.head, share(m.head.rows, index, size), in, {logits, m.head.rows, false});
   }
 }

@@ -1,0 +1,138 @@
+"""A compact Transformer: what it predicts, natively and in torch, beside the Transformer it was made of."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from llmbert.decoding import GenerationSettings, Request, beam_search, split_condition
+from llmbert.models.compact import CompactTransformer
+from llmbert.models.transformer import Transformer, TransformerSettings
+from llmbert.nn.native import build, native_library
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "pegasus": {},
+    "marian": {"norm_first": False},
+    "mbart": {"positions": "learned", "embedding_norm": True, "activation": "gelu"},
+    "bart": {"positions": "learned", "embedding_norm": True, "norm_first": False, "scale_embedding": False},
+    "nothing tied, odd widths": {"tied": "none", "width": 26, "inner": 37, "activation": "silu", "decoder_layers": 1},
+    "target tied": {"tied": "target", "heads": 4},
+}
+VOCABULARY, SOURCE = 53, 9
+
+
+def model_of(shape: dict[str, Any]) -> Transformer:
+    torch.manual_seed(0)
+    settings = {"layers": 2, "width": 32, "heads": 2, "context": 48, "inner": 64, **shape}
+    model = Transformer(TransformerSettings(**settings), VOCABULARY).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.3).add_(1.0 if weight.dim() == 1 else 0.0)
+    return model
+
+
+def ids_of(rows: int, time: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(4, VOCABULARY, (rows, time), generator=torch.Generator().manual_seed(seed))
+
+
+def source_of(model: Any, rows: int, padded: bool = True) -> Any:
+    """Encoded sources, some shorter than others, one with padding in front."""
+    mask = torch.ones(rows, SOURCE, dtype=torch.bool)
+    if padded and rows > 1:
+        mask[1, 4:] = mask[-1, :3] = False
+    return model.encode(ids_of(rows, SOURCE, 7), mask)
+
+
+def stepped(model: Any) -> list[torch.Tensor]:
+    """Logits of steps of several sizes, by rows that join, change places, go and are taken back."""
+    found = []
+
+    def take(ids: torch.Tensor, state: Any) -> Any:
+        logits, state = model.step(ids, state)
+        found.append(logits)
+        return state
+
+    first = take(ids_of(1, 20), model.start(1, source_of(model, 1)))
+    second = take(ids_of(3, 3, 1), model.start(3, source_of(model, 3)))
+    state = take(ids_of(4, 1, 2), first.extend(second))
+    state = take(ids_of(4, 4, 3), state.select(torch.tensor([2, 0, 1, 1])))
+    state = take(ids_of(4, 2, 4), state.rewind(torch.tensor([1, 3, 0, 2])))
+    take(ids_of(2, 8, 6), state.select(torch.tensor([1, 3])))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients() -> Any:
+    if native_library() is None:
+        pytest.skip(f"nothing is native here: {build.why_not_native()}")
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", SHAPES)
+def test_with_whole_weights_it_is_the_transformer(name: str, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        plain = model_of(SHAPES[name])
+        compact = CompactTransformer(copy.deepcopy(plain), "float32")
+        assert compact.native is not None
+        for got, expected in zip(stepped(compact), stepped(plain), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_native_and_torch_say_the_same_of_packed_weights(name: str, kind: Any) -> None:
+    compact = CompactTransformer(model_of(SHAPES[name]), kind)
+    native = stepped(compact)
+    compact.native = None
+    for got, expected in zip(native, stepped(compact), strict=True):
+        tolerance = 1e-3 if kind == "int8" else 1e-4  # of activations rounded to sixteen bits
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_text_is_the_same_whatever_it_stands_beside(name: str) -> None:
+    compact = CompactTransformer(model_of(SHAPES[name]), "int8")
+    ids, sources = ids_of(7, 6), split_condition(source_of(compact, 7, padded=False))
+    together, _ = compact.step(ids, compact.start(7, source_of(compact, 7, padded=False)))
+    for row in range(7):
+        state, alone = compact.start(1, sources[row]), []
+        for size in (1, 4, 1):
+            at = sum(part.shape[1] for part in alone)
+            logits, state = compact.step(ids[row : row + 1, at : at + size], state)
+            alone.append(logits)
+        torch.testing.assert_close(torch.cat(alone, dim=1)[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+def test_a_table_that_all_share_is_there_once() -> None:
+    compact = CompactTransformer(model_of(SHAPES["marian"]), "int8")
+    assert compact.head.packed.weight is compact.table.weight is compact.encoder.embedding.packed.weight
+    assert compact.head.packed.bias is not None and compact.table.bias is None
+    assert compact.table.weight.element_size() == 1
+
+
+def test_a_search_with_it_finds_the_same() -> None:
+    plain = model_of(SHAPES["pegasus"])
+    compact = CompactTransformer(copy.deepcopy(plain), "float32")
+    settings = GenerationSettings(max_tokens=20, temperature=0.0, beams=4)
+    found = []
+    for model in (plain, compact):
+        requests = [Request([], settings, each) for each in split_condition(source_of(model, 6))]
+        texts = beam_search(model, requests, 2, 3, str, padding_id=0, unknown_id=1)
+        found.append([best.tokens for (best,) in texts])
+    assert found[0] == found[1] and any(len(tokens) > 2 for tokens in found[0])
+
+
+def test_one_that_copies_runs_in_torch() -> None:
+    compact = CompactTransformer(model_of({"pointer": True}), "int8")
+    assert compact.native is None
+    logits, _ = compact.step(ids_of(2, 3), compact.start(2, source_of(compact, 2)))
+    assert logits.shape == (2, 3, VOCABULARY) and bool(torch.isfinite(logits).all())
