@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import torch
 import performance
 from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.models import find_family
-from llmbert.models.compact import CompactGPT
+from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.runs import Run
 from llmbert.text.tokenisers import train_tokeniser
 from performance import BEGIN, END, GPT2_SHAPE, GPT2_VOCABULARY, Missing, Options, Result, in_turn, rate
@@ -59,6 +60,11 @@ def converted(model: Any, quantization: str | None) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory() as folder:
         performance._write_export(model, Path(folder))
+        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+        if config.get("is_encoder_decoder"):  # settings of before, which its converter still looks for
+            (Path(folder) / "config.json").write_text(
+                json.dumps(config | {"normalize_before": True, "normalize_embedding": False}), "utf-8"
+            )
         names = {str(number): number for number in range(model.vocabulary_size)}
         tokenizer = Tokenizer(models.WordLevel(names, unk_token="1"))
         special = {"bos_token": str(BEGIN), "eos_token": str(END), "unk_token": "1", "pad_token": "0"}
@@ -96,6 +102,33 @@ def ctranslate2_writing(streams: int, aim: float) -> Any:
     return measure
 
 
+def ctranslate2_translating(options: Options) -> list[Result]:
+    """A Transformer of Multi30k's size, beam 5, 64 sentences at once."""
+    needed("ctranslate2")
+    import ctranslate2
+
+    model, found = performance.translator(), list[Result]()
+    sources = torch.randint(4, performance.WORDS, (performance.TRANSLATED, performance.SOURCE))
+    words = [[str(token) for token in row] for row in sources.tolist()]
+    for kind in ("float32", "int8"):
+        with converted(model, kind) as folder:
+            translator = ctranslate2.Translator(str(folder), intra_threads=torch.get_num_threads())
+
+            def peer(translator: Any = translator) -> int:
+                length = performance.TARGET
+                translator.translate_batch(
+                    words, beam_size=performance.BEAMS, max_decoding_length=length, min_decoding_length=length
+                )
+                return len(words)
+
+            compact = CompactTransformer(copy.deepcopy(model), kind)  # type: ignore[arg-type]
+            peers = {f"CTranslate2, {kind}": (rate(peer), 1.0)}
+            name = f"translating, beam {performance.BEAMS}, {performance.TRANSLATED} at once, {kind}"
+            ours = rate(performance.translation(compact, sources))
+            found += in_turn(name, "sentences/s", ours, peers, options.rounds)
+    return found
+
+
 def llama_writing(options: Options) -> list[Result]:
     """GPT-2's shape, one stream, greedy: weights of one, two and four bytes."""
     needed("llama_cpp")
@@ -130,6 +163,7 @@ LINES = {
     "llama-write-1": llama_writing,
     "ctranslate2-write-1": ctranslate2_writing(1, 1.0),
     "ctranslate2-write-8": ctranslate2_writing(8, 2.5),
+    "ctranslate2-translate": ctranslate2_translating,
 }
 
 if __name__ == "__main__":

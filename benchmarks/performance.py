@@ -31,7 +31,7 @@ import llmbert
 from llmbert.data.batches import Batch
 from llmbert.decoding import Engine, GenerationSettings, LookupDraft, NGramDraft, Request, beam_search, split_condition
 from llmbert.models import find_family
-from llmbert.models.compact import CompactGPT
+from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
 from llmbert.runs import machine, versions
@@ -398,37 +398,55 @@ def drafting(options: Options) -> list[Result]:
     return found
 
 
-def translating(options: Options) -> list[Result]:
-    """A Transformer of Multi30k's size, beam 5, 64 sentences at once, beside Transformers' `generate`."""
-    from transformers import MarianMTModel
+TRANSLATED, SOURCE, TARGET, BEAMS, WORDS = 64, 16, 24, 5, 10_000  # sentences, tokens each, of a vocabulary
 
+
+def translator() -> Any:
+    """A Transformer of Multi30k's size whose texts are as long as they may be."""
     torch.manual_seed(0)
     family = find_family("transformer")
     shape = {"layers": 4, "width": 128, "heads": 4, "inner": 256, "context": 128}
-    model = family.build(family.settings_class()(**shape), 10_000).eval()
+    model = family.build(family.settings_class()(**shape), WORDS).eval()
     with torch.no_grad():
-        model.head.bias[END] = -1e9  # every text as long as it may be, on both sides
-    sources, new = torch.randint(4, 10_000, (64, 16)), 24
+        model.head.bias[END] = -1e9
+    return model
 
-    def ours() -> int:
+
+def translation(model: Any, sources: torch.Tensor) -> Callable[[], int]:
+    """Sentences translated at once, beam 5."""
+    settings = GenerationSettings(max_tokens=TARGET, temperature=0.0, beams=BEAMS)
+
+    def work() -> int:
         with torch.inference_mode():
             encoded = model.encode(sources)
-        settings = GenerationSettings(max_tokens=new, temperature=0.0, beams=5)
         requests = [Request([], settings, condition) for condition in split_condition(encoded)]
         beam_search(model, requests, begin_id=BEGIN, end_id=END, padding_id=0, unknown_id=1, decode=str)
         return len(sources)
 
+    return work
+
+
+def translating(options: Options) -> list[Result]:
+    """Beam 5, 64 sentences at once, beside Transformers' `generate`: in torch, and by native steps."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    model, sources = translator(), torch.randint(4, WORDS, (TRANSLATED, SOURCE))
     with tempfile.TemporaryDirectory() as folder:
         _write_export(model, Path(folder))
-        theirs = MarianMTModel.from_pretrained(folder).eval()
+        theirs = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
 
     def peer() -> int:
         with torch.inference_mode():
-            theirs.generate(sources, num_beams=5, max_new_tokens=new, min_new_tokens=new)
+            theirs.generate(sources, num_beams=BEAMS, max_new_tokens=TARGET, min_new_tokens=TARGET)
         return len(sources)
 
-    peers = {"Transformers, float32": (rate(peer), 3.0)}
-    return in_turn("translating, beam 5, 64 at once", "sentences/s", rate(ours), peers, options.rounds)
+    peers, found = {"Transformers, float32": (rate(peer), 3.0)}, list[Result]()
+    ways: dict[str, Any] = {"torch": model}
+    ways |= {kind: CompactTransformer(copy.deepcopy(model), kind) for kind in ("float32", "int8")}  # type: ignore[arg-type]
+    for kind, own in ways.items():
+        name = f"translating, beam {BEAMS}, {TRANSLATED} at once, {kind}"
+        found += in_turn(name, "sentences/s", rate(translation(own, sources)), peers, options.rounds)
+    return found
 
 
 def prefixes(options: Options) -> list[Result]:

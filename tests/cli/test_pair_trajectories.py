@@ -69,6 +69,21 @@ def test_evaluate_compares_what_is_written_with_references(run: Path, pairs: tup
     assert "translate bleu" in told.out and "(copy: " in told.out
 
 
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_native_steps_write_as_well(kind: str, run: Path, pairs: tuple[Path, Path]) -> None:
+    plain, packed = (
+        llmbert("evaluate", run, "--data", *pairs, "--metrics=bleu", "--beams=3", "--json", *options).json()
+        for options in ((), (f"--weights={kind}",))
+    )
+    scores = [each["metrics"]["translate"]["bleu"]["score"] for each in (plain, packed)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-6 if kind == "float32" else 2.0)
+    assert packed["perplexity"] == pytest.approx(plain["perplexity"], rel=1e-4 if kind == "float32" else 0.01)
+    assert kind in packed["signature"] and kind not in plain["signature"]
+    source = pairs[0].read_text("utf-8").splitlines()[0]
+    texts = [llmbert("translate", run, source, *options).out for options in ((), ("--weights=float32",))]
+    assert texts[0] == texts[1] != "\n"
+
+
 def test_two_runs_are_told_apart(run: Path, pairs: tuple[Path, Path], tmp_path: Path) -> None:
     assert train(pairs, tmp_path / "worse").code == 0
     told = llmbert("evaluate", run, "--data", *pairs, "--metrics=chrf", "--against", tmp_path / "worse")

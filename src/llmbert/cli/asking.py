@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmbert.cli import exchange
-from llmbert.cli.exchange import Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts
+from llmbert.cli.exchange import Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts, Weights
 from llmbert.cli.labelling import classify, tag
 from llmbert.protocols import LLMBertError, UsageError, silent
 
@@ -46,13 +46,14 @@ def translate(
     no_repeat_ngram: NoRepeat = 0,
     batch: Batch = 32,
     raw: Raw = False,
+    weights: Weights = None,
     as_json: Json = False,
 ) -> None:
     """Translate texts, line by line and sentence by sentence."""
     request = Request(texts or [], path, fields, out, into, overwrite, as_json, lines)
     options = _generation(beams, length_penalty, max_tokens, no_repeat_ngram) | {"raw": raw, "whole": whole}
     options |= {"source_language": source_language, "target_language": target_language}
-    _answer(run, "translate", request, options, batch)
+    _answer(run, "translate", request, options, batch, weights)
 
 
 def summarise(
@@ -75,13 +76,14 @@ def summarise(
     no_repeat_ngram: NoRepeat = 0,
     batch: Batch = 16,
     raw: Raw = False,
+    weights: Weights = None,
     as_json: Json = False,
 ) -> None:
     """Summarise texts or dialogues."""
     request = Request(texts or [], path, fields, out, into, overwrite, as_json, lines)
     options = _generation(beams, length_penalty, max_tokens, no_repeat_ngram) | {"raw": raw}
     options |= {"truncation": truncation, "source_tokens": source_tokens}
-    _answer(run, "summarise", request, options | ({"whole_sentences": True} if whole_sentences else {}), batch)
+    _answer(run, "summarise", request, options | ({"whole_sentences": True} if whole_sentences else {}), batch, weights)
 
 
 def write(
@@ -100,12 +102,13 @@ def write(
     no_repeat_ngram: NoRepeat = 0,
     batch: Batch = 32,
     raw: Raw = False,
+    weights: Weights = None,
     as_json: Json = False,
 ) -> None:
     """Write out records: slots, triples or JSON objects."""
     request = Request(records or [], path, fields, out, into, overwrite, as_json, form="record")
     options = _generation(beams, length_penalty, max_tokens, no_repeat_ngram) | {"raw": raw}
-    _answer(run, "write", request, options, batch)
+    _answer(run, "write", request, options, batch, weights)
 
 
 def _generation(beams: int, length_penalty: float, max_tokens: int | None, no_repeat_ngram: int) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def _generation(beams: int, length_penalty: float, max_tokens: int | None, no_re
 # ---- the writing tasks ---------------------------------------------------------------------------------------------
 
 
-def _answer(folder: str, task: str, request: Request, options: dict[str, Any], batch: int) -> None:
+def _answer(folder: str, task: str, request: Request, options: dict[str, Any], batch: int, weights: str | None) -> None:
     """Ask a run for all items of a request; a single text without a file is shown while it is written."""
     exchange.check_request(request, batch)
     from llmbert.cli.display import Display
@@ -129,11 +132,11 @@ def _answer(folder: str, task: str, request: Request, options: dict[str, Any], b
     if len(request.texts) == 1 and not shown_at_once:
         (item,) = request.items(silent)
         with exchange.notes():
-            exchange.print_stream(stream(load(folder), item.source, **options))
+            exchange.print_stream(stream(load(folder, weights), item.source, **options))
         return
     with Display() as display, exchange.notes():
         items = request.items(display)
-        run = load(folder)
+        run = load(folder, weights)
         found = _once_each(items, lambda sources: whole(run, sources, batch=batch, progress=display, **options))
         scores = _score(run, task, items, found, options)
     exchange.give(request, items, found, scores)

@@ -16,6 +16,12 @@ import typer
 
 from llmbert.protocols import LLMBertError, Progress, UsageError
 
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="KIND", help="Of a gpt or transformer: float32, bfloat16 or int8, to write fast."
+    ),
+]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, or a model of Hugging Face's.")]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to work on.")]
 In = Annotated[str | None, typer.Option("--in", metavar="FILE", help="Read them from here instead; - is stdin.")]

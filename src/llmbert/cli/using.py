@@ -9,13 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from llmbert.cli.exchange import Weights
 from llmbert.protocols import UsageError
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
-
-Weights = Annotated[
-    str | None, typer.Option("--weights", metavar="KIND", help="Of a gpt: float32, bfloat16 or int8, to write fast.")
-]
 
 
 def evaluate(

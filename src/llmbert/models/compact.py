@@ -32,16 +32,16 @@ class CompactGPT(GPT):
         nn.Module.__init__(self)
         self.settings, self.vocabulary_size, self.max_length = model.settings, model.vocabulary_size, model.max_length
         tied = model.head.weight is model.embedding.weight
+        native = self.settings.norm in NORM_KINDS and native_library() is not None
         self.blocks, self.norm = model.blocks, model.norm
-        _pack(self.blocks, kind)  # first, since it makes room for the tables
-        self.table = Packed(model.embedding.weight, None, kind)
-        self.output = self.table if tied else Packed(model.head.weight, None, kind)
+        _pack(self.blocks, kind, native)  # first, since it makes room for the tables
+        self.table = Packed(model.embedding.weight, None, kind, native)
+        self.output = self.table if tied else Packed(model.head.weight, None, kind, native)
         self.embedding = PackedEmbedding(self.table)  # type: ignore[assignment]
         self.position_embedding, self.rotary, self.dropout = model.position_embedding, model.rotary, model.dropout
         self.head = PackedLinear(self.output)  # type: ignore[assignment]
         self.eval()
-        known = self.settings.norm in NORM_KINDS and native_library() is not None
-        self.native = self._native() if known else None
+        self.native = self._native() if native else None
         self.kind = kind
         self.most_native = None if kind == "int8" else MOST_TOKENS
 
@@ -86,9 +86,8 @@ class CompactGPT(GPT):
         s = self.settings
         assert s.key_value_heads and s.head_width and s.inner and s.activation
         positions = None if self.position_embedding is None else self.position_embedding.weight
-        gated = isinstance(self.blocks[0].feedforward, GatedFeedForward)
         return NativeDecoder(
-            NativeShape(s.heads, s.key_value_heads, s.head_width, s.inner, gated, s.activation),
+            NativeShape(s.heads, s.key_value_heads, s.head_width, s.inner, s.activation),
             [_layer(block, str(s.norm)) for block in self.blocks],
             self.table,
             positions,
@@ -110,18 +109,22 @@ class CompactTransformer(Transformer):
         self.encoder, self.decoder, self.pointer = model.encoder, model.decoder, model.pointer
         s, target = model.settings, model.decoder.embedding
         tied = model.head.weight is target.weight
-        _pack(self.decoder.layers, kind)
-        self.table = Packed(target.weight, None, kind)
-        output = Packed(model.head.weight, model.head.bias, kind)
-        if tied:  # one matrix, with a bias where it is the head
-            output.weight, output.scale = self.table.weight, self.table.scale
+        native = native_library() is not None and self.pointer is None
+        _pack(self.decoder.layers, kind, native)
+        self.table = Packed(target.weight, None, kind, native)
+        bias = model.head.bias
+        output = self.table.with_bias(bias) if tied else Packed(model.head.weight, bias, kind, native)
         self.embedding = PackedEmbedding(self.table) if s.tied == "all" else model.embedding  # type: ignore[assignment]
         self.encoder.embedding = self.embedding
-        self.decoder.embedding = PackedEmbedding(self.table)
+        self.decoder.embedding = PackedEmbedding(self.table)  # type: ignore[assignment]
         self.head = PackedLinear(output)  # type: ignore[assignment]
         self.eval()
-        self.native = self._native(output) if native_library() is not None and self.pointer is None else None
+        self.native = self._native(output) if native else None
         self.kind = kind
+
+    @property
+    def scoring_signature(self) -> str:
+        return f"source-{self.kind}"
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """As a Transformer's; native on a processor."""
@@ -138,7 +141,7 @@ class CompactTransformer(Transformer):
         s, side = self.settings, self.decoder
         assert s.inner
         table: Any = side.sinusoids if side.position_embedding is None else side.position_embedding.weight
-        shape = (s.heads, s.heads, s.width // s.heads, s.inner, False, s.activation, s.norm_first, side.scale)
+        shape = (s.heads, s.heads, s.width // s.heads, s.inner, s.activation, s.norm_first, side.scale)
         return NativeDecoder(
             NativeShape(*shape),
             [_layer(layer, "layer") for layer in side.layers],
@@ -152,7 +155,8 @@ class CompactTransformer(Transformer):
 
 def _layer(layer: Any, norm: str) -> NativeLayer:
     attention, feedforward = layer.attention, layer.feedforward
-    up: Any = feedforward.gate_up if isinstance(feedforward, GatedFeedForward) else feedforward.up
+    gated = isinstance(feedforward, GatedFeedForward)
+    gate, up = feedforward.gate_up.parts if gated else (None, feedforward.up.packed)
     queries, keys = attention.query_norm, attention.key_norm
     read = getattr(layer, "cross", None)
     before = None if read is None else _norm(layer.cross_norm, norm)
@@ -163,7 +167,8 @@ def _layer(layer: Any, norm: str) -> NativeLayer:
         0.0 if queries is None else queries.epsilon,
         attention.out.packed,
         _norm(layer.feedforward_norm, norm),
-        up.packed,
+        gate,
+        up,
         feedforward.down.packed,
         None if read is None or before is None else NativeCross(before, read.query.packed, read.out.packed),
     )
@@ -177,9 +182,16 @@ def _norm(norm: Any, kind: str) -> Any:
     return NativeNorm(norm.weight, getattr(norm, "bias", None), epsilon, kind)
 
 
-def _pack(modules: nn.Module, kind: PackedKind) -> None:
+def _pack(modules: nn.Module, kind: PackedKind, panels: bool) -> None:
     """Put a packed layer in the place of every linear one."""
     for module in list(modules.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(module, name, PackedLinear(Packed(child.weight, child.bias, kind)))
+                # Gate and up stand in one matrix, but are two to a native step.
+                sections = module.sections if isinstance(module, GatedFeedForward) and name == "gate_up" else None
+                weights = child.weight.split(sections or [len(child.weight)])
+                biases = (
+                    [None] * len(weights) if child.bias is None else child.bias.split(sections or [len(child.bias)])
+                )
+                parts = (Packed(a, b, kind, panels) for a, b in zip(weights, biases, strict=True))
+                setattr(module, name, PackedLinear(*parts))

@@ -4,7 +4,7 @@
 // Writing one token reads every weight once, so the time is that of reading them: rows of a matrix are dealt out to torch's
 // own threads (the same OpenMP), since others would fight with them for the processor. Weights are float32 or bfloat16,
 // with all arithmetic in float32, or int8 with a scale for each row; these meet activations that are rounded to sixteen
-// bits, and their products are summed exactly: a token is the same whatever stands beside it.
+// bits. Each product is summed in one order whatever stands beside it, so that a token is the same in any company.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,9 @@
 #include <immintrin.h>
 #endif
 
-struct Matrix {  // (rows, columns), row by row; scale of each row where it is int8; bias or null
+// (rows, columns); scale of each row where it is int8; bias or null. The weights lie in panels of sixteen rows, column by
+// column: (panels, columns, 16), and for int8 two columns at a time: (panels, columns / 2, 16, 2); zeros fill the last.
+struct Matrix {
   const void* weight;
   const float* scale;
   const float* bias;
@@ -44,6 +46,7 @@ struct Layer {
   Matrix cross_query;
   Matrix cross_out;
   Norm feedforward_norm;
+  Matrix gate;  // without weights where the layer is not gated
   Matrix up;
   Matrix down;
   float* keys;
@@ -54,7 +57,7 @@ struct Layer {
 
 struct Model {
   const Layer* layers;
-  int64_t depth, width, heads, key_value_heads, head_width, inner, gated, activation, norm_first;
+  int64_t depth, width, heads, key_value_heads, head_width, inner, activation, norm_first;
   Matrix embedding;
   double scale;            // of what is embedded, before its position is added
   const float* positions;  // (context, width) or null
@@ -158,46 +161,37 @@ inline Floats activate(Floats x, int64_t kind) {
   return found;
 }
 
-constexpr int64_t BLOCK = 32;  // rows at a time, so that the later tokens find them in the cache
-constexpr int64_t BYTES_AHEAD = 8192;  // of one row, fetched into the second cache while others are multiplied
+constexpr int64_t BYTES_AHEAD = 8192;  // fetched into the second cache while others are multiplied
 
 // ---- the parts of a step ---------------------------------------------------------------------------------------------
 
-// Products of ROWS rows and TOKENS tokens. A register waits four turns for its own last sum, so eight or more are kept
-// going: of several rows, several tokens, or several places along a row.
-template <class W, int ROWS, int TOKENS>
-__attribute__((always_inline)) inline void products(const W* weight, int64_t columns, const float* x,
-                                                    float (&found)[ROWS][TOKENS]) {
-  constexpr int PLACES = ROWS * TOKENS >= 8 ? 1 : 8 / (ROWS * TOKENS);
-  constexpr int64_t AHEAD = BYTES_AHEAD / sizeof(W);  // the processor's own guesses end with every page
-  Floats total[PLACES][ROWS][TOKENS];
+// Products of ROWS rows, one behind the other, with x. A register waits four turns for its own last sum, so eight or
+// more are kept going: of several rows, or of several places along a row.
+template <int ROWS>
+__attribute__((always_inline)) inline void products(const float* rows, int64_t columns, const float* x, float (&found)[ROWS]) {
+  constexpr int PLACES = 8 / ROWS;
+  Floats total[PLACES][ROWS];
   for (int p = 0; p < PLACES; p++)
-    for (int r = 0; r < ROWS; r++)
-      for (int t = 0; t < TOKENS; t++) total[p][r][t] = Floats{};
+    for (int r = 0; r < ROWS; r++) total[p][r] = Floats{};
   int64_t k = 0;
   const auto take = [&](int p) __attribute__((always_inline)) {
-    Floats w[ROWS];
+    const Floats part = load(x + k);
     for (int r = 0; r < ROWS; r++) {
-      w[r] = load(weight + r * columns + k);
-      if (k * sizeof(W) % 64 == 0) __builtin_prefetch(weight + r * columns + k + (ROWS == 1 ? AHEAD : BLOCK * columns), 0, 2);
-    }
-    for (int t = 0; t < TOKENS; t++) {
-      const Floats part = load(x + t * columns + k);
-      for (int r = 0; r < ROWS; r++) total[p][r][t] += w[r] * part;
+      const float* from = rows + r * columns + k;
+      __builtin_prefetch(from + BYTES_AHEAD / sizeof(float), 0, 2);
+      total[p][r] += load(from) * part;
     }
     k += LANES;
   };
   while (k + PLACES * LANES <= columns)
     for (int p = 0; p < PLACES; p++) take(p);
   while (k + LANES <= columns) take(0);
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) {
-      Floats whole = total[0][r][t];
-      for (int p = 1; p < PLACES; p++) whole += total[p][r][t];
-      float one = sum(whole);
-      for (int64_t i = k; i < columns; i++) one += number(weight[r * columns + i]) * x[t * columns + i];
-      found[r][t] = one;
-    }
+  for (int r = 0; r < ROWS; r++) {
+    Floats whole = total[0][r];
+    for (int p = 1; p < PLACES; p++) whole += total[p][r];
+    found[r] = sum(whole);
+    for (int64_t i = k; i < columns; i++) found[r] += rows[r * columns + i] * x[i];
+  }
 }
 
 struct Span {
@@ -206,43 +200,40 @@ struct Span {
 
 inline Span share(int64_t count, int index, int size) { return {count * index / size, count * (index + 1) / size}; }
 
-// ---- int8 ------------------------------------------------------------------------------------------------------------
+// ---- matrices --------------------------------------------------------------------------------------------------------
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-constexpr int64_t PAIRS = 32;  // columns that are multiplied at once
-#else
-constexpr int64_t PAIRS = 16;
-#endif
+constexpr int64_t PANEL = 16;  // rows
+constexpr int VECTORS = PANEL / LANES;
+constexpr int64_t CHUNK = 512;  // columns whose products, each 127 times a number of sixteen bits at most, fit in 31 bits
+
+inline int64_t panels_of(const Matrix& m) { return (m.rows + PANEL - 1) / PANEL; }
 
 // What a matrix is multiplied with: x (tokens, columns), and for int8 weights the same as whole numbers with a scale each.
 struct Input {
   const float* x = nullptr;
   int64_t tokens = 0, columns = 0, padded = 0;
-  int16_t* numbers = nullptr;    // (tokens, padded), zeros behind the columns; from the start of a cache line on
-  std::vector<int16_t> room;
+  std::vector<int16_t> numbers;  // (tokens, padded), zeros behind the columns
   std::vector<float> scales;     // (tokens)
 
   void set(const float* from, int64_t count, int64_t wide, int64_t kind) {
     x = from, tokens = count, columns = wide;
     if (kind != INT8) return;
-    padded = (columns + PAIRS - 1) / PAIRS * PAIRS;
-    room.resize(tokens * padded + 32);
-    numbers = reinterpret_cast<int16_t*>((reinterpret_cast<uintptr_t>(room.data()) + 63) / 64 * 64);
+    padded = (columns + 1) / 2 * 2;
+    numbers.resize(tokens * padded);
     scales.resize(tokens);
   }
 
   void fill(Span some, int64_t kind) {
     if (kind != INT8) return;
-    // One of eight sums of a row takes an eighth of the products, each 127 times a number at most, and has 31 bits.
-    const float range = std::min(32767.0f, 2147483647.0f / (127.0f * float(padded / 8)));
     for (int64_t t = some.first; t < some.last; t++) {
-      scales[t] = round(x + t * columns, columns, range, numbers + t * padded);
-      std::fill(numbers + t * padded + columns, numbers + (t + 1) * padded, int16_t(0));
+      scales[t] = round(x + t * columns, columns, &numbers[t * padded]);
+      if (padded > columns) numbers[t * padded + columns] = 0;
     }
   }
 
-  // x in whole steps, `range` of them up to its largest magnitude; returns the step.
-  static float round(const float* x, int64_t count, float range, int16_t* to) {
+  // x in whole steps, RANGE of them up to its largest magnitude; returns the step.
+  static float round(const float* x, int64_t count, int16_t* to) {
+    constexpr float RANGE = 32767.0f;
     Floats largest = {};
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES) {
@@ -252,86 +243,130 @@ struct Input {
     float most = 1e-30f;
     for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
     for (; i < count; i++) most = std::max(most, std::fabs(x[i]));
-    const float steps = range / most;
+    const float steps = RANGE / most;
     const Floats magic = Floats{} + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
     for (i = 0; i + LANES <= count; i += LANES) {
       const Ints whole = __builtin_convertvector(load(x + i) * steps + magic - magic, Ints);
       for (int lane = 0; lane < LANES; lane++) to[i + lane] = int16_t(whole[lane]);
     }
     for (; i < count; i++) to[i] = int16_t(std::nearbyintf(x[i] * steps));
-    return most / range;
+    return most / RANGE;
   }
 };
 
-#if defined(__AVX2__)
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-typedef __m512i Sums;
-inline Sums widened(const int8_t* from) {
+// Sixteen rows' sums so far, as registers; how they grow by a column (int8: by two) of one panel and one token.
+#if defined(__AVX512BW__)
+typedef __m512i WholeSums;
+inline __m512i two_columns(const int8_t* from) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
-inline Sums added(Sums before, Sums w, const int16_t* x) { return _mm512_dpwssd_epi32(before, w, _mm512_loadu_si512(x)); }
-inline __m256i eight(Sums sums) { return _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1)); }
+inline WholeSums grown(WholeSums sums, __m512i w, int32_t pair) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpwssd_epi32(sums, w, _mm512_set1_epi32(pair));
 #else
-typedef __m256i Sums;
-inline Sums widened(const int8_t* from) {
+  return _mm512_add_epi32(sums, _mm512_madd_epi16(w, _mm512_set1_epi32(pair)));
+#endif
+}
+inline Floats as_floats(WholeSums sums) { return (Floats)_mm512_cvtepi32_ps(sums); }
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+typedef __m256i WholeSums;
+inline __m256i two_columns(const int8_t* from) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-inline Sums added(Sums before, Sums w, const int16_t* x) {
-  return _mm256_add_epi32(before, _mm256_madd_epi16(w, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))));
+inline WholeSums grown(WholeSums sums, __m256i w, int32_t pair) {
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(w, _mm256_set1_epi32(pair)));
 }
-inline __m256i eight(Sums sums) { return sums; }
-#endif
-
-// Products of ROWS rows and of TOKENS tokens from `first` on, summed exactly.
-template <int ROWS, int TOKENS>
-__attribute__((always_inline)) inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t first,
-                                                             float (&found)[ROWS][TOKENS]) {
-  Sums total[ROWS][TOKENS];
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) total[r][t] = Sums{};
-  const int16_t* numbers = in.numbers + first * in.padded;
-  const auto take = [&](const int8_t* w, int64_t stride, int64_t k) __attribute__((always_inline)) {
-    Sums wide[ROWS];
-    for (int r = 0; r < ROWS; r++) wide[r] = widened(w + r * stride);
-    for (int t = 0; t < TOKENS; t++)
-      for (int r = 0; r < ROWS; r++) total[r][t] = added(total[r][t], wide[r], numbers + t * in.padded + k);
-  };
-  const int64_t columns = in.columns, whole = columns / PAIRS * PAIRS;
-  // Beyond the page, where the processor's own guesses end; of several rows, those of the next block.
-  const int64_t ahead = ROWS == 1 ? BYTES_AHEAD : BLOCK * columns;
-  int64_t k = 0;
-  for (; k + 64 <= whole; k += 64) {
-    for (int r = 0; r < ROWS; r++) __builtin_prefetch(weight + r * columns + k + ahead, 0, 2);
-    for (int64_t p = 0; p < 64; p += PAIRS) take(weight + k + p, columns, k + p);
-  }
-  for (; k < whole; k += PAIRS) take(weight + k, columns, k);
-  if (k < columns) {
-    int8_t rest[ROWS][PAIRS] = {};
-    for (int r = 0; r < ROWS; r++) std::memcpy(rest[r], weight + r * columns + k, columns - k);
-    take(rest[0], PAIRS, k);
-  }
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) {
-      const __m256 parts = _mm256_cvtepi32_ps(eight(total[r][t]));
-      __m128 half = _mm_add_ps(_mm256_castps256_ps128(parts), _mm256_extractf128_ps(parts, 1));
-      half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-      found[r][t] = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half))) * in.scales[first + t];
-    }
-}
+inline Floats as_floats(WholeSums sums) { return (Floats)_mm256_cvtepi32_ps(sums); }
 #else
-template <int ROWS, int TOKENS>
-inline void products_of_bytes(const int8_t* weight, const Input& in, int64_t first, float (&found)[ROWS][TOKENS]) {
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) {
-      int64_t exact = 0;
-      for (int64_t i = 0; i < in.columns; i++)
-        exact += int64_t(weight[r * in.columns + i]) * int64_t(in.numbers[(first + t) * in.padded + i]);
-      found[r][t] = float(exact) * in.scales[first + t];
-    }
+typedef Ints WholeSums;
+struct TwoColumns {
+  Ints first, second;
+};
+inline TwoColumns two_columns(const int8_t* from) {
+  TwoColumns found;
+  for (int i = 0; i < LANES; i++) found.first[i] = from[2 * i], found.second[i] = from[2 * i + 1];
+  return found;
 }
+inline WholeSums grown(WholeSums sums, const TwoColumns& w, int32_t pair) {
+  int16_t x[2];
+  std::memcpy(x, &pair, sizeof x);
+  return sums + w.first * int32_t(x[0]) + w.second * int32_t(x[1]);
+}
+inline Floats as_floats(WholeSums sums) { return __builtin_convertvector(sums, Floats); }
 #endif
 
-// ---- matrices --------------------------------------------------------------------------------------------------------
+inline void fetch(const void* from, int64_t ahead) { __builtin_prefetch(static_cast<const char*>(from) + ahead, 0, 2); }
+
+// Sums of PANELS panels and TOKENS tokens from `first` on. ahead: bytes from a weight to one that is fetched by then, 0:
+// they are in the cache.
+template <class W, int PANELS, int TOKENS>
+__attribute__((always_inline)) inline void panel_sums(const W* weight, const Input& in, int64_t first, int64_t ahead,
+                                                      Floats (&found)[TOKENS][PANELS * VECTORS]) {
+  constexpr int WIDE = PANELS * VECTORS;
+  constexpr int64_t LINE = 64 / sizeof(W) / PANEL;  // columns that fill a cache line
+  const int64_t stride = in.columns * PANEL;
+  Floats total[TOKENS][WIDE];
+#pragma GCC unroll 32
+  for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++) total[t][i] = Floats{};
+  const float* x = in.x + first * in.columns;
+  for (int64_t k = 0; k < in.columns; k++) {
+    Floats w[WIDE];
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++) w[i] = load(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * LANES);
+    if (ahead && k % LINE == 0)
+#pragma GCC unroll 8
+      for (int p = 0; p < PANELS; p++) fetch(weight + p * stride + k * PANEL, ahead);
+#pragma GCC unroll 32
+    for (int t = 0; t < TOKENS; t++) {
+      const Floats part = Floats{} + x[t * in.columns + k];
+#pragma GCC unroll 32
+      for (int i = 0; i < WIDE; i++) total[t][i] += w[i] * part;
+    }
+  }
+#pragma GCC unroll 32
+  for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++) found[t][i] = total[t][i];
+}
+
+template <int PANELS, int TOKENS>
+__attribute__((always_inline)) inline void panel_sums(const int8_t* weight, const Input& in, int64_t first, int64_t ahead,
+                                                      Floats (&found)[TOKENS][PANELS * VECTORS]) {
+  constexpr int WIDE = PANELS * VECTORS;
+  const int64_t stride = in.padded * PANEL;
+  const int16_t* x = &in.numbers[first * in.padded];
+  for (int64_t begin = 0; begin < in.padded; begin += CHUNK) {
+    const int64_t end = std::min(begin + CHUNK, in.padded);
+    WholeSums total[TOKENS][WIDE];
+#pragma GCC unroll 32
+    for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+      for (int i = 0; i < WIDE; i++) total[t][i] = WholeSums{};
+    for (int64_t k = begin; k < end; k += 2) {
+      decltype(two_columns(weight)) w[WIDE];
+#pragma GCC unroll 32
+      for (int i = 0; i < WIDE; i++) w[i] = two_columns(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * 2 * LANES);
+      if (ahead && k % 4 == 0)
+#pragma GCC unroll 8
+        for (int p = 0; p < PANELS; p++) fetch(weight + p * stride + k * PANEL, ahead);
+#pragma GCC unroll 32
+      for (int t = 0; t < TOKENS; t++) {
+        int32_t pair;
+        std::memcpy(&pair, x + t * in.padded + k, sizeof pair);
+#pragma GCC unroll 32
+        for (int i = 0; i < WIDE; i++) total[t][i] = grown(total[t][i], w[i], pair);
+      }
+    }
+#pragma GCC unroll 32
+    for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+      for (int i = 0; i < WIDE; i++) found[t][i] = begin ? found[t][i] + as_floats(total[t][i]) : as_floats(total[t][i]);
+  }
+  for (int t = 0; t < TOKENS; t++)
+    for (int i = 0; i < WIDE; i++) found[t][i] *= in.scales[first + t];
+}
 
 // Where products go: y[t * stride + row] = (or += with add) what was found, scaled and with the bias.
 struct Output {
@@ -339,71 +374,88 @@ struct Output {
   int64_t stride;
   bool add;
 
-  void put(const Matrix& m, int64_t row, int64_t token, float product) const {
-    // Rounded once by what stands here, since a compiler may choose for each number of tokens anew.
-    const float bias = m.bias ? m.bias[row] : 0.0f;
-    const float value = m.scale ? std::fma(product, m.scale[row], bias) : product + bias;
-    float& place = y[token * stride + row];
-    place = add ? place + value : value;
+  // LANES rows of a token, or as many as there are.
+  void put(const Matrix& m, int64_t row, int64_t token, Floats products) const {
+    const int64_t count = std::min<int64_t>(LANES, m.rows - row);
+    if (count <= 0) return;
+    float* to = y + token * stride + row;
+    const bool whole = count == LANES;
+    const auto read = [&](const float* from) {
+      float part[LANES] = {};
+      std::copy(from, from + count, part);
+      return load(part);
+    };
+    const Floats bias = !m.bias ? Floats{} : whole ? load(m.bias + row) : read(m.bias + row);
+    Floats value = m.scale ? products * (whole ? load(m.scale + row) : read(m.scale + row)) + bias : products + bias;
+    if (whole) return store(to, add ? load(to) + value : value);
+    for (int64_t i = 0; i < count; i++) to[i] = add ? to[i] + value[i] : value[i];
   }
 };
 
-template <class W, int ROWS, int TOKENS>
-inline void some_products(const Matrix& m, int64_t row, const Input& in, int64_t first, const Output& out) {
-  float found[ROWS][TOKENS];
-  const W* weight = static_cast<const W*>(m.weight) + row * m.columns;
-  if constexpr (std::is_same_v<W, int8_t>)
-    products_of_bytes<ROWS, TOKENS>(weight, in, first, found);
-  else
-    products<W, ROWS, TOKENS>(weight, m.columns, in.x + first * in.columns, found);
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TOKENS; t++) out.put(m, row + r, first + t, found[r][t]);
-}
-
-template <class W, int ROWS, int TOKENS>
-void multiply_block(const Matrix& m, Span rows, const Input& in, int64_t first, const Output& out) {
-  int64_t row = rows.first;
-  for (; row + ROWS <= rows.last; row += ROWS) some_products<W, ROWS, TOKENS>(m, row, in, first, out);
-  for (; row < rows.last; row++) some_products<W, 1, TOKENS>(m, row, in, first, out);
-}
-
 #if defined(__AVX512F__)
-constexpr int TOGETHER = 4;  // rows that several tokens are multiplied with at once: as many as there are registers for
+constexpr int TOGETHER = 4;  // panels that are multiplied at once: as many as there are registers for
 #else
-constexpr int TOGETHER = 2;
+constexpr int TOGETHER = 1;
 #endif
 
-template <int TOKENS>
-void multiply_tokens(const Matrix& m, Span rows, const Input& in, int64_t first, const Output& out) {
-  constexpr int ROWS = TOKENS == 1 ? 1 : TOGETHER;
-  switch (m.kind) {
-    case FLOAT32: multiply_block<float, ROWS, TOKENS>(m, rows, in, first, out); break;
-    case BFLOAT16: multiply_block<uint16_t, ROWS, TOKENS>(m, rows, in, first, out); break;
-    case INT8: multiply_block<int8_t, ROWS, TOKENS>(m, rows, in, first, out); break;
+template <class W, int PANELS, int TOKENS>
+inline void some_panels(const Matrix& m, int64_t panel, const Input& in, int64_t first, int64_t ahead, const Output& out) {
+  const int64_t columns = m.kind == INT8 ? in.padded : m.columns;
+  Floats found[TOKENS][PANELS * VECTORS];
+  const W* weight = static_cast<const W*>(m.weight) + panel * columns * PANEL;
+  if constexpr (std::is_same_v<W, int8_t>)
+    panel_sums<PANELS, TOKENS>(weight, in, first, ahead, found);
+  else
+    panel_sums<W, PANELS, TOKENS>(weight, in, first, ahead, found);
+  for (int t = 0; t < TOKENS; t++)
+    for (int i = 0; i < PANELS * VECTORS; i++) out.put(m, panel * PANEL + i * LANES, first + t, found[t][i]);
+}
+
+template <class W, int TOKENS>
+void multiply_tokens(const Matrix& m, Span panels, const Input& in, int64_t first, int64_t ahead, const Output& out) {
+  int64_t panel = panels.first;
+  for (; panel + TOGETHER <= panels.last; panel += TOGETHER)
+    some_panels<W, TOGETHER, TOKENS>(m, panel, in, first, ahead, out);
+  for (; panel < panels.last; panel++) some_panels<W, 1, TOKENS>(m, panel, in, first, ahead, out);
+}
+
+template <class W>
+void multiply_all(const Matrix& m, Span panels, const Input& in, const Output& out) {
+  // A few panels at a time, so that later tokens find them in the cache; those that come next are fetched meanwhile, or
+  // where that is too much, what is a little further on.
+  const int64_t columns = m.kind == INT8 ? in.padded : m.columns, bytes = TOGETHER * columns * PANEL * sizeof(W);
+  const int64_t ahead = bytes <= 32 * BYTES_AHEAD ? bytes : 2 * BYTES_AHEAD;
+  for (int64_t panel = panels.first; panel < panels.last; panel += TOGETHER) {
+    const Span some = {panel, std::min<int64_t>(panel + TOGETHER, panels.last)};
+    int64_t t = 0;
+    for (; t + 4 <= in.tokens; t += 4) multiply_tokens<W, 4>(m, some, in, t, t ? 0 : ahead, out);
+    switch (in.tokens - t) {
+      case 3: multiply_tokens<W, 3>(m, some, in, t, t ? 0 : ahead, out); break;
+      case 2: multiply_tokens<W, 2>(m, some, in, t, t ? 0 : ahead, out); break;
+      case 1: multiply_tokens<W, 1>(m, some, in, t, t ? 0 : ahead, out); break;
+    }
   }
 }
 
-void multiply(const Matrix& m, Span rows, const Input& in, const Output& out) {
-  for (int64_t row = rows.first; row < rows.last; row += BLOCK) {
-    const Span some = {row, std::min(row + BLOCK, rows.last)};
-    int64_t t = 0;
-    for (; t + 4 <= in.tokens; t += 4) multiply_tokens<4>(m, some, in, t, out);
-    switch (in.tokens - t) {
-      case 3: multiply_tokens<3>(m, some, in, t, out); break;
-      case 2: multiply_tokens<2>(m, some, in, t, out); break;
-      case 1: multiply_tokens<1>(m, some, in, t, out); break;
-    }
+void multiply(const Matrix& m, Span panels, const Input& in, const Output& out) {
+  switch (m.kind) {
+    case FLOAT32: return multiply_all<float>(m, panels, in, out);
+    case BFLOAT16: return multiply_all<uint16_t>(m, panels, in, out);
+    case INT8: return multiply_all<int8_t>(m, panels, in, out);
   }
 }
 
 // Row `id` of a matrix in float32.
 void row_of(const Matrix& m, int64_t id, float* to) {
   const float scale = m.scale ? m.scale[id] : 1.0f;
+  const int64_t padded = m.kind == INT8 ? (m.columns + 1) / 2 * 2 : m.columns, row = id % PANEL;
+  const int64_t base = id / PANEL * padded * PANEL;
   for (int64_t k = 0; k < m.columns; k++) {
-    const int64_t at = id * m.columns + k;
+    const int64_t at = base + k * PANEL + row;
     if (m.kind == FLOAT32) to[k] = static_cast<const float*>(m.weight)[at];
     if (m.kind == BFLOAT16) to[k] = number(static_cast<const uint16_t*>(m.weight)[at]);
-    if (m.kind == INT8) to[k] = float(static_cast<const int8_t*>(m.weight)[at]) * scale;
+    if (m.kind == INT8)
+      to[k] = float(static_cast<const int8_t*>(m.weight)[base + k / 2 * 2 * PANEL + 2 * row + k % 2]) * scale;
   }
 }
 
@@ -493,12 +545,12 @@ struct Step {
     int64_t known = 0;
     const auto meet = [&](auto& found) __attribute__((always_inline)) {
       products(keys + known * width, width, query, found);
-      for (const auto& one : found) {
-        weights[known] = mask && !mask[known] ? -INFINITY : one[0] * scale;
+      for (const float one : found) {
+        weights[known] = mask && !mask[known] ? -INFINITY : one * scale;
         most = std::max(most, weights[known++]);
       }
     };
-    float some[4][1], one[1][1];
+    float some[4], one[1];
     while (known + 4 <= count) meet(some);
     while (known < count) meet(one);
     float total = 0.0f;
@@ -531,19 +583,20 @@ struct Step {
     for (int p = 0; p < PARTS; p++) store(to + p * LANES, total[p]);
   }
 
-  // Rows `rows` of the inner layer: its products, through the activation, times the other half where it is gated.
-  void widen(const Layer& layer, Span rows, const Input& in, float* to) const {
-    const int64_t stride = m.gated ? 2 * m.inner : m.inner;
-    multiply(layer.up, rows, in, {to, stride, false});
-    if (m.gated) multiply(layer.up, {rows.first + m.inner, rows.last + m.inner}, in, {to, stride, false});
+  // Some panels of the inner layer: their products through the activation, times the other half where it is gated.
+  void widen(const Layer& layer, Span panels, const Input& in, float* to, float* gates) const {
+    multiply(layer.up, panels, in, {to, m.inner, false});
+    if (layer.gate.weight) multiply(layer.gate, panels, in, {gates, m.inner, false});
+    const Span rows = {panels.first * PANEL, std::min(panels.last * PANEL, m.inner)};
     for (int64_t t = 0; t < tokens(); t++) {
-      float* row = to + t * stride;
+      float* row = to + t * m.inner;
+      const float* through = layer.gate.weight ? gates + t * m.inner : row;
       for (int64_t i = rows.first; i < rows.last; i += LANES) {
         float part[LANES] = {};
         const int64_t some = std::min<int64_t>(LANES, rows.last - i);
-        std::copy(row + i, row + i + some, part);
+        std::copy(through + i, through + i + some, part);
         store(part, activate(load(part), m.activation));
-        for (int64_t k = 0; k < some; k++) row[i + k] = m.gated ? part[k] * row[m.inner + i + k] : part[k];
+        for (int64_t k = 0; k < some; k++) row[i + k] = layer.gate.weight ? part[k] * row[i + k] : part[k];
       }
     }
   }
@@ -560,9 +613,9 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
   const Model& m = *model;
   const Step step = {m, lengths, batch, time, capacity, source, source_mask, cosine, sine};
   const int64_t tokens = step.tokens(), attended = m.heads * m.head_width, wanted = last ? batch : tokens;
-  const int64_t qkv_width = attended + 2 * m.key_value_heads * m.head_width, stride = m.gated ? 2 * m.inner : m.inner;
-  std::vector<float> x(tokens * m.width), qkv(tokens * qkv_width), mixed(tokens * attended), wide(tokens * stride);
-  std::vector<float> narrow(m.gated ? tokens * m.inner : 0);
+  const int64_t qkv_width = attended + 2 * m.key_value_heads * m.head_width;
+  std::vector<float> x(tokens * m.width), qkv(tokens * qkv_width), mixed(tokens * attended);
+  std::vector<float> wide(tokens * m.inner), gates(m.layers[0].gate.weight ? tokens * m.inner : 0);
   for (int64_t t = 0; t < tokens; t++) {
     float* to = &x[t * m.width];
     row_of(m.embedding, ids[t], to);
@@ -611,40 +664,36 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
     for (int64_t l = 0; l < m.depth; l++) {
       const Layer& layer = m.layers[l];
       enter(layer.attention_norm, layer.qkv);
-      multiply(layer.qkv, share(qkv_width, index, size), in, {qkv.data(), qkv_width, false});
+      multiply(layer.qkv, share(panels_of(layer.qkv), index, size), in, {qkv.data(), qkv_width, false});
 #pragma omp barrier
       for (int64_t pair = index; pair < batch * m.key_value_heads; pair += size)
         step.attend(layer, pair / m.key_value_heads, pair % m.key_value_heads, qkv.data(), mixed.data(), weights);
 #pragma omp barrier
       take(mixed.data(), tokens, attended, layer.out.kind);
-      multiply(layer.out, share(m.width, index, size), in, {x.data(), m.width, true});
+      multiply(layer.out, share(panels_of(layer.out), index, size), in, {x.data(), m.width, true});
       leave(layer.attention_norm);
       if (layer.cross_query.weight) {
         enter(layer.cross_norm, layer.cross_query);
-        multiply(layer.cross_query, share(attended, index, size), in, {qkv.data(), attended, false});
+        multiply(layer.cross_query, share(panels_of(layer.cross_query), index, size), in, {qkv.data(), attended, false});
 #pragma omp barrier
         for (int64_t pair = index; pair < batch * m.heads; pair += size)
           step.read(layer, pair / m.heads, pair % m.heads, qkv.data(), mixed.data(), weights);
 #pragma omp barrier
         take(mixed.data(), tokens, attended, layer.cross_out.kind);
-        multiply(layer.cross_out, share(m.width, index, size), in, {x.data(), m.width, true});
+        multiply(layer.cross_out, share(panels_of(layer.cross_out), index, size), in, {x.data(), m.width, true});
         leave(layer.cross_norm);
       }
       enter(layer.feedforward_norm, layer.up);
-      const Span rows = share(m.inner, index, size);
-      step.widen(layer, rows, in, wide.data());
-      if (m.gated)
-        for (int64_t t = 0; t < tokens; t++)
-          std::copy(&wide[t * stride] + rows.first, &wide[t * stride] + rows.last, &narrow[t * m.inner] + rows.first);
+      step.widen(layer, share(panels_of(layer.up), index, size), in, wide.data(), gates.data());
 #pragma omp barrier
-      take((m.gated ? narrow : wide).data(), tokens, m.inner, layer.down.kind);
-      multiply(layer.down, share(m.width, index, size), in, {x.data(), m.width, true});
+      take(wide.data(), tokens, m.inner, layer.down.kind);
+      multiply(layer.down, share(panels_of(layer.down), index, size), in, {x.data(), m.width, true});
       leave(layer.feedforward_norm);
     }
     const Span some = few ? Span{0, wanted} : share(wanted, index, size);
     for (int64_t t = some.first; t < some.last; t++)
       normalise(m.norm, &x[(last ? (t + 1) * time - 1 : t) * m.width], m.width, &normed[t * m.width]);
     take(normed.data(), wanted, m.width, m.head.kind);
-    multiply(m.head, share(m.head.rows, index, size), in, {logits, m.head.rows, false});
+    multiply(m.head, share(panels_of(m.head), index, size), in, {logits, m.head.rows, false});
   }
 }

@@ -44,6 +44,7 @@ class _Layer(ctypes.Structure):
         ("cross_query", _Matrix),
         ("cross_out", _Matrix),
         ("feedforward_norm", _Norm),
+        ("gate", _Matrix),
         ("up", _Matrix),
         ("down", _Matrix),
         *((name, _pointer) for name in ("keys", "values", "source_keys", "source_values")),
@@ -54,7 +55,7 @@ class _Model(ctypes.Structure):
     _fields_ = [
         ("layers", ctypes.POINTER(_Layer)),
         *((name, _long) for name in ("depth", "width", "heads", "key_value_heads", "head_width")),
-        *((name, _long) for name in ("inner", "gated", "activation", "norm_first")),
+        *((name, _long) for name in ("inner", "activation", "norm_first")),
         ("embedding", _Matrix),
         ("scale", _double),
         ("positions", _pointer),
@@ -85,7 +86,8 @@ class NativeCross:
 
 @dataclass(frozen=True)
 class NativeLayer:
-    """gains: of queries and keys, where they are normalised; cross: None where there is no source."""
+    """gains: of queries and keys, where they are normalised; gate: where there is one; cross: where there is a source.
+    All weights lie in panels."""
 
     attention_norm: NativeNorm
     qkv: Packed
@@ -93,6 +95,7 @@ class NativeLayer:
     gain_epsilon: float
     out: Packed
     feedforward_norm: NativeNorm
+    gate: Packed | None
     up: Packed
     down: Packed
     cross: NativeCross | None = None
@@ -106,7 +109,6 @@ class NativeShape:
     key_value_heads: int
     head_width: int
     inner: int
-    gated: bool
     activation: str
     norm_first: bool = True
     scale: float = 1.0
@@ -115,8 +117,8 @@ class NativeShape:
 class NativeDecoder:
     """Steps of a decoder in one native call each, over weights that it refers to and keeps alive.
 
-    up: in each layer (inner, width), or gate and up together (2 · inner, width) where it is gated. positions: (context,
-    width) where they are added. norm: behind all layers. Raises RuntimeError where there is no library.
+    positions: (context, width) where they are added. norm: behind all layers. Raises RuntimeError where there is no
+    library.
     """
 
     def __init__(
@@ -137,11 +139,11 @@ class NativeDecoder:
         self._call.restype = None
         self._call.argtypes = [*[_pointer] * 3, *[_long] * 3, *[_pointer] * 2, _long, *[_pointer] * 2, *[_long] * 2]
         self._alive: list[Tensor] = []
-        self.vocabulary_size = len(head.weight)
+        self.vocabulary_size = head.shape[0]
         self._layers = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
         s = shape
-        numbers = (len(layers), embedding.weight.shape[1], s.heads, s.key_value_heads, s.head_width, s.inner)
-        kinds = (int(s.gated), ACTIVATION_KINDS[s.activation], int(s.norm_first))
+        numbers = (len(layers), embedding.shape[1], s.heads, s.key_value_heads, s.head_width, s.inner)
+        kinds = (ACTIVATION_KINDS[s.activation], int(s.norm_first))
         entry = (self._matrix(embedding), s.scale, self._address(positions), self._norm(embedding_norm))
         self._model = _Model(self._layers, *numbers, *kinds, *entry, self._norm(norm), self._matrix(head))
 
@@ -193,7 +195,8 @@ class NativeDecoder:
     def _matrix(self, packed: Packed | None) -> Any:
         if packed is None:
             return _Matrix()
-        rows, columns = packed.weight.shape
+        assert packed.panels
+        rows, columns = packed.shape
         addresses = (self._address(part) for part in (packed.weight, packed.scale, packed.bias))
         return _Matrix(*addresses, rows, columns, KINDS[packed.weight.dtype])
 
@@ -219,6 +222,7 @@ class NativeDecoder:
             self._matrix(read[1]),
             self._matrix(read[2]),
             self._norm(layer.feedforward_norm),
+            self._matrix(layer.gate),
             self._matrix(layer.up),
             self._matrix(layer.down),
         )
