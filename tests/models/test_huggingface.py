@@ -88,3 +88,24 @@ def test_a_file_of_the_bare_model_is_read_too() -> None:
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
     ids = torch.randint(0, 37, (2, 9))
     assert torch.equal(import_model(config, bare).logits(ids), import_model(config, tensors).logits(ids))
+
+
+@pytest.mark.parametrize("style", ["gpt2", "modern"])
+def test_tensors_are_copied_unless_they_are_given_away(style: str) -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTSettings(style=style, layers=2, width=24, heads=2, context=16), 40).eval()
+    config, tensors = export_model(model)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    ids = torch.randint(40, (2, 9))
+    copied = import_model(config, tensors)
+    before = copied.logits(ids)
+    given = import_model(config, dict(tensors), given=True)
+    assert torch.equal(given.logits(ids), before)
+    gone = dict(tensors)
+    import_model(config, gone, given=True)
+    assert not gone
+    for tensor in tensors.values():
+        tensor.zero_()
+    assert torch.equal(copied.logits(ids), before)
+    assert not torch.equal(given.logits(ids), before)
+    assert given.head.weight is given.embedding.weight
