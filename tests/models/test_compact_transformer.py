@@ -119,7 +119,9 @@ def test_a_table_that_all_share_is_there_once() -> None:
     assert compact.table.weight.element_size() == 1
 
 
-def test_a_search_with_it_finds_the_same() -> None:
+@pytest.mark.parametrize("many", [1, 1 << 20])
+def test_a_search_with_it_finds_the_same(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmbert.decoding.beam.MANY", many)
     plain = model_of(SHAPES["pegasus"])
     compact = CompactTransformer(copy.deepcopy(plain), "float32")
     settings = GenerationSettings(max_tokens=20, temperature=0.0, beams=4)

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
+from llmbert.decoding.processors import Context, ForbidTokens, Processor, build_processors, log_probabilities_of
 from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
 from llmbert.decoding.stepping import Row, RunningBatch, evaluating
 from llmbert.decoding.streaming import Decode, cut_at_stop, first_stop
 from llmbert.decoding.utf8 import ValidUtf8
+from llmbert.nn.native import likeliest
 from llmbert.protocols import Progress, Stepper, UsageError, silent
 
 MANY = 1 << 20  # log-probabilities of a step
@@ -115,14 +116,14 @@ def _search(
     progress: Progress,
 ) -> None:
     joining: list[_Beam] = [beam for search in searches for beam in search.live]
-    steps = 0
+    steps, native = 0, getattr(batch.model, "native", None) is not None
     while joining or batch.rows:
         logits = batch.advance(joining)
         joining = []
         place = {id(row): index for index, row in enumerate(batch.rows)}
         indices: list[int] = []
         rows: list[_Beam] = []
-        for search, parents, candidates in _continuations(searches, place, logits):
+        for search, parents, candidates in _continuations(searches, place, logits, native):
             chosen = _extend(search, candidates, logits.shape[-1], end_ids, decode)
             if _settled(search, n_best):
                 search.live = []
@@ -139,11 +140,11 @@ _Candidates = list[tuple[float, int]]
 
 
 def _continuations(
-    searches: Sequence[_Search], place: Mapping[int, int], logits: Tensor
+    searches: Sequence[_Search], place: Mapping[int, int], logits: Tensor, native: bool
 ) -> Iterator[tuple[_Search, list[int], _Candidates]]:
     """Each search that goes on, the rows of its hypotheses, and its best one-token continuations.
 
-    Searches of the same rules go through them together.
+    Searches of the same rules go through them together. native: what is compiled is there, and looks through many.
     """
     groups: dict[tuple[Any, ...], list[_Search]] = {}
     for search in searches:
@@ -156,14 +157,20 @@ def _continuations(
         block = logits if whole == list(range(len(logits))) else logits[torch.tensor(whole, device=logits.device)]
         live = [beam for search in group for beam in search.live]
         remaining = [search.request.settings.max_tokens - beam.generated for search in group for beam in search.live]
-        context = Context([beam.tokens for beam in live], remaining)
-        # Of many rows torch's own is quicker than to wake no thread.
-        scores = block.log_softmax(-1) if block.numel() >= MANY else log_probabilities_of(block)
-        for processor in group[0].processors:
-            scores = processor(scores, context)
         size, beams = len(group[0].live), group[0].request.settings.beams
-        so_far = torch.tensor([beam.log_probability for beam in live], dtype=torch.float64, device=scores.device)
-        best = _best(scores.view(len(group), size, -1), so_far.view(len(group), size), beams)
+        so_far = torch.tensor([beam.log_probability for beam in live], dtype=torch.float64, device=block.device)
+        so_far = so_far.view(len(group), size)
+        forbidden = _forbidden_alone(group[0].processors)
+        if forbidden is not None and native and block.numel() >= MANY and block.device.type == "cpu":
+            values, ids = (each.view(len(group), size, -1) for each in likeliest(block, beams, forbidden))
+            best = _in_order(so_far, values, ids, block.shape[1], beams)
+        else:
+            # Of many rows torch's own is quicker than to wake no thread.
+            scores = block.log_softmax(-1) if block.numel() >= MANY else log_probabilities_of(block)
+            context = Context([beam.tokens for beam in live], remaining)
+            for processor in group[0].processors:
+                scores = processor(scores, context)
+            best = _best(scores.view(len(group), size, -1), so_far, beams)
         for search, rows, candidates in zip(group, parents, best, strict=True):
             found[id(search)] = (rows, candidates)
     for search in searches:
@@ -231,6 +238,24 @@ def _ended(
     generated = tuple(tokens[len(search.request.prompt) :])
     text = cut_at_stop(decode(generated), settings.stop)
     return Hypothesis(generated, text, total, total / length**settings.length_penalty, finish)
+
+
+def _forbidden_alone(processors: Sequence[Processor]) -> tuple[int, ...] | None:
+    """The ids that the rules rule out, where they do nothing else."""
+    if not all(isinstance(processor, ForbidTokens) for processor in processors):
+        return None
+    return tuple(token for processor in processors if isinstance(processor, ForbidTokens) for token in processor.ids)
+
+
+def _in_order(so_far: Tensor, values: Tensor, ids: Tensor, vocabulary: int, count: int) -> list[_Candidates]:
+    """The `count` best finite continuations of each search, of each hypothesis's own: values, ids (N, live, some)."""
+    totals = (so_far[..., None] + values.double()).flatten(1).tolist()
+    places = (ids + vocabulary * torch.arange(ids.shape[1])[:, None]).flatten(1).tolist()
+    found = []
+    for reached, where in zip(totals, places, strict=True):
+        finite = [(total, place) for total, place in zip(reached, where, strict=True) if total > -math.inf]
+        found.append(sorted(finite, key=lambda each: (-each[0], each[1]))[:count])
+    return found
 
 
 def _best(scores: Tensor, so_far: Tensor, count: int) -> list[_Candidates]:

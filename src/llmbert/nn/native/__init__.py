@@ -2,5 +2,6 @@
 
 from llmbert.nn.native.build import native_library, why_not_native
 from llmbert.nn.native.decoder_step import NativeDecoder
+from llmbert.nn.native.likeliest import likeliest
 
-__all__ = ["NativeDecoder", "native_library", "why_not_native"]
+__all__ = ["NativeDecoder", "likeliest", "native_library", "why_not_native"]

@@ -697,3 +697,58 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
     multiply(m.head, share(panels_of(m.head), index, size), in, {logits, m.head.rows, false});
   }
 }
+
+// The `count` likeliest tokens of each row of logits (rows, vocabulary) but for the forbidden ones, best first and of
+// equals the lower: log-probabilities (rows, count), of all tokens' softmax, and ids (rows, count); a row that has too
+// few ends with -inf.
+extern "C" void llmbert_likeliest(const float* logits, int64_t rows, int64_t vocabulary, int64_t count,
+                                  const int64_t* forbidden, int64_t forbidden_count, float* values, int64_t* ids,
+                                  int64_t threads) {
+#pragma omp parallel for num_threads(int(threads))
+  for (int64_t r = 0; r < rows; r++) {
+    const float* x = logits + r * vocabulary;
+    const int64_t whole = vocabulary / LANES * LANES;
+    Floats largest = Floats{} - INFINITY;
+    for (int64_t i = 0; i < whole; i += LANES) {
+      const Floats part = load(x + i);
+      largest = part > largest ? part : largest;
+    }
+    float most = -INFINITY;
+    for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
+    for (int64_t i = whole; i < vocabulary; i++) most = std::max(most, x[i]);
+    // Kept in order; one that is not above the last cannot come in, as those that are seen first win.
+    float* best = values + r * count;
+    int64_t* where = ids + r * count;
+    std::fill(best, best + count, -INFINITY);
+    std::fill(where, where + count, int64_t(0));
+    const auto meet = [&](int64_t i) {
+      if (!(x[i] > best[count - 1])) return;
+      for (int64_t f = 0; f < forbidden_count; f++)
+        if (forbidden[f] == i) return;
+      int64_t at = count - 1;
+      for (; at > 0 && x[i] > best[at - 1]; at--) best[at] = best[at - 1], where[at] = where[at - 1];
+      best[at] = x[i], where[at] = i;
+    };
+    Floats total = {};
+    for (int64_t i = 0; i < whole; i += LANES) {
+      const Floats part = load(x + i);
+      total += part > -INFINITY ? exponential(part - most) : Floats{};
+      const Ints above = part > best[count - 1];
+      bool any = false;
+#if defined(__AVX512F__)
+      any = _mm512_movepi32_mask((__m512i)above);
+#else
+      for (int lane = 0; lane < LANES; lane++) any |= above[lane] != 0;
+#endif
+      if (any)
+        for (int64_t lane = 0; lane < LANES; lane++) meet(i + lane);
+    }
+    double all = sum(total);
+    for (int64_t i = whole; i < vocabulary; i++) {
+      all += std::exp(double(x[i]) - double(most));
+      meet(i);
+    }
+    const float log_all = most + float(std::log(all));
+    for (int64_t k = 0; k < count; k++) best[k] -= log_all;
+  }
+}
