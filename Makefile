@@ -18,11 +18,14 @@ bench: $(READY)
 	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 	$(BIN)/python benchmarks/training_time.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 	$(BIN)/python benchmarks/data_path.py --rounds 3
+	$(BIN)/python benchmarks/batching.py
+	$(BIN)/python benchmarks/memory.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
-# CTranslate2, and llama.cpp compiled from source.
+# CTranslate2, and llama.cpp compiled from source; KENLM=path/to/kenlm/build/bin adds KenLM's programs.
 bench-peers: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[peers]'
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/ngram.py --rounds 3
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -44,7 +44,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 HEAD = """# How fast
 
 Ours and a peer in alternating rounds on the same machine: medians, and the least and greatest of the rounds.
-`python benchmarks/performance.py` writes this page; a line keeps its date, machine and versions until it is run again.
+`make bench` and `make bench-peers` write this page; a line keeps its date, machine and versions until it is run again.
+The ratio is ours to the peer's, and where less is better (MB, perplexity, waiting) the peer's to ours.
 What the profile of a line shows that misses its aim stands in [profiles.md](profiles.md).
 
 | what | ours | peer | ratio | aim | unit | when and where |
@@ -495,8 +496,8 @@ def rows(results: list[Result]) -> Iterator[str]:
     for r in results:
         mark = "reached" if r.ratio >= r.aim else "MISSED"
         yield (
-            f"{r.name:<42} ours {r.ours:9,.1f} ({r.ours_spread[0]:,.1f} to {r.ours_spread[1]:,.1f})  {r.peer} "
-            f"{r.theirs:9,.1f} ({r.theirs_spread[0]:,.1f} to {r.theirs_spread[1]:,.1f}) {r.unit}  "
+            f"{r.name:<42} ours {r.ours:9,.2f} ({r.ours_spread[0]:,.2f} to {r.ours_spread[1]:,.2f})  {r.peer} "
+            f"{r.theirs:9,.2f} ({r.theirs_spread[0]:,.2f} to {r.theirs_spread[1]:,.2f}) {r.unit}  "
             f"ratio {r.ratio:.2f} (aim {r.aim:g}) {mark}"
         )
 
@@ -505,7 +506,7 @@ def write_page(known: dict[str, Any]) -> None:
     """The page of all lines that were ever run here."""
 
     def value(middle: float, spread: list[float]) -> str:
-        digits = 0 if middle >= 100 else 1
+        digits = sum(middle < limit for limit in (100, 10, 1))
         return f"{middle:,.{digits}f} ({spread[0]:,.{digits}f} to {spread[1]:,.{digits}f})"
 
     lines = [
