@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from llmbert.models import FAMILIES
+from llmbert.models.vae import DRAWS
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, affordable_evaluations, measure_speed
+from llmbert.workbench.budget import Plan, affordable_evaluations, measure_speed, tokens_read_at_the_end
+from llmbert.workbench.measure import IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
 
 
 @dataclass
@@ -74,3 +77,18 @@ def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
     clock = iter([0.0, cost])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     assert affordable_evaluations(Lesson(None), 10.0) == (times, cost)
+
+
+@pytest.mark.parametrize(
+    ("family", "valid", "read"),
+    [
+        ("lstm", 1000, 1000),
+        ("gpt", 1000, 4000),  # a window slides by a quarter of its length
+        ("bert", 500, 500 * 64),
+        ("bert", 10**9, MOST_PSEUDO * 64),
+        ("vae", 1000, 1000 * DRAWS + 1000 * IMPORTANCE_DRAWS),
+        ("transformer", 1000, 1000 + MOST_ANSWERS * 64),
+    ],
+)
+def test_a_budget_keeps_time_for_what_is_measured_at_the_end(family: str, valid: int, read: int) -> None:
+    assert tokens_read_at_the_end(FAMILIES[family], 64, valid) == read

@@ -13,6 +13,7 @@ from llmbert.models import Family
 from llmbert.protocols import LLMBertError
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.measure import BOUNDED, IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
 from llmbert.workbench.settings import checked
 
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
@@ -138,8 +139,8 @@ def plan_training(
     if "steps" in training_values:
         return plan
     assert plan.tokens_per_second
-    # Scoring costs a third of learning a token; a sliding window does it four times over.
-    reserve = valid_tokens * (1 if family.recurrent else 4) / (3 * plan.tokens_per_second) + 3.0
+    # Reading costs a third of learning a token.
+    reserve = tokens_read_at_the_end(family, plan.model.context, valid_tokens) / (3 * plan.tokens_per_second) + 3.0
     left = seconds - (time.monotonic() - began) - reserve
     left = max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE)
     found = _fill(plan, left, train_tokens, model_values, family)
@@ -152,6 +153,20 @@ def plan_training(
     found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, family)
     training = found.training.model_copy(update={"evaluate_every": -(-found.training.steps // times)})
     return Plan(found.model, training, plan.tokens_per_second, plan.tokens_per_step)
+
+
+def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int) -> float:
+    """How many tokens a model reads, one way or another, to be measured on held-out text once it is trained."""
+    if family.likelihood == "pseudo":  # each token a pass of its own
+        return float(min(valid_tokens, MOST_PSEUDO) * context)
+    if family.likelihood == "bound":
+        from llmbert.models.vae import DRAWS
+
+        texts = min(valid_tokens, BOUNDED * context)
+        return float(valid_tokens * DRAWS + texts * IMPORTANCE_DRAWS)
+    if family.likelihood == "conditional":
+        return float(valid_tokens + MOST_ANSWERS * context)
+    return float(valid_tokens * (1 if family.recurrent else 4))  # a sliding window reads all four times over
 
 
 def affordable_evaluations(lesson: Any, seconds: float) -> tuple[int, float]:

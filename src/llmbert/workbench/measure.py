@@ -161,16 +161,21 @@ def score_restoration(run: Run, shard: Shard, progress: Progress = silent) -> di
 
 
 def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:
-    """The nats of every token of a shard under a run, with the sizes of its documents."""
-    last = shard.documents
-    if run.model.likelihood == "pseudo":
-        last = max(1, int(np.searchsorted(np.asarray(shard.starts), MOST_PSEUDO, side="right")) - 1)
-    starts = np.asarray(shard.starts[: last + 1])
-    ids = shard.ids[: int(starts[-1])]
-    unknown = shard.unknown if last == shard.documents else int((ids == run.tokeniser.unknown_id).sum())
-    nats = run.model.token_nats(ids, starts, progress)
-    text = TokenNats(nats, starts, shard.document_bytes[:last], shard.document_characters[:last], unknown)
-    return text.without_ends() if run.model.likelihood == "pseudo" else text
+    """The nats of every token of a shard under a run, with the sizes of its documents; a pseudo-likelihood's, whose
+    every token is a pass of its own, of the first MOST_PSEUDO or so."""
+    if run.model.likelihood != "pseudo":
+        nats = run.model.token_nats(shard.ids, np.asarray(shard.starts), progress)
+        return TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
+    starts = np.asarray(shard.starts)
+    last = max(1, int(np.searchsorted(starts, MOST_PSEUDO, side="right")) - 1)
+    starts, sizes = starts[: last + 1], (shard.document_bytes[:last], shard.document_characters[:last])
+    ids = np.asarray(shard.ids[: int(starts[-1])])
+    if len(ids) > MOST_PSEUDO:  # not even one document: its head, with the end behind it
+        ids = np.append(ids[: MOST_PSEUDO - 1], ids[-1])
+        starts, text = np.array([0, len(ids)]), run.tokeniser.decode(ids)
+        sizes = np.array([len(text.encode())]), np.array([len(text)])
+    unknown = int((ids == run.tokeniser.unknown_id).sum())
+    return TokenNats(run.model.token_nats(ids, starts, progress), starts, *sizes, unknown).without_ends()
 
 
 def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict[str, Any]:
