@@ -416,6 +416,15 @@ def test_a_lossy_tokeniser_of_a_run_is_refused_too(text: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_characters_that_only_held_out_text_has_are_refused_before_anything_is_trained(
+    text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "valid.txt").write_text("the river rises 中 in the hills\n" * 20, "utf-8")
+    ask = ["compare", "--data", text, "--valid", tmp_path / "valid.txt", "--out", tmp_path / "out", "--tokenizer=chars"]
+    refused(llmbert(*ask), USAGE, "20 of the", "unknown", "bpe", "chars")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_resumed_says_why(runs: Path, tmp_path: Path) -> None:
     refused(llmbert("train", "--resume", runs / "gpt"), FAILED, "finished", "--out")
     shutil.copytree(runs / "gpt", tmp_path / "run")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ def compare(
     learning = {name: document_objective(FAMILIES[name]) for name in names}
     special = dict.fromkeys(token for learns in learning.values() for token in OBJECTIVES[learns].special_tokens)
     corpus = read_corpus(source, folder, progress, tuple(special))
+    _refuse_unknown(corpus, folder)
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
@@ -130,6 +133,20 @@ def _refuse_lossy(tokenizer: str) -> None:
             f"a comparison in bits/byte needs a tokeniser that loses nothing, and {kind} does; take --tokenizer with "
             f"one of {lossless}"
         )
+
+
+def _refuse_unknown(corpus: Corpus, out: Path) -> None:
+    """Before anything is trained: what stands for several texts is no text, and no score of it is in bits/byte."""
+    if not corpus.valid.unknown:
+        return
+    shutil.rmtree(corpus.folder)
+    for folder in (corpus.folder.parent, out):
+        with suppress(OSError):  # others have something there
+            folder.rmdir()
+    raise UsageError(
+        f"{corpus.valid.unknown:,} of the {corpus.valid.tokens:,} held-out tokens are unknown, since no training text "
+        f"has them, and then nothing is in bits/byte; take --tokenizer bytes or bpe instead of {corpus.tokeniser.kind}"
+    )
 
 
 def _remember(folder: Path, asked: dict[str, Any]) -> None:
