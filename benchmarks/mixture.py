@@ -1,9 +1,11 @@
 """One T5 that translates, summarises and classifies by prefix, beside one T5 for each, all at the same tokens.
 
-python benchmarks/mixture.py [--data FOLDER] [--out FOLDER] [--epochs 2]
+python benchmarks/mixture.py [--data FOLDER] [--out FOLDER] [--epochs 5] [--only NAME]
 
 Every model sees each pair of its tasks so many times; all have the mixture's tokeniser and shape. The mixture is to be
-within 10 % of each single model. A run that was stopped goes on where it was: give the same --out again.
+within 10 % of each single model. A run that was stopped goes on where it was: give the same --out again. --only: train
+one of mixture, translate, summarise and classify (behind the mixture, whose tokeniser it takes), so that another core
+can train another one meanwhile.
 """
 
 from __future__ import annotations
@@ -90,10 +92,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     options.add_argument("--out", type=Path, default=Path("benchmark-runs/mixture"), help="where the runs are kept")
-    options.add_argument("--epochs", type=int, default=2, help="readings of each pair")
+    options.add_argument("--epochs", type=int, default=5, help="readings of each pair")
+    options.add_argument("--only", choices=["mixture", *(name.split()[0] for name in PARTS)], help="train this one")
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     print(machine())
+    if chosen.only is not None:
+        names = [name for name in PARTS if chosen.only in ("mixture", name.split()[0])]
+        tokenizer = "bpe" if chosen.only == "mixture" else str(chosen.out / "mixture")
+        with Display() as display:
+            trained(names, chosen.data, chosen.out, tokenizer, chosen.epochs, display)
+        return
     with Display() as display:
         run = trained(list(PARTS), chosen.data, chosen.out, "bpe", chosen.epochs, display)
         together = figures(run, chosen.out, display)
