@@ -278,6 +278,19 @@ def test_a_batch_holds_some_of_every_task(tmp_path: Path, size: dict[str, int]) 
         assert max(taken) <= 2 * 1200 and min(taken) >= 0.5 * np.median(taken)
 
 
+@pytest.mark.parametrize("rare", [2, 9, 40])
+@pytest.mark.parametrize("size", [{"batch": 16}, {"tokens": 800}])
+def test_a_rare_task_does_not_make_batches_larger(rare: int, size: dict[str, int], tmp_path: Path) -> None:
+    store = tasks_of(tmp_path, {"common": (1200, 20), "rare": (rare, 20)})
+    batches = PairBatches(store.train, (128, 64), 1, **size)
+    assert rows_of(batches) == list(range(store.train.pairs))
+    plan = batches.plan(0)
+    rows = [len(some) for some in plan]
+    assert max(rows) <= 2 * np.median(rows) and abs(np.mean(rows) - np.median(rows)) < 0.2 * np.median(rows)
+    holding = [at for at, some in enumerate(plan) if (store.train.task[some] == 1).any()]
+    assert len(holding) >= min(rare, len(plan)) // 4 and max(holding) - min(holding) >= 0.5 * len(plan) * (rare > 8)
+
+
 def test_a_group_of_a_batch_is_a_micro_batch_without_the_padding_of_others(tmp_path: Path) -> None:
     store = tasks_of(tmp_path, {"long": (60, 90), "short": (60, 12)})
     batch = next(PairBatches(store.train, (128, 64), 1, tokens=1500).iterate())

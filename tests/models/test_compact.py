@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.models.compact import MOST_TOKENS, CompactGPT
 from llmbert.models.gpt import GPT, GPTSettings
 from llmbert.nn.native import build, native_library
+from llmbert.protocols import LLMBertError
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"style": "gpt2"},
@@ -125,6 +127,50 @@ def test_a_weight_takes_as_many_bytes_and_is_off_by_half_a_step(kind: Any, size:
     step = {"float32": 0.0, "bfloat16": 2**-7, "int8": 1 / 127}[kind] * weight.abs().amax(1, keepdim=True)
     assert bool(((compact.head.weight - weight).abs() <= 0.5 * step + 1e-7).all())
     assert compact.embedding.packed is packed, "a tied table is there once"
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_two_threads_may_write_with_one_model(kind: Any) -> None:
+    compact = CompactGPT(model_of(SHAPES["modern"]), kind)
+    rows = [ids_of(2, 30, seed) for seed in (1, 2)]
+    alone = [compact.step(ids, compact.start(2))[0] for ids in rows]
+    found: list[Any] = [None, None]
+
+    def write(at: int) -> None:
+        with torch.inference_mode():
+            for _ in range(20):
+                state, parts = compact.start(2), []
+                for t in range(30):
+                    logits, state = compact.step(rows[at][:, t : t + 1], state)
+                    parts.append(logits)
+            found[at] = torch.cat(parts, dim=1)
+
+    threads = [Thread(target=write, args=(at,)) for at in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for got, expected in zip(found, alone, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_what_fits_no_memory_is_refused() -> None:
+    compact = CompactGPT(model_of(SHAPES["gpt2"]), "float32")
+    plain = compact.step(ids_of(2, 3), compact.start(2))[0]
+    assert torch.equal(compact.step(ids_of(2, 3).int(), compact.start(2))[0], plain)
+    for ids, rows in ((torch.full((2, 1), VOCABULARY), 2), (torch.full((2, 1), -1), 2), (ids_of(3, 1), 2)):
+        with pytest.raises(LLMBertError):
+            compact.step(ids, compact.start(rows))
+    assert compact.step(ids_of(2, 3)[:0], compact.start(0))[0].shape == (0, 3, VOCABULARY)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_what_is_no_number_stays_none(kind: Any) -> None:
+    model = model_of(SHAPES["gpt2"])
+    with torch.no_grad():
+        model.blocks[0].feedforward.down.bias[3] = float("nan")
+    logits, _ = (compact := CompactGPT(model, kind)).step(ids_of(2, 3), compact.start(2))
+    assert compact.native is not None and bool(torch.isnan(logits).any(-1).all())
 
 
 def test_the_engine_writes_the_same_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

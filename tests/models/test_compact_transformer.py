@@ -133,6 +133,15 @@ def test_a_search_with_it_finds_the_same(many: int, monkeypatch: pytest.MonkeyPa
     assert found[0] == found[1] and any(len(tokens) > 2 for tokens in found[0])
 
 
+def test_all_texts_may_look_at_one_source() -> None:
+    plain = model_of(SHAPES["pegasus"])
+    compact = CompactTransformer(copy.deepcopy(plain), "float32")
+    for got, expected in zip(
+        *([model.step(ids_of(3, 2), model.start(3, source_of(model, 1)))[0]] for model in (compact, plain)), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
 def test_one_that_copies_runs_in_torch() -> None:
     compact = CompactTransformer(model_of({"pointer": True}), "int8")
     assert compact.native is None

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from llmbert.models import find_family
+from llmbert.nn.state import without_gradients
 from llmbert.objectives.cross_entropy import nats_and_slope
 from llmbert.protocols import UsageError
 from llmbert.training.compilation import compiled_layers, recomputed_layers
@@ -81,6 +82,25 @@ def test_a_recomputed_model_has_the_same_gradients_and_keeps_less(name: str) -> 
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True)), "the same random numbers fall out of it"
     assert kept[1] < 0.5 * kept[0]
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_weights_that_are_held_still_are_so_when_recomputed(held: bool) -> None:
+    family = find_family("gpt")
+    torch.manual_seed(0)
+    model = family.build(family.settings_class()(layers=2, width=32, heads=2, context=16), 60).train()
+    weights = list(model.blocks.parameters()) if held else []
+    found = []
+    for wanted in (False, True):
+        model.zero_grad()
+        with recomputed_layers(model, wanted):
+            with without_gradients(weights):
+                loss = model.logits(IDS).square().sum()
+            loss.backward()
+        found.append({name: weight.grad for name, weight in model.named_parameters()})
+    for name, gradient in found[0].items():
+        assert (gradient is None) == (found[1][name] is None) == (held and name.startswith("blocks."))
+        assert gradient is None or torch.equal(gradient, found[1][name])
 
 
 def test_what_counts_what_it_saw_is_not_computed_twice() -> None:

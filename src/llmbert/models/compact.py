@@ -66,7 +66,7 @@ class CompactGPT(GPT):
 
     def _is_native(self, ids: Tensor) -> bool:
         few = self.most_native is None or ids.numel() <= self.most_native
-        return self.native is not None and few and ids.device.type == "cpu"
+        return self.native is not None and few and ids.numel() > 0 and ids.device.type == "cpu"
 
     def _native_steps(self, ids: Tensor, state: KeyValueCache, last: bool) -> Iterator[Tensor]:
         """Logits of ids piece by piece, of all tokens (B, some, V) or of each piece's last (B, 1, V)."""
@@ -99,8 +99,8 @@ class CompactGPT(GPT):
 class CompactTransformer(Transformer):
     """An encoder-decoder for writing on a processor, made of another that it takes apart.
 
-    kind: of the decoder's weights in memory and of the table of tokens; the encoder reads a source once, and keeps its
-    own. As a `CompactGPT` otherwise; one with a pointer runs in torch.
+    kind: of the decoder's weights in memory and of the table of tokens; the encoder reads a source once, in torch, and
+    keeps its own. One with a pointer runs in torch, as all does where there is no C++ compiler.
     """
 
     def __init__(self, model: Transformer, kind: PackedKind) -> None:
@@ -128,11 +128,17 @@ class CompactTransformer(Transformer):
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """As a Transformer's; native on a processor."""
-        if self.native is None or ids.device.type != "cpu":
+        if self.native is None or ids.device.type != "cpu" or not ids.numel():
             return super().step(ids, state)
         cache, mask = state.cache, state.source_mask
         self._check_length(cache.even_end(ids.shape[1]))
         cache.reserve(ids.shape[1])
+        if len(mask) == 1 < len(ids):  # one source for all
+            state.cross = [
+                (keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1)) for keys, values in state.cross
+            ]
+            mask = state.source_mask = mask.expand(len(ids), -1)
+            state.sources = state.sources.expand(len(ids))
         state.cross = [(keys.contiguous(), values.contiguous()) for keys, values in state.cross]
         padded = None if bool(mask.all()) else mask
         return self.native.step(ids, cache, cross=state.cross, source_mask=padded), state

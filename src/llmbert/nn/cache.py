@@ -69,6 +69,7 @@ class KeyValueCache:
                 new = old.new_zeros(old.shape[0], old.shape[1], room, old.shape[3])
                 new[:, :, : old.shape[2]] = old
                 store[layer] = new
+        self._left = [None] * len(self._left)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put keys and values (B, H, T, D) behind each row; return all of the layer's, (B, H, longest, D)."""
@@ -107,6 +108,7 @@ class KeyValueCache:
         for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
             for layer, (a, b) in enumerate(zip(mine, theirs, strict=True)):
                 mine[layer] = torch.cat((_padded(a, room), _padded(b, room)))
+        self._left = [None] * len(self._left)
         self.lengths = torch.cat((self.lengths, other.lengths))
         return self
 

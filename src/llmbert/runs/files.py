@@ -120,7 +120,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return _read_tensors(path)
     except FileNotFoundError as error:
         raise LLMBertError(f"{path} is missing; the run is not complete: train again or copy it whole") from error
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise LLMBertError(f"{path} is damaged ({error}); copy it again or train again") from error
 
 
@@ -133,10 +133,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         data = file.tell()
         for name, entry in head.items():
             if name != "__metadata__":
+                if entry["dtype"] not in KINDS:
+                    raise LLMBertError(f"{path} holds {name!r} of the kind {entry['dtype']}, which cannot be read here")
                 tensor = torch.empty(entry["shape"], dtype=KINDS[entry["dtype"]])
                 file.seek(data + entry["data_offsets"][0])
-                if tensor.numel():
-                    file.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
+                room = tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
+                if room.nbytes and file.readinto(room) != room.nbytes:
+                    raise ValueError("it was cut short while it was read")
                 found[name] = tensor
     return found
 

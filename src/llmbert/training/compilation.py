@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmbert.nn.norms import BatchNorm
+from llmbert.nn.state import without_gradients
 from llmbert.protocols import UsageError
 
 
@@ -43,11 +44,26 @@ def recomputed_layers(model: nn.Module, wanted: bool) -> Iterator[None]:
     layers = layers_of(model) if wanted else []
     try:
         for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            layer.forward = _recomputed(layer)
         yield
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
+
+
+def _recomputed(layer: nn.Module) -> Callable[..., Any]:
+    forward, weights = layer.forward, list(layer.parameters())
+
+    def run(*given: Any, **named: Any) -> Any:
+        # What is held still on the way there must be so again when it is computed anew.
+        held = [weight for weight in weights if not weight.requires_grad]
+
+        def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+            return nullcontext(), without_gradients(held)
+
+        return checkpoint(forward, *given, use_reentrant=False, context_fn=contexts, **named)
+
+    return run
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:

@@ -72,9 +72,9 @@ class PairBatches:
 
     Every epoch takes each pair once in a new order; of several tasks, pairs are drawn so that a task's share is its
     size to the power 1/`temperature` (Raffel et al. 2020, §3.5.2; 1: in proportion), and every batch holds some of
-    each, a group of like length by task: optimisers that normalise a step's length (Adam, Muon) would let the task of
-    the most batches have the last word over the others. What is longer than `longest`
-    (source and target tokens, each with its end token) is cut: a source at its end, or at its start where
+    each that has enough, a group of like length by task: optimisers that normalise a step's length (Adam, Muon) would
+    let the task of the most batches have the last word over the others. What is longer than `longest` (source and
+    target tokens, each with its end token) is cut: a source at its end, or at its start where
     `keep_end`, a target at its end and without end token then; `cut_sources` and `cut_targets` say how many.
     Batch number n is the same whenever it is asked for.
     """
@@ -126,8 +126,10 @@ class PairBatches:
             self._alike(order[self.pairs.task[order] == task], share, random)
             for task, share in zip(tasks, shares, strict=True)
         ]
-        # Cut by its share, each task has about as many groups as the others; those of more are dealt out evenly.
-        batches = min(len(groups) for groups in apart)
+        # Cut by its share, each task has about as many groups as the largest, or where it is rare, fewer; all are dealt
+        # out evenly.
+        most = len(apart[int(np.argmax(shares))])
+        batches = min(len(groups) for groups in apart if len(groups) >= 0.75 * most)
         dealt: list[list[NDArray[np.int64]]] = [[] for _ in range(batches)]
         for groups in apart:
             for at, rows in enumerate(groups):

@@ -240,9 +240,10 @@ struct Input {
       const Floats part = load(x + i), other = -part, magnitude = part > other ? part : other;
       largest = magnitude > largest ? magnitude : largest;
     }
-    float most = 1e-30f;
+    float most = 1e-30f, wrong = 0.0f;  // what is no number stays none, whatever it is multiplied with
     for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
     for (; i < count; i++) most = std::max(most, std::fabs(x[i]));
+    for (int64_t k = 0; k < count; k++) wrong += x[k] - x[k];
     const float steps = RANGE / most;
     const Floats magic = Floats{} + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
     for (i = 0; i + LANES <= count; i += LANES) {
@@ -250,7 +251,7 @@ struct Input {
       for (int lane = 0; lane < LANES; lane++) to[i + lane] = int16_t(whole[lane]);
     }
     for (; i < count; i++) to[i] = int16_t(std::nearbyintf(x[i] * steps));
-    return most / RANGE;
+    return most / RANGE + wrong;
   }
 };
 
@@ -735,7 +736,7 @@ extern "C" void llmbert_likeliest(const float* logits, int64_t rows, int64_t voc
       total += part > -INFINITY ? exponential(part - most) : Floats{};
       const Ints above = part > best[count - 1];
       bool any = false;
-#if defined(__AVX512F__)
+#if defined(__AVX512DQ__)
       any = _mm512_movepi32_mask((__m512i)above);
 #else
       for (int lane = 0; lane < LANES; lane++) any |= above[lane] != 0;

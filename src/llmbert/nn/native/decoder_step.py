@@ -13,6 +13,7 @@ from torch import Tensor
 from llmbert.nn.cache import KeyValueCache
 from llmbert.nn.native.build import native_library
 from llmbert.nn.packed import Packed
+from llmbert.protocols import LLMBertError
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 NORM_KINDS = {"layer": 0, "rms": 1}
@@ -165,23 +166,35 @@ class NativeDecoder:
         processor.
         """
         batch, time = ids.shape
+        self._check(ids, state, cross)
         # Whatever has to be copied must live until the call is over.
-        ids, lengths = ids.contiguous(), state.lengths.contiguous()
+        ids, lengths = ids.long().contiguous(), state.lengths.contiguous()
         angles = None if angles is None else (angles[0].contiguous(), angles[1].contiguous())
         sources = [(keys.contiguous(), values.contiguous()) for keys, values in cross]
         mask = None if source_mask is None else source_mask.contiguous()
-        for layer, keys, values in zip(self._layers, state.keys, state.values, strict=True):
+        # Of its own, since another thread may be in a step of another text.
+        layers, model = type(self._layers).from_buffer_copy(self._layers), _Model.from_buffer_copy(self._model)
+        model.layers = ctypes.cast(layers, ctypes.POINTER(_Layer))
+        for layer, keys, values in zip(layers, state.keys, state.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        for layer, (keys, values) in zip(self._layers, sources, strict=False):
+        for layer, (keys, values) in zip(layers, sources, strict=False):
             layer.source_keys, layer.source_values = keys.data_ptr(), values.data_ptr()
         logits = torch.empty(batch, 1 if last else time, self.vocabulary_size)
         cosine, sine = (None, None) if angles is None else (angle.data_ptr() for angle in angles)
         source = (sources[0][0].shape[2] if sources else 0, None if mask is None else mask.data_ptr())
         places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine)
         threads = torch.get_num_threads()
-        self._call(ctypes.addressof(self._model), *places, *source, logits.data_ptr(), int(last), threads)
+        self._call(ctypes.addressof(model), *places, *source, logits.data_ptr(), int(last), threads)
         state.advance(time)
         return logits
+
+    def _check(self, ids: Tensor, state: KeyValueCache, cross: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """What torch would refuse, and the call would read or write beyond what is there for."""
+        if not (int(ids.min()) >= 0 and int(ids.max()) < self.vocabulary_size):
+            raise LLMBertError(f"token {int(ids.min())} or {int(ids.max())} is none of the {self.vocabulary_size}")
+        counts = {len(ids), len(state.lengths), *(len(part) for pair in cross for part in pair)}
+        if len(counts) > 1:
+            raise LLMBertError(f"{len(ids)} rows of tokens do not fit a state of {sorted(counts - {len(ids)})[0]} rows")
 
     # ---- addresses -------------------------------------------------------------------------------------------------
 
