@@ -52,6 +52,7 @@ What the profile of a line shows that misses its aim stands in [profiles.md](pro
 |---|---|---|---|---|---|---|
 """
 BEGIN, END = 2, 3
+PAUSE = 0.5  # seconds: threads of one program look out for work for a while, and would take the other's time
 GPT2_SHAPE = {"layers": 12, "width": 768, "heads": 12, "context": 1024}
 GPT2_VOCABULARY = 50_257
 
@@ -113,6 +114,7 @@ def rate(work: Callable[[], float]) -> Timed:
     """Units a second of a work that returns how many it did; a GPU is waited for."""
 
     def run() -> float:
+        time.sleep(PAUSE)
         started = time.perf_counter()
         done = work()
         if torch.cuda.is_available():
