@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llmbert.decoding import Engine, GenerationSettings, Request
-from llmbert.models.compact import MOST_TOKENS, CompactGPT
+from llmbert.models.compact import PIECE, CompactGPT
 from llmbert.models.gpt import GPT, GPTSettings
 from llmbert.nn.native import build, native_library
 from llmbert.protocols import LLMBertError
@@ -48,7 +48,7 @@ def stepped(model: GPT) -> list[torch.Tensor]:
         found.append(logits)
         return state
 
-    first = take(ids_of(1, 20), model.start(1))  # more than a native step takes
+    first = take(ids_of(1, 20), model.start(1))
     second = take(ids_of(2, 3, 1), model.start(2))
     state = take(ids_of(3, 1, 2), first.extend(second))
     state = take(ids_of(3, 4, 3), state.select(torch.tensor([2, 0, 1])))
@@ -183,7 +183,7 @@ def test_the_engine_writes_the_same_with_it(monkeypatch: pytest.MonkeyPatch) -> 
     requests = [Request(ids_of(1, length, length)[0].tolist(), settings) for length in (2, 7, 30)]
     texts = [[h.ids for h in Engine(model, 2, 3, str, padding_id=0).run(requests)] for model in (plain, compact)]
     assert texts[0] == texts[1]
-    assert len(steps) > 40 and all(rows * time <= MOST_TOKENS for rows, time in steps)
+    assert len(steps) > 40 and all(rows * time <= PIECE for rows, time in steps)
 
 
 def test_without_a_compiler_all_runs_in_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

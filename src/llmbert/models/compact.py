@@ -16,8 +16,7 @@ from llmbert.nn.native import NativeDecoder, native_library
 from llmbert.nn.native.decoder_step import NORM_KINDS, NativeCross, NativeLayer, NativeNorm, NativeShape
 from llmbert.nn.packed import Packed, PackedEmbedding, PackedKind, PackedLinear
 
-MOST_TOKENS = 16  # of a step that is native: more are read quicker by torch's products, but for int8 weights
-PIECE = 64  # tokens of int8 weights' native calls
+PIECE = 64  # tokens of a native call
 
 
 class CompactGPT(GPT):
@@ -43,7 +42,6 @@ class CompactGPT(GPT):
         self.eval()
         self.native = self._native() if native else None
         self.kind = kind
-        self.most_native = None if kind == "int8" else MOST_TOKENS
 
     def start(self, batch: int, condition: object = None) -> KeyValueCache:
         s = self.settings
@@ -52,7 +50,7 @@ class CompactGPT(GPT):
         return KeyValueCache(s.layers, batch, s.key_value_heads, s.head_width, like)
 
     def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
-        """As a GPT's; native for few tokens."""
+        """As a GPT's; native on a processor."""
         if not self._is_native(ids):
             return super().step(ids, state)
         parts = list(self._native_steps(ids, state, last=False))
@@ -65,8 +63,7 @@ class CompactGPT(GPT):
         return logits[:, -1], state
 
     def _is_native(self, ids: Tensor) -> bool:
-        few = self.most_native is None or ids.numel() <= self.most_native
-        return self.native is not None and few and ids.numel() > 0 and ids.device.type == "cpu"
+        return self.native is not None and ids.numel() > 0 and ids.device.type == "cpu"
 
     def _native_steps(self, ids: Tensor, state: KeyValueCache, last: bool) -> Iterator[Tensor]:
         """Logits of ids piece by piece, of all tokens (B, some, V) or of each piece's last (B, 1, V)."""
