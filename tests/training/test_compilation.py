@@ -103,6 +103,13 @@ def test_weights_that_are_held_still_are_so_when_recomputed(held: bool) -> None:
         assert gradient is None or torch.equal(gradient, found[1][name])
 
 
+def test_a_model_without_layers_cannot_compute_them_again() -> None:
+    family = find_family("lstm")
+    model = family.build(family.settings_class()(layers=1, width=16), 60)
+    with pytest.raises(UsageError, match="stack of layers"), recomputed_layers(model, True):
+        pass
+
+
 def test_what_counts_what_it_saw_is_not_computed_twice() -> None:
     family = find_family("gpt")
     model = family.build(family.settings_class()(layers=1, width=16, heads=2, context=16, norm="batch"), 60)

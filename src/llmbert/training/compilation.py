@@ -37,11 +37,14 @@ def recomputed_layers(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Within, each of a Transformer's layers keeps its input alone, and computes the rest again on the way back (Chen
     et al. 2016, §4): the same gradients, dropout and all, for a third more arithmetic and much less memory.
 
-    Raises UsageError for a model whose layers note what they saw (batch norm): they would note it twice.
+    Raises UsageError for a model whose layers note what they saw (batch norm): they would note it twice; and for one
+    that is no stack of layers, such as an LSTM.
     """
     if wanted and any(isinstance(module, BatchNorm) for module in model.modules()):
         raise UsageError("recompute computes a layer twice, and batch norm would count twice; take norm=layer or rms")
     layers = layers_of(model) if wanted else []
+    if wanted and not layers:
+        raise UsageError("recompute is for models that are a stack of layers, as Transformers are; leave it out here")
     try:
         for layer in layers:
             layer.forward = _recomputed(layer)

@@ -31,7 +31,7 @@ class TrainingSettings(BaseModel):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False  # the layers: seconds at first, for long trainings on a GPU
-    recompute: bool = False  # the layers' inner values on the way back: less memory, a third more arithmetic
+    recompute: bool = False  # a Transformer's layers on the way back: less memory, a third more arithmetic
     average: float = Field(0.0, ge=0.0, lt=1.0)  # decay of an exponential moving average of the weights; 0: off
     evaluate_every: int | None = Field(None, ge=1)  # steps; None: twenty times in all
     patience: int | None = Field(None, ge=1)  # evaluations without a better one before stopping; None: never
