@@ -21,19 +21,13 @@ import torch
 import llmbert
 import performance
 from llmbert.decoding import Engine, GenerationSettings, Request
-from llmbert.models import find_family
 from llmbert.models.compact import CompactGPT
 from llmbert.runs import Run
-from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, Options, Result, in_turn, rate
+from peers import gpt2
+from performance import END, GPT2_VOCABULARY, Options, Result, in_turn, rate
 
 REQUESTS = 16
 NEARLY_EQUAL = 1e-4  # logits
-
-
-def gpt2() -> Any:
-    torch.manual_seed(0)
-    family = find_family("gpt")
-    return family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
 
 
 def mixed_requests() -> list[Request]:

@@ -11,11 +11,8 @@ share of a training's time in which the model waits for its next batch.
 from __future__ import annotations
 
 import gzip
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,7 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import performance
-from performance import Options, Result, in_turn
+from performance import Options, Result, in_turn, measured
 
 VOCABULARY = 8000
 MEMORY_LIMIT = 1e3  # MB
@@ -69,17 +66,6 @@ def _batches(path: Path, lines: int) -> Iterator[list[str]]:
 WAYS: dict[str, Callable[[str, str, str], None]] = {"ours": ours, "theirs": theirs}
 
 
-def alone(way: str, *paths: str) -> None:
-    """Do it here, and say how long it took and the most memory this process ever had."""
-    began = time.perf_counter()
-    WAYS[way](*paths)
-    seconds = time.perf_counter() - began
-    # What getrusage says would begin with the memory of the process that started this one.
-    status = Path("/proc/self/status").read_text("ascii")
-    memory = next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"seconds": seconds, "megabytes": memory}))
-
-
 # ---- lines ---------------------------------------------------------------------------------------------------------
 
 
@@ -98,11 +84,9 @@ def growth(megabytes: int) -> Any:
             def run(way: str) -> Callable[[], float]:
                 def once() -> float:
                     with tempfile.TemporaryDirectory(dir=root) as folder:
-                        command = [sys.executable, __file__, "alone", way, str(text), str(root), folder]
-                        said = subprocess.run(command, capture_output=True, text=True, check=True)
-                    found = json.loads(said.stdout.splitlines()[-1])
+                        found = measured(__file__, way, str(text), str(root), folder)
                     memory[way].append(found["megabytes"])
-                    return megabytes / float(found["seconds"])
+                    return megabytes / found["seconds"]
 
                 return once
 
@@ -157,6 +141,6 @@ LINES = {"waiting": waiting, **{f"data-{size}": growth(size) for size in (10, 10
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["alone"]:
-        alone(*sys.argv[2:])
+        performance.alone(WAYS[sys.argv[2]], *sys.argv[3:])
     else:
         performance.main(LINES, __doc__ or "")

@@ -9,15 +9,11 @@ process counts, torch and Python too; in each, weights that are read are counted
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,7 +26,7 @@ from llmbert.objectives.causal import causal
 from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
-from performance import BEGIN, END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result
+from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result, measured
 
 ROWS, STEPS, PROMPT, NEW = 32, 2, 32, 64
 
@@ -85,21 +81,6 @@ WAYS: dict[str, Callable[..., None]] = {
 }
 
 
-def alone(way: str, *arguments: str) -> None:
-    began = time.perf_counter()
-    WAYS[way](*arguments)
-    # What getrusage says would begin with the memory of the process that started this one.
-    status = Path("/proc/self/status").read_text("ascii")
-    memory = next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"seconds": time.perf_counter() - began, "megabytes": memory}))
-
-
-def measured(*command: str) -> dict[str, float]:
-    said = subprocess.run([sys.executable, __file__, "alone", *command], capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
-    return found
-
-
 # ---- lines ---------------------------------------------------------------------------------------------------------
 
 
@@ -109,12 +90,12 @@ def beside(name: str, ours: dict[str, float], peer: str, theirs: dict[str, float
 
 
 def train(options: Options) -> list[Result]:
-    plain, again = measured("train"), measured("recompute")
+    plain, again = measured(__file__, "train"), measured(__file__, "recompute")
     print(f"  kept {plain['seconds']:.1f} s, computed again {again['seconds']:.1f} s")
-    peers = {"Transformers": measured("train-peer", "")}
+    peers = {"Transformers": measured(__file__, "train-peer", "")}
     with suppress(Missing):
         if options.nanogpt is not None:
-            peers["nanoGPT"] = measured("train-peer", str(options.nanogpt.resolve()))
+            peers["nanoGPT"] = measured(__file__, "train-peer", str(options.nanogpt.resolve()))
     name = f"memory of training, 10.7M parameters, {ROWS} x {GPU_SHAPE['context']}"
     found = [beside(name, plain, peer, theirs) for peer, theirs in peers.items()]
     return [*found, beside(f"{name}, recomputed", again, "kept", plain, 1.0)]
@@ -127,30 +108,18 @@ def write(options: Options) -> list[Result]:
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_folder(folder, model)
-        theirs = measured("write-peer", str(folder))
+        performance.write_named_export(model, folder)
+        theirs = measured(__file__, "write-peer", str(folder))
         for kind in ("float32", "bfloat16", "int8"):
-            ours = measured("write", str(folder), kind)
+            ours = measured(__file__, "write", str(folder), kind)
             found.append(beside(f"memory of writing, 124M parameters, {kind}", ours, "Transformers, float32", theirs))
     return found
-
-
-def write_folder(folder: Path, model: Any) -> None:
-    """A model that was never trained, in Hugging Face's layout, with a name for each of its tokens."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    names = {str(number): number for number in range(model.vocabulary_size)}
-    special = {"bos_token": str(BEGIN), "eos_token": str(END), "unk_token": "1", "pad_token": "0"}
-    words = Tokenizer(models.WordLevel(names, unk_token="1"))
-    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
-    performance._write_export(model, folder)
 
 
 LINES = {"train": train, "write": write}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["alone"]:
-        alone(*sys.argv[2:])
+        performance.alone(WAYS[sys.argv[2]], *sys.argv[3:])
     else:
         performance.main(LINES, __doc__ or "")

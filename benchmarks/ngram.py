@@ -12,7 +12,6 @@ the folder where KenLM's programs are.
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import subprocess
@@ -30,9 +29,16 @@ from data_path import write_text
 from llmbert.data.corpus import build_corpus, build_shard
 from llmbert.models import find_family
 from llmbert.runs import save_model
-from performance import Missing, Options, Result, in_turn, rate
+from performance import Missing, Options, Result, in_turn, measured, rate
 
 ORDER = 5
+# What the system says of a child's memory begins with that of the process that started it, so a small one does.
+CHILD = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stderr=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
 KENLM = Path(os.environ.get("KENLM", "kenlm/build/bin"))
 
 
@@ -61,16 +67,6 @@ def build(text: str, out: str) -> Any:
     return corpus, model
 
 
-def alone(text: str, out: str) -> None:
-    began = time.perf_counter()
-    build(text, out)
-    seconds = time.perf_counter() - began
-    # What getrusage says would begin with the memory of the process that started this one.
-    status = Path("/proc/self/status").read_text("ascii")
-    memory = next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"seconds": seconds, "megabytes": memory}))
-
-
 # ---- lines ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,19 +80,14 @@ def kenlm(text: Path, folder: Path) -> dict[str, float]:
     ):
         nothing = Path(os.devnull)
         with (source or nothing).open("rb") as given, (target or nothing).open("wb") as taken:
-            process = subprocess.Popen(command, stdin=given, stdout=taken, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise RuntimeError(f"{command[0]} ended with {status}")
-        memory = max(memory, usage.ru_maxrss / 1000)
+            small = [sys.executable, "-S", "-c", CHILD, *map(str, command)]
+            said = subprocess.run(small, stdin=given, stdout=taken, stderr=subprocess.PIPE, text=True, check=True)
+        memory = max(memory, int(said.stderr.splitlines()[-1]) / 1000)
     return {"seconds": time.perf_counter() - began, "megabytes": memory}
 
 
 def ours(text: Path, folder: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "alone", str(text), str(folder)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
-    return found
+    return measured(__file__, str(text), str(folder))
 
 
 def built(title: str, text: Path, root: Path, rounds: int) -> list[Result]:
@@ -201,6 +192,6 @@ LINES = {
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["alone"]:
-        alone(*sys.argv[2:])
+        performance.alone(build, *sys.argv[2:])
     else:
         performance.main(LINES, __doc__ or "")

@@ -25,7 +25,7 @@ from llmbert.models import find_family
 from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.runs import Run
 from llmbert.text.tokenisers import train_tokeniser
-from performance import BEGIN, END, GPT2_SHAPE, GPT2_VOCABULARY, Missing, Options, Result, in_turn, rate
+from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, Missing, Options, Result, in_turn, rate
 
 PROMPT, NEW = 32, 64  # tokens
 LLAMA_KINDS = {"q8_0": ("int8", 1.1), "f16": ("bfloat16", 1.0), "f32": ("float32", 1.0)}  # theirs → ours, aim
@@ -55,20 +55,14 @@ def ours(model: Any, prompts: list[list[int]]) -> Callable[[], int]:
 def converted(model: Any, quantization: str | None) -> Iterator[Path]:
     """A folder of CTranslate2's, by its converter. Tokens are named by their numbers."""
     from ctranslate2.converters import TransformersConverter
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
 
     with tempfile.TemporaryDirectory() as folder:
-        performance._write_export(model, Path(folder))
+        performance.write_named_export(model, Path(folder))
         config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
         if config.get("is_encoder_decoder"):  # settings of before, which its converter still looks for
             (Path(folder) / "config.json").write_text(
                 json.dumps(config | {"normalize_before": True, "normalize_embedding": False}), "utf-8"
             )
-        names = {str(number): number for number in range(model.vocabulary_size)}
-        tokenizer = Tokenizer(models.WordLevel(names, unk_token="1"))
-        special = {"bos_token": str(BEGIN), "eos_token": str(END), "unk_token": "1", "pad_token": "0"}
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
         out = Path(folder) / "converted"
         TransformersConverter(folder).convert(str(out), quantization=quantization)
         yield out

@@ -14,6 +14,7 @@ import copy
 import importlib.util
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
 from llmbert.runs import machine, versions
+from llmbert.runs.machine import peak_memory
 from llmbert.training.compilation import compiled_layers
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
@@ -122,6 +124,21 @@ def rate(work: Callable[[], float]) -> Timed:
         return done / (time.perf_counter() - started)
 
     return run
+
+
+def alone(work: Callable[..., Any], *arguments: str) -> None:
+    """Do a work in this process, and print how long it took and the most memory the process ever had."""
+    began = time.perf_counter()
+    work(*arguments)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "megabytes": (peak_memory() or 0) / 1e6}))
+
+
+def measured(script: str, *arguments: str) -> dict[str, float]:
+    """Seconds and megabytes of a script's work that is done `alone`, in a process of its own."""
+    said = subprocess.run([sys.executable, script, "alone", *arguments], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    return found
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -365,6 +382,18 @@ def _write_export(model: Any, folder: Path) -> None:
     config, tensors = export_model(model)
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     save_file(dict(tensors), folder / "model.safetensors", {"format": "pt"})
+
+
+def write_named_export(model: Any, folder: Path) -> None:
+    """The same with a tokeniser that names each token by its number."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    names = {str(number): number for number in range(model.vocabulary_size)}
+    special = {"bos_token": str(BEGIN), "eos_token": str(END), "unk_token": "1", "pad_token": "0"}
+    words = Tokenizer(models.WordLevel(names, unk_token="1"))
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    _write_export(model, folder)
 
 
 def drafting(options: Options) -> list[Result]:

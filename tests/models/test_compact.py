@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from native_steps import same_as_in_torch, same_with_whole_weights
 
 from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.models.compact import PIECE, CompactGPT
@@ -69,28 +70,20 @@ def _without_gradients() -> Any:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", SHAPES)
 def test_with_whole_weights_it_is_the_gpt(name: str, threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        plain = model_of(SHAPES[name])
-        compact = CompactGPT(copy.deepcopy(plain), "float32")
-        assert compact.native is not None
-        for got, expected in zip(stepped(compact), stepped(plain), strict=True):
-            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-        torch.testing.assert_close(compact.logits(ids_of(2, 30)), plain.logits(ids_of(2, 30)), rtol=1e-4, atol=1e-4)
-    finally:
-        torch.set_num_threads(before)
+    same_with_whole_weights(model_of(SHAPES[name]), CompactGPT, stepped, threads)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_text_at_once_is_as_the_gpt_says_it(name: str) -> None:
+    plain = model_of(SHAPES[name])
+    compact = CompactGPT(copy.deepcopy(plain), "float32")
+    torch.testing.assert_close(compact.logits(ids_of(2, 30)), plain.logits(ids_of(2, 30)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_native_and_torch_say_the_same_of_packed_weights(name: str, kind: Any) -> None:
-    compact = CompactGPT(model_of(SHAPES[name]), kind)
-    native = stepped(compact)
-    compact.native = None
-    for got, expected in zip(native, stepped(compact), strict=True):
-        tolerance = 1e-3 if kind == "int8" else 1e-4  # of activations rounded to sixteen bits
-        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+    same_as_in_torch(CompactGPT(model_of(SHAPES[name]), kind), stepped)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from native_steps import same_as_in_torch, same_with_whole_weights
 
 from llmbert.decoding import GenerationSettings, Request, beam_search, split_condition
 from llmbert.models.compact import CompactTransformer
@@ -75,27 +76,13 @@ def _without_gradients() -> Any:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", SHAPES)
 def test_with_whole_weights_it_is_the_transformer(name: str, threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        plain = model_of(SHAPES[name])
-        compact = CompactTransformer(copy.deepcopy(plain), "float32")
-        assert compact.native is not None
-        for got, expected in zip(stepped(compact), stepped(plain), strict=True):
-            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-    finally:
-        torch.set_num_threads(before)
+    same_with_whole_weights(model_of(SHAPES[name]), CompactTransformer, stepped, threads)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_native_and_torch_say_the_same_of_packed_weights(name: str, kind: Any) -> None:
-    compact = CompactTransformer(model_of(SHAPES[name]), kind)
-    native = stepped(compact)
-    compact.native = None
-    for got, expected in zip(native, stepped(compact), strict=True):
-        tolerance = 1e-3 if kind == "int8" else 1e-4  # of activations rounded to sixteen bits
-        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+    same_as_in_torch(CompactTransformer(model_of(SHAPES[name]), kind), stepped)
 
 
 @pytest.mark.parametrize("name", SHAPES)

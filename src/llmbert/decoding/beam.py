@@ -250,7 +250,7 @@ def _forbidden_alone(processors: Sequence[Processor]) -> tuple[int, ...] | None:
 def _in_order(so_far: Tensor, values: Tensor, ids: Tensor, vocabulary: int, count: int) -> list[_Candidates]:
     """The `count` best finite continuations of each search, of each hypothesis's own: values, ids (N, live, some)."""
     totals = (so_far[..., None] + values.double()).flatten(1).tolist()
-    places = (ids + vocabulary * torch.arange(ids.shape[1])[:, None]).flatten(1).tolist()
+    places = (ids + vocabulary * torch.arange(ids.shape[1], device=ids.device)[:, None]).flatten(1).tolist()
     found = []
     for reached, where in zip(totals, places, strict=True):
         finite = [(total, place) for total, place in zip(reached, where, strict=True) if total > -math.inf]
@@ -266,23 +266,19 @@ def _best(scores: Tensor, so_far: Tensor, count: int) -> list[_Candidates]:
     """
     vocabulary = scores.shape[-1]
     values, indices = _top(scores, min(count + 1, vocabulary))
-    totals = so_far[..., None] + values.double()
-    places = indices + vocabulary * torch.arange(scores.shape[1], device=scores.device)[:, None]
     cut = values[..., :count]
     unsure = (
         (values[..., count] == cut[..., -1]) & (cut[..., -1] > -torch.inf)
         if vocabulary > count
         else torch.zeros_like(so_far, dtype=torch.bool)
     )
-    found = []
-    rows = zip(totals[..., :count].flatten(1).tolist(), places[..., :count].flatten(1).tolist(), strict=True)
-    for number, ((reached, where), is_unsure) in enumerate(zip(rows, unsure.any(-1).tolist(), strict=True)):
-        if is_unsure:
-            found.append(_best_of_all((so_far[number, :, None] + scores[number].double()).flatten(), count))
-            continue
-        finite = [(total, place) for total, place in zip(reached, where, strict=True) if total > -math.inf]
-        found.append(sorted(finite, key=lambda each: (-each[0], each[1]))[:count])
-    return found
+    best = _in_order(so_far, cut, indices[..., :count], vocabulary, count)
+    return [
+        _best_of_all((so_far[number, :, None] + scores[number].double()).flatten(), count)
+        if is_unsure
+        else best[number]
+        for number, is_unsure in enumerate(unsure.any(-1).tolist())
+    ]
 
 
 def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

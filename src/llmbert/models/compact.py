@@ -130,12 +130,6 @@ class CompactTransformer(Transformer):
         cache, mask = state.cache, state.source_mask
         self._check_length(cache.even_end(ids.shape[1]))
         cache.reserve(ids.shape[1])
-        if len(mask) == 1 < len(ids):  # one source for all
-            state.cross = [
-                (keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1)) for keys, values in state.cross
-            ]
-            mask = state.source_mask = mask.expand(len(ids), -1)
-            state.sources = state.sources.expand(len(ids))
         state.cross = [(keys.contiguous(), values.contiguous()) for keys, values in state.cross]
         padded = None if bool(mask.all()) else mask
         return self.native.step(ids, cache, cross=state.cross, source_mask=padded), state

@@ -15,7 +15,7 @@ from llmbert.nn.dropout import Dropout
 from llmbert.nn.feedforward import FeedForward, GatedFeedForward
 from llmbert.nn.norms import RMSNorm
 from llmbert.nn.positions import RelativePositions
-from llmbert.protocols import Condition, Likelihood, LLMBertError, UsageError
+from llmbert.protocols import Condition, Likelihood, UsageError
 
 
 class T5Settings(BaseModel):
@@ -225,13 +225,10 @@ class T5(nn.Module):
     def start(self, batch: int, condition: Condition | None = None) -> DecoderState:
         """The state before the first token of `batch` texts: one for each source, or all for the one there is."""
         cross, mask = self._source_of(condition)
-        if len(mask) not in (1, batch):
-            raise LLMBertError(f"{batch} texts cannot be written from {len(mask)} sources; give as many, or one")
         s = self.settings
         assert s.decoder_layers and s.head_width
         own = KeyValueCache(s.decoder_layers, len(mask), s.heads, s.head_width, cross[0][0].detach())
-        state = DecoderState(own, cross, mask)
-        return state if len(mask) == batch else state.select(torch.zeros(batch, dtype=torch.int64, device=mask.device))
+        return DecoderState(own, cross, mask).for_texts(batch)
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""

@@ -223,11 +223,11 @@ class Transformer(nn.Module):
         s = self.settings
         source, source_mask = self._source(condition)
         assert s.decoder_layers
-        cache = KeyValueCache(s.decoder_layers, batch, s.heads, s.width // s.heads, source)
+        cache = KeyValueCache(s.decoder_layers, len(source), s.heads, s.width // s.heads, source)
         cross = [layer.cross.keys_values(source) for layer in self.decoder.layers]  # type: ignore[union-attr,operator]
         if self.pointer is not None:
             cross.append(self._pointed(condition))
-        return DecoderState(cache, cross, source_mask)
+        return DecoderState(cache, cross, source_mask).for_texts(batch)
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """ids (B, T), state of t tokens → logits (B, T, V), state of t+T tokens."""

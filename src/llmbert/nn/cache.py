@@ -140,6 +140,14 @@ class DecoderState:
     def lengths(self) -> Tensor:
         return self.cache.lengths
 
+    def for_texts(self, count: int) -> DecoderState:
+        """The state of so many texts: one for each source, or all for the one there is."""
+        sources = len(self.source_mask)
+        if sources not in (1, count):
+            raise LLMBertError(f"{count} texts cannot be written from {sources} sources; give as many, or one")
+        rows = torch.zeros(count, dtype=torch.int64, device=self.source_mask.device)
+        return self if sources == count else self.select(rows)
+
     @property
     def mask(self) -> Tensor | None:
         """(B, 1, 1, S) for cross-attention; None where no source is padded."""
