@@ -4,6 +4,7 @@ from llmbert.decoding.beam import Hypothesis, beam_search
 from llmbert.decoding.conditions import split_condition, stack_conditions
 from llmbert.decoding.drafts import Draft, LookupDraft, NGramDraft, Proposal
 from llmbert.decoding.engine import Delta, Engine, FinishReason, Handle, Token
+from llmbert.decoding.guided import Guide, Guided
 from llmbert.decoding.processors import Context, Processor, build_processors
 from llmbert.decoding.settings import GenerationSettings, Request
 from llmbert.decoding.streaming import StopFinder, TextStream, cut_at_stop
@@ -16,6 +17,8 @@ __all__ = [
     "Engine",
     "FinishReason",
     "GenerationSettings",
+    "Guide",
+    "Guided",
     "Handle",
     "Hypothesis",
     "LookupDraft",

@@ -97,6 +97,8 @@ def beam_search(
     for request in requests:
         if not 1 <= n_best <= request.settings.beams:
             raise UsageError(f"n_best must be between 1 and beams ({request.settings.beams}), not {n_best}.")
+        if request.constraint is not None:
+            raise UsageError("A constraint follows one text token by token; leave out beams.")
         unknown = () if unknown_id is None or request.settings.allow_unknown else (unknown_id,)
         rules = build_processors(request.settings, forbidden_ids=never + unknown, valid_utf8=valid_utf8)
         root = _Beam(check_prompt(request.prompt, model.vocabulary_size), request.condition)
@@ -167,7 +169,8 @@ def _continuations(
         else:
             # Of many rows torch's own is quicker than to wake no thread.
             scores = block.log_softmax(-1) if block.numel() >= MANY else log_probabilities_of(block)
-            context = Context([beam.tokens for beam in live], remaining)
+            begun = [len(search.request.prompt) for search in group for _ in search.live]
+            context = Context([beam.tokens for beam in live], remaining, begun)
             for processor in group[0].processors:
                 scores = processor(scores, context)
             best = _best(scores.view(len(group), size, -1), so_far, beams)

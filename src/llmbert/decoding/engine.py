@@ -191,6 +191,7 @@ class Engine:
         self.max_batch = max_batch
         self.draft, self.guesses = draft, guesses
         self.generated = self.proposed = self.accepted = 0
+        self._begin_id = begin_id
         self._never = never_written(begin_id, padding_id, never_ids, self.end_ids)
         self._unknown = (unknown_id,) if unknown_id is not None else ()
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
@@ -210,17 +211,33 @@ class Engine:
 
     def add(self, request: Request) -> Handle:
         """Let a request join with the next step that has a place free; UsageError where it cannot be met."""
+        row = self._row(request)
+        self._waiting.append(row)
+        return row.handle
+
+    def peek(self, request: Request) -> tuple[Tensor, Tensor]:
+        """Logits (1, V) of the token after a prompt: the model's own, and what the request's settings make of them.
+
+        Nothing is written, and no text under way is touched; UsageError as from `add`.
+        """
+        row = self._row(request)
+        with resting(self._modules):
+            logits = RunningBatch[_Row](self.model, self._begin_id, self._batch.device).advance([row])
+            context = Context([row.tokens], [row.remaining], [len(request.prompt)])
+            return logits, _apply(row.processors, logits, context)
+
+    def _row(self, request: Request) -> _Row:
         prompt = self._check(request)
         settings = request.settings
         forbidden = self._never if settings.allow_unknown else self._never + self._unknown
-        processors = build_processors(settings, forbidden_ids=forbidden, valid_utf8=self._valid_utf8)
+        processors = build_processors(
+            settings, forbidden_ids=forbidden, valid_utf8=self._valid_utf8, constraint=request.constraint
+        )
         generator = torch.Generator().manual_seed(settings.seed)
         handle = Handle(request, self.decode)
-        row = _Row(
+        return _Row(
             tokens=prompt, condition=request.condition, handle=handle, processors=tuple(processors), generator=generator
         )
-        self._waiting.append(row)
-        return handle
 
     def _check(self, request: Request) -> list[int]:
         if request.settings.beams > 1:
@@ -346,7 +363,11 @@ class Engine:
         """Take the guesses that stand, and the token behind them; logits (guesses + 1, V)."""
         settings, guesses = row.handle.request.settings, proposal.tokens
         texts = [[*row.tokens, *guesses[:place]] for place in range(len(logits))]
-        context = Context(texts, [row.remaining - place for place in range(len(logits))])
+        context = Context(
+            texts,
+            [row.remaining - place for place in range(len(logits))],
+            [len(row.handle.request.prompt)] * len(texts),
+        )
         block = _stuck(_apply(row.processors, logits, context), row.processors, context, self.end_ids[0])
         best = greedy(block).tolist() if settings.greedy else []
         details = log_probabilities_of(logits) if settings.logprobs else None
@@ -375,7 +396,11 @@ class Engine:
         for (processors, is_greedy), indices in groups.items():
             members = [rows[index] for index in indices]
             block = logits if len(indices) == len(rows) else logits[torch.tensor(indices, device=logits.device)]
-            context = Context([row.tokens for row in members], [row.remaining for row in members])
+            context = Context(
+                [row.tokens for row in members],
+                [row.remaining for row in members],
+                [len(row.handle.request.prompt) for row in members],
+            )
             block = _stuck(_apply(processors, block, context), processors, context, self.end_ids[0])
             if is_greedy:
                 tokens = greedy(block)

@@ -6,6 +6,7 @@ row; no other processor does: where it would leave nothing, that row passes unch
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,17 @@ class Context:
     """What processors may know of B rows besides their logits.
 
     tokens: for each row its prompt, then what was generated so far; the begin token is left out;
-    remaining: how many tokens each row may still get, the one now chosen included; None: no limit known.
+    remaining: how many tokens each row may still get, the one now chosen included; None: no limit known;
+    begun: how many of each row's tokens are its prompt; None: none are.
     """
 
     tokens: Sequence[Sequence[int]]
     remaining: Sequence[int] | None = None
+    begun: Sequence[int] | None = None
+
+    def written(self, row: int) -> Sequence[int]:
+        """The tokens of a row without its prompt."""
+        return self.tokens[row][self.begun[row] :] if self.begun else self.tokens[row]
 
 
 Processor = Callable[[Tensor, Context], Tensor]
@@ -75,6 +82,25 @@ class RepetitionPenalty:
             seen = torch.tensor(sorted(set(tokens)), device=logits.device)
             values = logits[row, seen]
             logits[row, seen] = torch.where(values < 0, values * self.penalty, values / self.penalty)
+        return logits
+
+
+@dataclass(frozen=True)
+class WrittenPenalty:
+    """Takes off the logit of every token already written, the prompt left out, `frequency` times how often it was, and
+    `presence` once, as OpenAI's interface defines its penalties."""
+
+    frequency: float
+    presence: float
+
+    def __call__(self, logits: Tensor, context: Context) -> Tensor:
+        logits = logits.clone()
+        for row in range(len(context.tokens)):
+            seen = Counter(context.written(row))
+            if seen:
+                ids = torch.tensor(list(seen), device=logits.device)
+                counts = torch.tensor(list(seen.values()), dtype=logits.dtype, device=logits.device)
+                logits[row, ids] -= self.frequency * counts + self.presence
         return logits
 
 
@@ -187,20 +213,26 @@ def _enough(values: Tensor, probabilities: Tensor, p: float, shortlist: int) -> 
 
 
 def build_processors(
-    settings: GenerationSettings, *, forbidden_ids: Iterable[int] = (), valid_utf8: Processor | None = None
+    settings: GenerationSettings,
+    *,
+    forbidden_ids: Iterable[int] = (),
+    valid_utf8: Processor | None = None,
+    constraint: Processor | None = None,
 ) -> list[Processor]:
     """The processors that `settings` ask for, in a fixed order.
 
-    1 forbidden tokens, 2 valid UTF-8, 3 repetition penalty, 4 no repeated n-gram, 5 temperature, 6 top-k, 7 top-p,
-    8 min-p, 9 locally typical: first what may not be written at all, then what is discouraged, then the shape of the
-    distribution, and only then its truncations (5 to 9 as Transformers orders them). Those at their neutral value are
-    left out, and greedy decoding and beam search use 1 to 4 only.
+    1 forbidden tokens, 2 valid UTF-8, 3 a constraint of the text's own, 4 repetition penalty, 5 penalties of what was
+    written, 6 no repeated n-gram, 7 temperature, 8 top-k, 9 top-p, 10 min-p, 11 locally typical: first what may not be
+    written at all, then what is discouraged, then the shape of the distribution, and only then its truncations (7 to 11
+    as Transformers orders them). Those at their neutral value are left out, and greedy decoding and beam search use 1
+    to 6 only.
     """
     rules: list[Processor] = [ForbidTokens(tuple(sorted(set(forbidden_ids))))]
-    if valid_utf8 is not None:
-        rules.append(valid_utf8)
+    rules += [rule for rule in (valid_utf8, constraint) if rule is not None]
     if settings.repetition_penalty != 1:
         rules.append(RepetitionPenalty(settings.repetition_penalty))
+    if settings.frequency_penalty or settings.presence_penalty:
+        rules.append(WrittenPenalty(settings.frequency_penalty, settings.presence_penalty))
     if settings.no_repeat_ngram:
         rules.append(NoRepeatNgram(settings.no_repeat_ngram))
     if settings.greedy or settings.beams > 1:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from llmbert.protocols import Condition, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class GenerationSettings:
     min_p: keep tokens at least min_p times as probable as the most probable (0: all);
     typical_p: locally typical, keep mass >= typical_p of tokens whose surprise is nearest the entropy (1: all);
     repetition_penalty: > 1 makes tokens of the prompt and of the text so far less likely (1: off);
+    frequency_penalty, presence_penalty: taken off the logit of a token each time, or once if ever, it was written
+        (0: off);
     no_repeat_ngram: no sequence of n tokens occurs twice (0: off);
     beams: above 1, beam search instead of sampling; length_penalty: its exponent (see `beam_search`);
     stop: strings before which the text ends; seed: of this request's own random numbers;
@@ -37,6 +43,8 @@ class GenerationSettings:
     min_p: float = 0.0
     typical_p: float = 1.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     no_repeat_ngram: int = 0
     beams: int = 1
     length_penalty: float = 1.0
@@ -61,6 +69,8 @@ class GenerationSettings:
         _within("min_p", 0 <= self.min_p <= 1, self.min_p, "between 0 and 1")
         positive = 0 < self.repetition_penalty < math.inf
         _within("repetition_penalty", positive, self.repetition_penalty, "a positive number (1 turns it off)")
+        for name in ("frequency_penalty", "presence_penalty"):
+            _within(name, math.isfinite(getattr(self, name)), getattr(self, name), "a finite number (0 turns it off)")
         _within("length_penalty", math.isfinite(self.length_penalty), self.length_penalty, "a finite number")
         if not all(isinstance(text, str) and text for text in self.stop):
             raise UsageError("stop holds an empty string or something that is no string; give non-empty strings.")
@@ -97,12 +107,14 @@ class Request:
     """One text to be written: what it continues and how.
 
     prompt: token ids, without a begin token (the engine puts it in front); empty: from nothing;
-    condition: of one row (B = 1), for families that generate from a source, a latent variable or a label.
+    condition: of one row (B = 1), for families that generate from a source, a latent variable or a label;
+    constraint: a processor of this text alone that rules tokens out, such as `Guided`.
     """
 
     prompt: Sequence[int] = ()
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     condition: Condition | None = None
+    constraint: Callable[[Tensor, Any], Tensor] | None = None
 
 
 def check_prompt(prompt: Sequence[int], vocabulary_size: int) -> list[int]:

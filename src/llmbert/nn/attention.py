@@ -58,17 +58,26 @@ def _computed_in(x: Tensor) -> torch.dtype:
 def _written_out(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float, scale: float | None
 ) -> Tensor:
-    if query.shape[1] != key.shape[1]:
-        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
-    products = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = attention_weights(query, key, mask, causal, scale).to(value.dtype)
+    return drop(weights, dropout) @ _for_each_head(value, query)
+
+
+def _for_each_head(shared: Tensor, query: Tensor) -> Tensor:
+    """Keys or values that heads share in groups, once for each head: (B, H, S, D)."""
+    heads = query.shape[1]
+    return shared if shared.shape[1] == heads else shared.repeat_interleave(heads // shared.shape[1], dim=1)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """softmax(Q Kᵀ · scale), where each query looks: query (B, H, T, D), key (B, H or fewer, S, D) → (B, H, T, S)."""
+    products = query @ _for_each_head(key, query).mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if causal:
         mask = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).tril()
     if mask is not None and mask.dtype == torch.bool:
         products = products.masked_fill(~mask, torch.finfo(products.dtype).min)
     elif mask is not None:
         products = products + mask
-    weights = products.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return drop(weights, dropout) @ value
+    return products.softmax(-1, dtype=torch.float32)
 
 
 class SelfAttention(nn.Module):
@@ -118,6 +127,16 @@ class SelfAttention(nn.Module):
         with -inf where it may not); None: everywhere, with `causal` no later than itself.
         """
         batch, time, _ = x.shape
+        query, key, value = self._project(x, angles)
+        if cache is not None:
+            key, value = cache.write(layer, key, value)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(query, key, value, mask, causal and mask is None and time > 1, dropout, self.scale)
+        return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
+
+    def _project(self, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D) → queries, keys and values, each (B, its heads, T, D of a head)."""
+        batch, time, _ = x.shape
         query, key, value = self.qkv(x).split(self.sections, dim=-1)
         query = query.view(batch, time, self.heads, self.head_width).transpose(1, 2)
         key = key.view(batch, time, self.key_value_heads, self.head_width).transpose(1, 2)
@@ -126,11 +145,21 @@ class SelfAttention(nn.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         if angles is not None:
             query, key = rotate(query, *angles), rotate(key, *angles)
-        if cache is not None:
-            key, value = cache.write(layer, key, value)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, mask, causal and mask is None and time > 1, dropout, self.scale)
-        return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
+        return query, key, value
+
+    def weights_of(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        cache: None = None,
+        layer: int = 0,
+        *,
+        causal: bool = True,
+    ) -> Tensor:
+        """What `forward` of the same arguments, without a cache, weighs values by: (B, H, T, T)."""
+        query, key, _ = self._project(x, angles)
+        return attention_weights(query, key, mask, causal and mask is None, self.scale)
 
 
 class CrossAttention(nn.Module):
@@ -165,9 +194,17 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """x (B, T, D) → (B, T, D). mask: (B, 1, 1, S) true where the source holds a token, or None for everywhere."""
         batch, time, _ = x.shape
-        query = self.query(x).view(batch, time, self.heads, self.head_width).transpose(1, 2)
+        query = self._query(x)
         mixed = attend(query, *keys_values, mask, False, self.dropout if self.training else 0.0, self.scale)
         return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
+
+    def _query(self, x: Tensor) -> Tensor:
+        batch, time, _ = x.shape
+        return self.query(x).view(batch, time, self.heads, self.head_width).transpose(1, 2)
+
+    def weights_of(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """What `forward` of the same arguments weighs values by: (B, H, T, S)."""
+        return attention_weights(self._query(x), keys_values[0], mask, False, self.scale)
 
 
 def document_mask(segments: Tensor) -> Tensor:

@@ -149,12 +149,24 @@ class Run:
             raise UsageError("a draft guesses ahead of a text written token by token; leave it out")
         if self.fills_gaps:
             return iter([self._filled(prompt, "", chosen)])
-        condition = self.drawn(chosen.seed) if source is None else self._conditions([self._source_ids(source)])[0]
-        request = Request(self._prompt_ids(prompt), chosen, condition)
+        request = self._request(prompt, source, chosen)
         if chosen.beams == 1:
             return (engine or self.engine(prompted=bool(prompt), draft=draft)).stream(request)
         best = beam_search(self.model, [request], **self._ids(bool(prompt)))[0][0]
         return iter([Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)])
+
+    def request(self, prompt: str | Sequence[int] = "", source: str | None = None, **settings: Any) -> Request:
+        """What `engine` takes to write a text; prompt: also ids, as `.tokeniser` gives them.
+
+        A source is encoded here. Raises UsageError as `write` does.
+        """
+        self._check_sources(None if source is None else [source], 1)
+        return self._request(prompt, source, generation_settings(settings))
+
+    def _request(self, prompt: str | Sequence[int], source: str | None, settings: GenerationSettings) -> Request:
+        ids = self._prompt_ids(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        condition = self.drawn(settings.seed) if source is None else self._conditions([self._source_ids(source)])[0]
+        return Request(ids, settings, condition)
 
     def generate_many(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from llmbert.decoding import Engine
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import Run
 from llmbert.tasks.chat_log import ChatLog
@@ -72,9 +73,7 @@ class Conversation:
         self.replies: list[Reply] = []
         self._shown_from = 0  # turns before this one no longer fit
         self._prefix, self._form = prefix_for(run, "chat"), text_form(run)
-        # What was said before stays taken in: a turn costs what is new of it.
-        decoder = isinstance(run, Run) and not run.reads_source and not run.fills_gaps
-        self._engine = run.engine(max_batch=1, prefixes=1) if decoder else None
+        self._engine: Engine | None = None
         self._count_tokens(self.system)  # a run without a tokeniser says so now
         if log:
             log.begin(
@@ -110,6 +109,12 @@ class Conversation:
             self.log.turn(number=len(self.turns) - 1, **asdict(turn))
         return turn
 
+    def heard(self, text: str) -> Turn:
+        """What the run said earlier, in a conversation that goes on from a record; it is no reply of this one."""
+        turn = Turn(self.own, text.strip())
+        self._append(turn)
+        return turn
+
     def reply(self) -> Reply:
         """The run's turn. Raises UsageError where nobody has said anything yet."""
         for _ in self.stream():
@@ -130,7 +135,6 @@ class Conversation:
         first: float | None = None
         text = ""
         reader = ReplyReader()
-        self._drop()
         pieces = self._write()
         try:
             for piece in pieces:
@@ -147,16 +151,28 @@ class Conversation:
 
     def _write(self) -> Iterator[str]:
         """What the model writes after the history it is shown."""
-        others = stop_marks((*self.speakers, SYSTEM[self.language]), self.language)
-        prompt = self._prompt(self.turns[self._shown_from :])
-        seed = (int(self.settings.get("seed", 0)) + len(self.turns)) % 2**63
-        stops = (*self.settings.get("stop", ()), *map(self._form.before, others))
-        settings = self.settings | {"seed": seed, "stop": stops}
+        prompt, settings = self.asked()
         if self.run.reads_source:
             return self.run.stream(source=prompt, **settings)
-        if self._engine is not None:
+        if isinstance(self.run, Run) and not self.run.fills_gaps:
+            # What was said before stays taken in: a turn costs what is new of it.
+            self._engine = self._engine or self.run.engine(max_batch=1, prefixes=1)
             settings["engine"] = self._engine
         return self.run.stream(prompt, **settings)
+
+    def asked(self) -> tuple[str, dict[str, Any]]:
+        """What the model is asked for its next turn, and how: the prompt (of an encoder-decoder the source) and the
+        generation's settings. What it writes goes through a `ReplyReader`."""
+        self._drop()
+        others = stop_marks((*self.speakers, SYSTEM[self.language]), self.language)
+        seed = (int(self.settings.get("seed", 0)) + len(self.turns)) % 2**63
+        stops = (*self.settings.get("stop", ()), *map(self._form.before, others))
+        return self._prompt(self.turns[self._shown_from :]), self.settings | {"seed": seed, "stop": stops}
+
+    @property
+    def dropped(self) -> int:
+        """Turns at the beginning that the model is no longer shown."""
+        return self._shown_from
 
     def _prompt(self, turns: Sequence[Turn]) -> str:
         """What the model is shown, as it knows dialogues (lower-cased where it was trained so)."""

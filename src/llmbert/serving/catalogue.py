@@ -1,0 +1,119 @@
+"""The runs that are served: their names, and what each of them can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmbert.decoding import Guide
+from llmbert.models.headed import Headed
+from llmbert.protocols import Progress, UsageError, silent
+from llmbert.runs import Run, load
+from llmbert.runs.guiding import guide_of
+from llmbert.tasks.requests import prefixes_of
+
+NAME = re.compile(r"[\w][\w.:+@ -]{0,127}", re.UNICODE)
+
+
+class Served:
+    """A run under a name, and the verbs that are true of it."""
+
+    def __init__(self, name: str, run: Run) -> None:
+        self.name, self.run = name, run
+        run.tokeniser  # noqa: B018  a run without one says so now, not with the first request
+        self.writes = hasattr(run.model, "step") or run.fills_gaps
+        self.verbs = tuple(verb for verb, able in self._able().items() if able)
+
+    def _able(self) -> dict[str, bool]:
+        model, tasks = self.run.model, self._tasks
+        kinds = {head.task for head in model.settings.heads.values()} if isinstance(model, Headed) else set()
+        asked = self.run.reads_source and not kinds
+        return {
+            "completions": self.writes,
+            "chat": hasattr(model, "step") and (not asked or tasks is None or "chat" in tasks),
+            "translate": asked and (tasks is None or "translate" in tasks),
+            "summarise": asked and (tasks is None or "summarise" in tasks),
+            "classify": bool(kinds & {"classify", "multilabel"}) or (asked and "classify" in (tasks or ())),
+            "embeddings": any(hasattr(model, name) for name in ("posteriors", "discriminator", "encode", "hidden")),
+            "score": getattr(model, "likelihood", "none") != "none",
+            "attention": any(hasattr(module, "weights_of") for module in getattr(model, "modules", list)()),
+        }
+
+    @cached_property
+    def _tasks(self) -> set[str] | None:
+        """What it was taught, as its prefixes or its facts tell; None where nothing does."""
+        known = [name.partition(" ")[0] for name in prefixes_of(self.run)] or self.run.facts.get("tasks")
+        return set(known) if known else None
+
+    def need(self, verb: str) -> None:
+        """Refuse what this run cannot do."""
+        if verb not in self.verbs:
+            raise UsageError(
+                f"{self.name} is a {self.run.family} and cannot be asked for {verb}; it can: {', '.join(self.verbs)}"
+            )
+
+    @cached_property
+    def guide(self) -> Guide:
+        """What keeps this run's texts to a schema."""
+        return guide_of(self.run)
+
+    @cached_property
+    def made(self) -> int:
+        """When its folder was written, seconds since 1970."""
+        return int(self.run.folder.stat().st_mtime) if self.run.folder.exists() else 0
+
+    def describe(self) -> dict[str, Any]:
+        """The run as `/v1/models` lists it: OpenAI's fields, and below "llmbert" what a page wants to know."""
+        run, model = self.run, self.run.model
+        weights = model.parameters() if hasattr(model, "parameters") else ()
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.made,
+            "owned_by": "llmbert",
+            "llmbert": {
+                "family": run.family,
+                "verbs": list(self.verbs),
+                "tasks": sorted(self._tasks or ()),
+                "languages": run.facts.get("languages"),
+                "likelihood": getattr(model, "likelihood", "none"),
+                "reads_source": run.reads_source,
+                "fills_gaps": run.fills_gaps or bool(run.tokeniser.special_ids),
+                "context": getattr(model, "max_length", None),
+                "parameters": sum(weight.numel() for weight in weights) or None,
+                "vocabulary": model.vocabulary_size,
+                "tokeniser": run.tokeniser.kind,
+                "report": (run.folder / "report.html").is_file(),
+            },
+        }
+
+
+def load_runs(given: Sequence[str], weights: str | None = None, progress: Progress = silent) -> dict[str, Served]:
+    """Runs by name, each given as FOLDER (its own name) or NAME=FOLDER.
+
+    Raises UsageError for two of one name or a name that is none, and what `load` raises for a run that cannot be read.
+    """
+    found: dict[str, Served] = {}
+    for number, each in enumerate(given):
+        name, folder = _named(each)
+        if name in found:
+            raise UsageError(f"two runs are called {name}; give one another name: OTHER={folder}")
+        run = load(folder, weights)
+        model = run.model
+        if hasattr(model, "eval"):
+            model.eval()
+        found[name] = Served(name, run)
+        progress("loading", number + 1, len(given))
+    return found
+
+
+def _named(given: str) -> tuple[str, str]:
+    name, equals, folder = given.partition("=")
+    if not equals or Path(given).exists():
+        name, folder = Path(given).resolve().name if Path(given).exists() else given, given
+    if not NAME.fullmatch(name.replace("/", "-")):
+        raise UsageError(f"{name!r} cannot be the name of a run; give one of letters and digits: NAME={folder}")
+    return name.strip(), folder

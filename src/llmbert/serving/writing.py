@@ -1,0 +1,446 @@
+"""Requests for text → what the engine is asked, and what comes of it → OpenAI's answers, whole or piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from llmbert.decoding import Delta, Engine, Request, TextStream, Token
+from llmbert.decoding.processors import log_probabilities_of
+from llmbert.protocols import UsageError
+from llmbert.runs import Run
+from llmbert.serving.catalogue import Served
+from llmbert.serving.scheduler import Scheduler, Ticket
+from llmbert.serving.schemas import Chat, Completion, ResponseFormat, Sampling
+from llmbert.serving.settings import ServeSettings
+from llmbert.tasks.chat import Conversation
+from llmbert.text.dialogue import ReplyReader
+
+FINISH = {"end": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
+"""Why a text ended, in OpenAI's words."""
+
+SAMPLED = (
+    *("top_p", "frequency_penalty", "presence_penalty", "top_k", "min_p", "typical_p"),
+    *("repetition_penalty", "no_repeat_ngram", "temperature"),
+)
+
+
+@dataclass
+class Choice:
+    """One text that is asked for. prompt: what it goes on from, to be echoed and kept; read: what takes the text apart
+    as it comes (of a dialogue the end of a turn), None for nothing."""
+
+    index: int
+    prompt: str
+    seed: int
+    ticket: Ticket
+    pieces: TextStream
+    reader: ReplyReader | None = None
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str | None = None
+
+    def take(self, delta: Delta) -> tuple[str, list[tuple[Token, str]]]:
+        """What is new to the reader: text, and tokens with the text of each."""
+        text = delta.text
+        if self.reader is not None:
+            text = self.reader.push(text)
+            if self.reader.ended and self.finish is None:
+                self.finish = "stop"
+        tokens = [(token, self.pieces.push([token.id])) for token in delta.tokens]
+        self.ids += [token.id for token in delta.tokens]
+        self.text += text
+        if delta.finish is not None and self.finish is None:
+            self.finish = FINISH[delta.finish]
+        return text, tokens
+
+    async def deltas(self) -> AsyncGenerator[Delta]:
+        """What comes of it, up to the end of its turn."""
+        async with aclosing(self.ticket.deltas()) as deltas:
+            async for delta in deltas:
+                yield delta
+                if self.finish is not None:
+                    return
+
+
+@dataclass
+class Asked:
+    """All texts of one request, and how they are to be told."""
+
+    served: Served
+    kind: str  # "completion" or "chat"
+    choices: list[Choice]
+    logprobs: int | None  # alternatives at each token; None: no log-probabilities
+    usage_at_end: bool = False
+    echo: bool = False
+    id: str = ""
+    created: int = 0
+
+    def __post_init__(self) -> None:
+        self.id = ("cmpl-" if self.kind == "completion" else "chatcmpl-") + secrets.token_hex(12)
+        self.created = int(time.time())
+
+    def withdraw(self) -> None:
+        for choice in self.choices:
+            choice.ticket.withdraw()
+
+
+# ---- in ------------------------------------------------------------------------------------------------------------
+
+
+def generation(asked: Sampling, limits: ServeSettings, max_tokens: int, logprobs: int | None) -> dict[str, Any]:
+    """The request's numbers as `GenerationSettings` names them; those that were not given are left out."""
+    if max_tokens > limits.max_tokens:
+        raise UsageError(f"max_tokens is {max_tokens}, and this server writes at most {limits.max_tokens} at a time")
+    given = asked.model_dump(include=set(SAMPLED), exclude_unset=True)
+    settings = {name: value for name, value in given.items() if value is not None}
+    stops = [asked.stop] if isinstance(asked.stop, str) else list(asked.stop or ())
+    if len(stops) > 16 or any(not 0 < len(stop) <= 256 for stop in stops):
+        raise UsageError("stop takes at most 16 texts of 1 to 256 characters")
+    settings |= {"max_tokens": max_tokens, "stop": tuple(stops)}
+    return settings if logprobs is None else settings | {"logprobs": max(1, logprobs)}
+
+
+def _seed(asked: Sampling) -> int:
+    return secrets.randbelow(2**31) if asked.seed is None else asked.seed % 2**63
+
+
+def schema_of(asked: ResponseFormat | None) -> dict[str, Any] | None:
+    """The JSON Schema that an answer is to follow; None for any text."""
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return {"type": "object"}
+    if asked.json_schema is None:
+        raise UsageError("response_format of type json_schema needs json_schema: {name, schema}")
+    return asked.json_schema.schema_
+
+
+def ask_completion(asked: Completion, served: Served, scheduler: Scheduler, limits: ServeSettings) -> Asked:
+    """Let the texts of a completion join the queue. Raises UsageError for what cannot be, Busy for a full queue."""
+    served.need("completions")
+    prompts = _prompts(asked.prompt, limits)
+    settings = generation(asked, limits, asked.max_tokens, asked.logprobs)
+    if asked.suffix and (len(prompts) > 1 or not isinstance(prompts[0], str)):
+        raise UsageError("suffix goes with one prompt, and that a text")
+    if asked.echo and asked.logprobs is not None:
+        raise UsageError(
+            "echo shows the prompt without log-probabilities; ask /v1/score for them, or leave out logprobs"
+        )
+    seed, schema = _seed(asked), schema_of(asked.response_format)
+    each = [(prompt, (seed + at * asked.n + i) % 2**63) for at, prompt in enumerate(prompts) for i in range(asked.n)]
+    if len(each) > limits.texts:
+        raise UsageError(f"this asks for {len(each)} texts, and a request may ask for {limits.texts}")
+    prepares = [_preparing(served, prompt, settings | {"seed": own}, schema, limits) for prompt, own in each]
+    tickets = _tickets(asked, served, scheduler, each, settings, prepares)
+    prompted = any(bool(prompt) for prompt in prompts)
+    choices = [
+        Choice(index, prompt if isinstance(prompt, str) else "", own, ticket, _pieces(served.run, prompted))
+        for index, ((prompt, own), ticket) in enumerate(zip(each, tickets, strict=True))
+    ]
+    usage = asked.stream_options is not None and asked.stream_options.include_usage
+    return Asked(served, "completion", choices, asked.logprobs, usage, asked.echo)
+
+
+def _prompts(given: Any, limits: ServeSettings) -> list[Any]:
+    """Texts, or lists of ids, whichever way they were given."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise UsageError("prompt is an empty list; give a text")
+    if isinstance(given[0], int):
+        return [given]
+    if len(given) > limits.texts:
+        raise UsageError(f"there are {len(given)} prompts, and a request may have {limits.texts}")
+    return list(given)
+
+
+def _preparing(
+    served: Served, prompt: Any, settings: dict[str, Any], schema: dict[str, Any] | None, limits: ServeSettings
+) -> Callable[[], Request]:
+    """What makes the engine's request; it runs on the thread that computes."""
+    run = served.run
+
+    def prepare() -> Request:
+        if run.reads_source and not isinstance(prompt, str):
+            raise UsageError(f"{served.name} writes from a source; give the prompt as text, not as ids")
+        if isinstance(prompt, str):
+            _check_characters(prompt, limits)
+        request = run.request("", prompt, **settings) if run.reads_source else run.request(prompt, **settings)
+        _check_tokens(len(request.prompt), limits)
+        if schema is None:
+            return request
+        return Request(request.prompt, request.settings, request.condition, served.guide.json(schema))
+
+    return prepare
+
+
+def _check_characters(text: str, limits: ServeSettings) -> None:
+    """No token holds more than some dozens of characters: what is far too long is refused before it is read."""
+    if len(text) > 64 * limits.prompt_tokens:
+        raise UsageError(f"the prompt has {len(text)} characters, more than this server reads; shorten it")
+
+
+def _check_tokens(count: int, limits: ServeSettings) -> None:
+    if count > limits.prompt_tokens:
+        raise UsageError(f"the prompt has {count} tokens, and this server reads {limits.prompt_tokens}; shorten it")
+
+
+def _tickets(
+    asked: Completion,
+    served: Served,
+    scheduler: Scheduler,
+    each: Sequence[tuple[Any, int]],
+    settings: dict[str, Any],
+    prepares: Sequence[Callable[[], Request]],
+) -> list[Ticket]:
+    run = served.run
+    if not run.fills_gaps and not asked.suffix:
+        return scheduler.write(served.name, prepares, any(bool(prompt) for prompt, _ in each), not asked.stream)
+    if asked.response_format is not None and asked.response_format.type != "text":
+        raise UsageError(f"{served.name} fills gaps all at once and cannot follow a schema")
+    if any(not isinstance(prompt, str) for prompt, _ in each):
+        raise UsageError(f"{served.name} reads both ways; give the prompt as text")
+
+    def filling(prompt: str, own: int) -> Callable[[list[Any]], list[Any]]:
+        return lambda _: [_filled(run, prompt, asked.suffix, settings | {"seed": own})]
+
+    return [scheduler.work(served.name, object(), [None], filling(*one)) for one in each]
+
+
+def _filled(run: Run, before: str, after: str | None, settings: dict[str, Any]) -> Delta:
+    """What stands between two texts, all at once."""
+    if not after:
+        return next(iter(run.write(before, **settings)))
+    text = run.infill(before, after, **settings)
+    return Delta(tuple(Token(int(i)) for i in run.tokeniser.encode(text)), text, "stop")
+
+
+def _pieces(run: Run, prompted: bool) -> TextStream:
+    """Turns tokens into text one by one, for whoever wants to see which is which."""
+    after = getattr(run.tokeniser, "decode_after", None)
+    return TextStream(after if after is not None and prompted and not run.reads_source else run.tokeniser.decode)
+
+
+def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSettings) -> Asked:
+    """Let the reply to a conversation join the queue; errors as from `ask_completion`."""
+    served.need("chat")
+    max_tokens = asked.max_completion_tokens or asked.max_tokens or min(128, limits.max_tokens)
+    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
+    if asked.top_logprobs is not None and not asked.logprobs:
+        raise UsageError("top_logprobs needs logprobs: true")
+    settings = generation(asked, limits, max_tokens, logprobs)
+    seed, schema = _seed(asked), schema_of(asked.response_format)
+    for message in asked.messages:
+        _check_characters(message.text, limits)
+
+    def preparing(own: int) -> Callable[[], Request]:
+        def prepare() -> Request:
+            prompt, chosen = _conversation(asked, served.run, settings | {"seed": own}).asked()
+            return _preparing(served, prompt, chosen, schema, limits)()
+
+        return prepare
+
+    seeds = [(seed + i) % 2**63 for i in range(asked.n)]
+    tickets = scheduler.write(served.name, [preparing(own) for own in seeds], True, not asked.stream)
+    shown = "\n".join(f"{message.role}: {message.text}" for message in asked.messages)
+    choices = [
+        Choice(index, shown, own, ticket, _pieces(served.run, True), None if schema else ReplyReader())
+        for index, (own, ticket) in enumerate(zip(seeds, tickets, strict=True))
+    ]
+    usage = asked.stream_options is not None and asked.stream_options.include_usage
+    return Asked(served, "chat", choices, logprobs, usage)
+
+
+def _conversation(asked: Chat, run: Run, settings: dict[str, Any]) -> Conversation:
+    """The conversation so far, as the run knows conversations."""
+    system = "\n".join(message.text for message in asked.messages if message.role in ("system", "developer"))
+    talk = Conversation(run, system=system, **settings)
+    for message in asked.messages:
+        if message.role == "assistant":
+            talk.heard(message.text)
+        elif message.role == "user":
+            talk.say(message.text)
+    return talk
+
+
+# ---- out -----------------------------------------------------------------------------------------------------------
+
+
+async def merged(choices: Sequence[Choice]) -> AsyncGenerator[tuple[Choice, Delta]]:
+    """What comes of several texts, as it comes."""
+    if len(choices) == 1:
+        async with aclosing(choices[0].deltas()) as deltas:
+            async for delta in deltas:
+                yield choices[0], delta
+        return
+    news: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def read(choice: Choice) -> None:
+        try:
+            async with aclosing(choice.deltas()) as deltas:
+                async for delta in deltas:
+                    await news.put((choice, delta))
+        except Exception as error:
+            await news.put(error)
+        await news.put(None)
+
+    readers = [asyncio.ensure_future(read(choice)) for choice in choices]
+    try:
+        left = len(readers)
+        while left:
+            item = await news.get()
+            if item is None:
+                left -= 1
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                yield item
+    finally:
+        for reader in readers:
+            reader.cancel()
+
+
+async def whole_answer(asked: Asked) -> dict[str, Any]:
+    """OpenAI's answer to a request, when all of it is there."""
+    told: dict[int, list[tuple[Token, str]]] = {choice.index: [] for choice in asked.choices}
+    async for choice, delta in merged(asked.choices):
+        _, tokens = choice.take(delta)
+        told[choice.index] += tokens
+    chosen = [_choice(asked, choice, choice.text, told[choice.index], last=True) for choice in asked.choices]
+    return _frame(asked, chosen) | {"usage": usage_of(asked)}
+
+
+async def chunks(asked: Asked) -> AsyncGenerator[dict[str, Any]]:
+    """OpenAI's answer piece by piece, the usage at the end where it is asked for."""
+    begun: set[int] = set()
+    async for choice, delta in merged(asked.choices):
+        text, tokens = choice.take(delta)
+        first = choice.index not in begun
+        begun.add(choice.index)
+        if asked.echo and first:
+            text = choice.prompt + text
+        if text or tokens or first or choice.finish is not None:
+            yield _frame(asked, [_choice(asked, choice, text, tokens, last=choice.finish is not None, first=first)])
+    if asked.usage_at_end:
+        yield _frame(asked, []) | {"usage": usage_of(asked)}
+
+
+def usage_of(asked: Asked) -> dict[str, int]:
+    """Tokens read and written; a prompt that several texts go on from counts once."""
+    by_prompt = {choice.prompt: choice.ticket.prompt_tokens for choice in asked.choices}
+    read, written = sum(by_prompt.values()), sum(len(choice.ids) for choice in asked.choices)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def _frame(asked: Asked, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    whole = bool(choices) and "message" in choices[0]
+    name = {"completion": "text_completion", "chat": "chat.completion" if whole else "chat.completion.chunk"}
+    return {
+        "id": asked.id,
+        "object": name[asked.kind],
+        "created": asked.created,
+        "model": asked.served.name,
+        "system_fingerprint": f"llmbert-{asked.served.made}",
+        "choices": choices,
+    }
+
+
+def _choice(
+    asked: Asked, choice: Choice, text: str, tokens: list[tuple[Token, str]], *, last: bool, first: bool | None = None
+) -> dict[str, Any]:
+    """One choice of an answer, or, where `first` says whether it is its first, of a chunk."""
+    told: dict[str, Any] = {"index": choice.index, "finish_reason": choice.finish if last else None}
+    if asked.kind == "completion":
+        shown = choice.prompt + text if asked.echo and first is None else text
+        told |= {"text": shown, "logprobs": None}
+        if asked.logprobs is not None:
+            told["logprobs"] = _logprobs(asked, choice, tokens)
+    else:
+        role = {"role": "assistant"} if first is not False else {}
+        told |= {"message" if first is None else "delta": role | {"content": text}, "logprobs": None}
+        if first is None:
+            told["message"]["refusal"] = None
+        if asked.logprobs is not None:
+            told["logprobs"] = {"content": _content(asked, tokens), "refusal": None}
+    return told | {"seed": choice.seed}
+
+
+def _logprobs(asked: Asked, choice: Choice, tokens: list[tuple[Token, str]]) -> dict[str, Any]:
+    """The log-probabilities of a completion's tokens. Beyond OpenAI's fields the ids, of which a text can be gone on
+    from: two tokens may look alike."""
+    offset = len(choice.prompt) * asked.echo + len(choice.text)
+    offsets = []
+    for _, piece in reversed(tokens):
+        offset -= len(piece)
+        offsets.append(max(0, offset))
+    some = asked.logprobs or 0
+    return {
+        "tokens": [piece for _, piece in tokens],
+        "token_logprobs": [token.log_probability for token, _ in tokens],
+        "top_logprobs": [
+            {text: value for text, _, value in _alternatives(asked.served.run, token, some)} for token, _ in tokens
+        ],
+        "text_offset": offsets[::-1],
+        "token_ids": [token.id for token, _ in tokens],
+        "top_ids": [[list(each) for each in _alternatives(asked.served.run, token, some)] for token, _ in tokens],
+    }
+
+
+def _alternatives(run: Run, token: Token, count: int) -> list[tuple[str, int, float]]:
+    """(text, id, log-probability) of the likeliest tokens at a place."""
+    return [(token_text(run, each), each, value) for each, value in token.alternatives[:count]]
+
+
+def token_text(run: Run, token: int) -> str:
+    """A token as text, for a person to read."""
+    if token in getattr(run.tokeniser, "end_ids", (run.tokeniser.end_id,)):
+        return "<end>"
+    return run.tokeniser.decode([token]) or f"<{token}>"
+
+
+def _content(asked: Asked, tokens: list[tuple[Token, str]]) -> list[dict[str, Any]]:
+    def told(text: str, value: float | None, number: int) -> dict[str, Any]:
+        given = text.encode("utf-8", "replace")
+        return {"token": text, "logprob": -9999.0 if value is None else value, "bytes": list(given), "token_id": number}
+
+    some = asked.logprobs or 0
+    return [
+        told(piece, token.log_probability, token.id)
+        | {"top_logprobs": [told(text, v, i) for text, i, v in _alternatives(asked.served.run, token, some)]}
+        for token, piece in tokens
+    ]
+
+
+# ---- the next token ------------------------------------------------------------------------------------------------
+
+
+def next_tokens(run: Run, engine: Engine, request: Request, count: int) -> dict[str, Any]:
+    """The likeliest next tokens of a text: p of the model, and p once the settings are done with it.
+
+    {"tokens": [{"id", "text", "p", "sampled"}], "entropy": bits, "kept": tokens that may be drawn at all}.
+    """
+    logits, processed = engine.peek(request)
+    p = log_probabilities_of(logits).exp()[0].double()
+    if request.settings.greedy:
+        sampled = torch.zeros_like(p)
+        sampled[processed[0].argmax()] = 1
+    else:
+        sampled = log_probabilities_of(processed).exp()[0].double()
+    ranked = (p + sampled).topk(min(count, len(p))).indices.tolist()
+    ranked.sort(key=lambda token: -float(p[token]))
+    entropy = -(p * p.clamp_min(1e-300).log2()).sum()
+    return {
+        "tokens": [
+            {"id": i, "text": token_text(run, i), "p": float(p[i]), "sampled": float(sampled[i])} for i in ranked
+        ],
+        "entropy": float(entropy),
+        "kept": int((sampled > 0).sum()),
+    }
