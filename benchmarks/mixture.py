@@ -24,7 +24,10 @@ from llmbert.workbench.measure import answer_references
 from llmbert.workbench.sources import Source, open_store, read_pair_corpus
 
 SHARE = 0.9  # of a single model's figure that the mixture is to reach
-SETTINGS = {"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1, "batch_tokens": 4096}
+SETTINGS = {
+    **{"layers": 2, "width": 128, "heads": 4, "inner": 256, "context": 320, "dropout": 0.1, "batch_tokens": 4096},
+    "precision": "float32",  # the same arithmetic on every machine, since the models may be trained on different ones
+}
 VOCABULARY = 4000
 
 # By the name of the task: data, held-out data, fields, prefix, and the metrics that are compared.
@@ -101,7 +104,9 @@ def main() -> None:
         names = [name for name in PARTS if chosen.only in ("mixture", name.split()[0])]
         tokenizer = "bpe" if chosen.only == "mixture" else str(chosen.out / "mixture")
         with Display() as display:
-            trained(names, chosen.data, chosen.out, tokenizer, chosen.epochs, display)
+            run = trained(names, chosen.data, chosen.out, tokenizer, chosen.epochs, display)
+            for name, value in figures(run, chosen.out, display).items():
+                print(f"{name}: {COMPARED[name]} {value:.2f}, {chosen.only}")
         return
     with Display() as display:
         run = trained(list(PARTS), chosen.data, chosen.out, "bpe", chosen.epochs, display)

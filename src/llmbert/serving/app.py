@@ -27,9 +27,10 @@ from llmbert.serving.settings import ServeSettings
 from llmbert.serving.telemetry import Figures
 
 PLAYGROUND = Path(__file__).parent / "playground"
+# styles within: a report that is shown in a frame brings its own, and can bring nothing else
 PAGE_RULES = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
 

@@ -81,7 +81,7 @@ class Served:
                 "languages": run.facts.get("languages"),
                 "likelihood": getattr(model, "likelihood", "none"),
                 "reads_source": run.reads_source,
-                "fills_gaps": run.fills_gaps or bool(run.tokeniser.special_ids),
+                "fills_gaps": run.fills_gaps,
                 "context": getattr(model, "max_length", None),
                 "parameters": sum(weight.numel() for weight in weights) or None,
                 "vocabulary": model.vocabulary_size,
@@ -113,7 +113,7 @@ def load_runs(given: Sequence[str], weights: str | None = None, progress: Progre
 def _named(given: str) -> tuple[str, str]:
     name, equals, folder = given.partition("=")
     if not equals or Path(given).exists():
-        name, folder = Path(given).resolve().name if Path(given).exists() else given, given
-    if not NAME.fullmatch(name.replace("/", "-")):
+        name, folder = Path(given).resolve().name, given
+    if not NAME.fullmatch(name.strip()):
         raise UsageError(f"{name!r} cannot be the name of a run; give one of letters and digits: NAME={folder}")
     return name.strip(), folder

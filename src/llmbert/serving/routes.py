@@ -111,7 +111,9 @@ async def _unless_gone(request: Request, answer: Awaitable[T]) -> T | None:
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The runs that are served."""
-    return {"object": "list", "data": [served.describe() for served in server_of(request).runs.values()]}
+    server = server_of(request)
+    data = [served.describe() for served in server.runs.values()]
+    return {"object": "list", "data": data, "llmbert": {"feedback": server.feedback is not None}}
 
 
 @router.get("/v1/models/{model:path}/report", response_class=Response)
@@ -241,7 +243,7 @@ def _ended(request: Request, body: schemas.Sampling, asked: Asked) -> None:
     if server.settings.keep_text:
         _note(request, texts=[{"prompt": choice.prompt, "answer": choice.text} for choice in asked.choices])
     settings = body.model_dump(
-        exclude_unset=True, exclude={"model", "prompt", "messages", "user", "metadata", "suffix"}
+        exclude_unset=True, exclude={"model", "prompt", "source", "messages", "user", "metadata", "suffix"}
     )
     for choice in asked.choices:
         own = asked.id if choice.index == 0 else f"{asked.id}-{choice.index}"

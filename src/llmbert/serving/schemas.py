@@ -67,11 +67,13 @@ class Sampling(Strict):
 class Completion(Sampling):
     """Text that goes on from a prompt; of an encoder-decoder the target of a source.
 
-    prompt: one or several texts, or token ids of one or several; suffix: what is to stand behind (runs that fill in);
-    logprobs: so many alternatives at each token.
+    prompt: one or several texts, or token ids of one or several; source: of an encoder-decoder what it writes from, the
+    prompt being what the target begins with (without it, prompts are the sources); suffix: what is to stand behind, of
+    runs that fill in; logprobs: so many alternatives at each token.
     """
 
     prompt: Text | list[Text] | Ids | list[Ids] = ""
+    source: Text | None = None
     suffix: Text | None = None
     max_tokens: int = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=20)

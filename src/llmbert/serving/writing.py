@@ -138,7 +138,11 @@ def ask_completion(asked: Completion, served: Served, scheduler: Scheduler, limi
     each = [(prompt, (seed + at * asked.n + i) % 2**63) for at, prompt in enumerate(prompts) for i in range(asked.n)]
     if len(each) > limits.texts:
         raise UsageError(f"this asks for {len(each)} texts, and a request may ask for {limits.texts}")
-    prepares = [_preparing(served, prompt, settings | {"seed": own}, schema, limits) for prompt, own in each]
+    if asked.source is not None and not served.run.reads_source:
+        raise UsageError(f"{served.name} writes on from a prompt and reads no source; give it as the prompt")
+    prepares = [
+        _preparing(served, prompt, settings | {"seed": own}, schema, limits, asked.source) for prompt, own in each
+    ]
     tickets = _tickets(asked, served, scheduler, each, settings, prepares)
     prompted = any(bool(prompt) for prompt in prompts)
     choices = [
@@ -163,17 +167,24 @@ def _prompts(given: Any, limits: ServeSettings) -> list[Any]:
 
 
 def _preparing(
-    served: Served, prompt: Any, settings: dict[str, Any], schema: dict[str, Any] | None, limits: ServeSettings
+    served: Served,
+    prompt: Any,
+    settings: dict[str, Any],
+    schema: dict[str, Any] | None,
+    limits: ServeSettings,
+    source: str | None = None,
 ) -> Callable[[], Request]:
     """What makes the engine's request; it runs on the thread that computes."""
     run = served.run
 
     def prepare() -> Request:
-        if run.reads_source and not isinstance(prompt, str):
-            raise UsageError(f"{served.name} writes from a source; give the prompt as text, not as ids")
-        if isinstance(prompt, str):
-            _check_characters(prompt, limits)
-        request = run.request("", prompt, **settings) if run.reads_source else run.request(prompt, **settings)
+        if run.reads_source and source is None and not isinstance(prompt, str):
+            raise UsageError(f"{served.name} writes from a source; give the prompt as text, or source beside it")
+        for text in (prompt, source):
+            if isinstance(text, str):
+                _check_characters(text, limits)
+        start, read = ("", prompt) if run.reads_source and source is None else (prompt, source)
+        request = run.request(start, read, **settings)
         _check_tokens(len(request.prompt), limits)
         if schema is None:
             return request
