@@ -32,7 +32,8 @@ import numpy as np
 
 from llmbert.runs import machine
 
-WORDS = "the river runs to sea where it bends and people built a mill in spring water is high brown".split()
+TEXT = "the river runs to the sea where it bends and people built a mill in spring the water is high and brown"
+WORDS = TEXT.split()
 
 
 @contextmanager
