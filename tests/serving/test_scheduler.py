@@ -184,6 +184,23 @@ def test_like_work_of_several_requests_goes_together(server: Live, monkeypatch: 
             assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
 
 
+def test_much_work_of_one_request_is_cut_so_that_others_come_between(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmbert.serving import scheduler
+
+    texts = [f"{'the river' if at % 3 else 'a town'} {at}" for at in range(50)]
+    with server.client() as client:
+        whole = client.post("/v1/classify", json={"model": "kinds", "input": texts}).json()["data"]
+        monkeypatch.setattr(scheduler, "TOGETHER", 8)
+        with ThreadPoolExecutor(2) as pool:
+            asked = [{"model": "kinds", "input": texts}, {"model": "kinds", "input": texts[:3]}]
+            many, few = pool.map(lambda one: client.post("/v1/classify", json=one).json()["data"], asked)
+    assert [each["index"] for each in many] == list(range(50))
+    for ours, theirs in zip([*many, *few], [*whole, *whole[:3]], strict=True):
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
+
+
 def test_one_bad_text_does_not_spoil_the_others(server: Live) -> None:
     with server.client() as client, ThreadPoolExecutor(6) as pool:
         asked = [{"model": "gpt", "input": "a town"} for _ in range(5)]

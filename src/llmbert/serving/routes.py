@@ -32,12 +32,13 @@ from llmbert.serving.writing import (
     ask_chat,
     ask_completion,
     chunks,
-    generation,
     next_tokens,
+    sampling,
     whole_answer,
 )
 
 T = TypeVar("T")
+PSEUDO_CHARACTERS = 2048
 LEFT = 499  # a client that went before its answer came
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -172,7 +173,7 @@ async def chat_completions(body: schemas.Chat, request: Request) -> Response:
     return await _tell(request, body, ask_chat(body, served, server.scheduler, server.settings))
 
 
-async def _tell(request: Request, body: schemas.Sampling, asked: Asked) -> Response:
+async def _tell(request: Request, body: schemas.Generation, asked: Asked) -> Response:
     _note(request, model=asked.served.name, id=asked.id)
     if body.stream:
         return await _stream(request, body, asked)
@@ -186,7 +187,7 @@ async def _tell(request: Request, body: schemas.Sampling, asked: Asked) -> Respo
         asked.withdraw()
 
 
-async def _stream(request: Request, body: schemas.Sampling, asked: Asked) -> Response:
+async def _stream(request: Request, body: schemas.Generation, asked: Asked) -> Response:
     """Events as they come; what goes wrong before the first is answered as an error."""
     events = chunks(asked)
     try:
@@ -232,7 +233,7 @@ def _event(told: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(told, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
 
 
-def _ended(request: Request, body: schemas.Sampling, asked: Asked) -> None:
+def _ended(request: Request, body: schemas.Generation, asked: Asked) -> None:
     """Count an answer, and take it down for whoever wants to rate it."""
     server, now = server_of(request), time.time()
     written = sum(len(choice.ids) for choice in asked.choices)
@@ -275,7 +276,7 @@ async def distribution(body: schemas.Distribution, request: Request) -> Any:
     served.need("completions")
     if not hasattr(served.run.model, "step"):
         raise UsageError(f"{served.name} reads both ways and has no next token")
-    settings = generation(body, server.settings, 1, None) | {"seed": 0}
+    settings = sampling(body) | {"max_tokens": 1}
     source = body.source if served.run.reads_source else None
     prompt = "" if served.run.reads_source and body.source is None else body.prompt
     if served.run.reads_source and source is None:
@@ -312,11 +313,10 @@ def _texts(body: schemas.Texts | schemas.Embedding, server: Server) -> list[str]
         raise UsageError("input is an empty list; give a text")
     if len(texts) > server.settings.texts:
         raise UsageError(f"there are {len(texts)} texts, and a request may have {server.settings.texts}")
-    letters = sum(map(len, texts))
-    if letters > 8 * server.settings.prompt_tokens:
-        raise UsageError(
-            f"the texts have {letters} characters together, and a request may have {8 * server.settings.prompt_tokens}"
-        )
+    # one text is done in one go, and all others wait for it
+    longest, most = max(map(len, texts)), server.settings.prompt_tokens
+    if longest > most:
+        raise UsageError(f"a text has {longest} characters, and this server takes {most} in one; cut it")
     return texts
 
 
@@ -434,6 +434,10 @@ async def score(body: schemas.Scoring, request: Request) -> Any:
         raise UsageError(f"{served.name} is a {served.run.family}; {need}")
     if sources is not None and len(sources) != len(texts):
         raise UsageError(f"there are {len(sources)} sources and {len(texts)} texts; give as many of each")
+    if served.run.model.likelihood == "pseudo" and max(map(len, texts)) > PSEUDO_CHARACTERS:
+        raise UsageError(
+            f"{served.name} reads a text once for each of its tokens; give at most {PSEUDO_CHARACTERS} characters"
+        )
     pairs = list(zip(texts, sources or [""] * len(texts), strict=True))
 
     def look(items: list[Any]) -> list[Any]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,12 +115,13 @@ class _Writing:
 
 @dataclass
 class _Work:
-    """Other work. key: what may be done together; items and what is done with them, piece by piece of equal lengths."""
+    """Other work. key: what may be done together; items, what is done with some of them, and what was found so far."""
 
     ticket: Ticket
     key: Any
     items: list[Any]
     do: Callable[[list[Any]], list[Any]]
+    found: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -306,44 +308,55 @@ class Scheduler:
                 self._give_error(place.ticket, error)
 
     def _do_some(self, lane: Lane) -> None:
-        """Other work of one kind, of all who ask for it, at most TOGETHER items."""
-        if not lane.work:
-            return
-        with self._changed:
-            key, count = lane.work[0].key, 0
-            some: list[_Work] = []
-            for job in list(lane.work):
-                if job.key == key and (not some or count + len(job.items) <= TOGETHER):
-                    some.append(job)
-                    count += len(job.items)
-                    lane.work.remove(job)
-        for job in some:
-            self._began(job.ticket)
+        """Other work of one kind, of all who ask for it, at most TOGETHER items; who asked for more goes to the end."""
+        some = self._next_work(lane)
+        for job, _ in some:
+            if job.ticket.queued is None:
+                self._began(job.ticket)
         try:
-            found = some[0].do([item for job in some for item in job.items])
+            found = some[0][0].do([item for _, part in some for item in part]) if some else []
         except Exception as error:
             self._one_by_one(some, error)
-            return
-        at = 0
-        for job in some:
-            self._finish(job, found[at : at + len(job.items)])
-            at += len(job.items)
+        else:
+            for job, part in some:
+                job.found += found[: len(part)]
+                found = found[len(part) :]
+                self._settle(lane, job)
 
-    def _one_by_one(self, jobs: Sequence[_Work], error: Exception) -> None:
+    def _next_work(self, lane: Lane) -> list[tuple[_Work, list[Any]]]:
+        """What comes first and all that can be done with it: each job with its next items, taken out of the queue."""
+        with self._changed:
+            some: list[tuple[_Work, list[Any]]] = []
+            room = TOGETHER
+            for job in list(lane.work):
+                if room and (not some or job.key == some[0][0].key):
+                    part = job.items[len(job.found) : len(job.found) + room]
+                    some.append((job, part))
+                    room -= len(part)
+                    lane.work.remove(job)
+            return some
+
+    def _one_by_one(self, some: Sequence[tuple[_Work, list[Any]]], error: Exception) -> None:
         """What failed together may have failed for one of them: the others are not to suffer from it."""
-        if len(jobs) == 1:
-            self._give_error(jobs[0].ticket, error)
+        if len(some) == 1:
+            self._give_error(some[0][0].ticket, error)
             return
-        for job in jobs:
+        for job, part in some:
             try:
-                self._finish(job, job.do(job.items))
+                job.found += job.do(part)
             except Exception as own:
                 self._give_error(job.ticket, own)
+            else:
+                self._settle(self.lanes[job.ticket.name], job)
 
-    def _finish(self, job: _Work, found: list[Any]) -> None:
-        ticket = job.ticket
-        ticket.whole = time.perf_counter() - ticket.asked
-        self._news.append((ticket, found))
+    def _settle(self, lane: Lane, job: _Work) -> None:
+        """Give what was found, or let the job wait for the rest of it."""
+        if len(job.found) < len(job.items):
+            with self._changed:
+                lane.work.append(job)
+            return
+        job.ticket.whole = time.perf_counter() - job.ticket.asked
+        self._news.append((job.ticket, job.found))
 
     def _give_error(self, ticket: Ticket, error: Exception) -> None:
         _log_unforeseen(error)
@@ -357,7 +370,7 @@ class Scheduler:
         for ticket, item in news:
             loops.setdefault(ticket._loop, []).append((ticket, item))
         for loop, items in loops.items():
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # a loop that was closed has nobody left to read
                 loop.call_soon_threadsafe(_hand_over, items)
 
 

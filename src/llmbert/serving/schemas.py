@@ -48,15 +48,6 @@ class Sampling(Strict):
     top_p: float | None = Field(None, gt=0, le=1)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
-    stop: Annotated[str, Field(min_length=1, max_length=256)] | list[str] | None = None
-    seed: Seed | None = None
-    n: Count = 1
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    response_format: ResponseFormat | None = None
-    user: str | None = Field(None, max_length=256)  # accepted, and kept nowhere
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
     top_k: int = Field(0, ge=0, le=2**31)
     min_p: float = Field(0.0, ge=0, le=1)
     typical_p: float = Field(1.0, gt=0, le=1)
@@ -64,7 +55,21 @@ class Sampling(Strict):
     no_repeat_ngram: int = Field(0, ge=0, le=100)
 
 
-class Completion(Sampling):
+class Generation(Sampling):
+    """How many texts, how they end, and how they are told. user, metadata, store: accepted, and kept nowhere."""
+
+    stop: Annotated[str, Field(min_length=1, max_length=256)] | list[str] | None = None
+    seed: Seed | None = None
+    n: Count = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = Field(None, max_length=256)
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+
+
+class Completion(Generation):
     """Text that goes on from a prompt; of an encoder-decoder the target of a source.
 
     prompt: one or several texts, or token ids of one or several; source: of an encoder-decoder what it writes from, the
@@ -98,7 +103,7 @@ class Message(Strict):
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
-class Chat(Sampling):
+class Chat(Generation):
     messages: list[Message] = Field(min_length=1, max_length=1024)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)

@@ -18,7 +18,7 @@ from llmbert.protocols import UsageError
 from llmbert.runs import Run
 from llmbert.serving.catalogue import Served
 from llmbert.serving.scheduler import Scheduler, Ticket
-from llmbert.serving.schemas import Chat, Completion, ResponseFormat, Sampling
+from llmbert.serving.schemas import Chat, Completion, Generation, ResponseFormat, Sampling
 from llmbert.serving.settings import ServeSettings
 from llmbert.tasks.chat import Conversation
 from llmbert.text.dialogue import ReplyReader
@@ -95,20 +95,24 @@ class Asked:
 # ---- in ------------------------------------------------------------------------------------------------------------
 
 
-def generation(asked: Sampling, limits: ServeSettings, max_tokens: int, logprobs: int | None) -> dict[str, Any]:
+def sampling(asked: Sampling) -> dict[str, Any]:
     """The request's numbers as `GenerationSettings` names them; those that were not given are left out."""
+    given = asked.model_dump(include=set(SAMPLED), exclude_unset=True)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _generation(asked: Generation, limits: ServeSettings, max_tokens: int, logprobs: int | None) -> dict[str, Any]:
+    """`sampling`, and how the text ends."""
     if max_tokens > limits.max_tokens:
         raise UsageError(f"max_tokens is {max_tokens}, and this server writes at most {limits.max_tokens} at a time")
-    given = asked.model_dump(include=set(SAMPLED), exclude_unset=True)
-    settings = {name: value for name, value in given.items() if value is not None}
     stops = [asked.stop] if isinstance(asked.stop, str) else list(asked.stop or ())
     if len(stops) > 16 or any(not 0 < len(stop) <= 256 for stop in stops):
         raise UsageError("stop takes at most 16 texts of 1 to 256 characters")
-    settings |= {"max_tokens": max_tokens, "stop": tuple(stops)}
+    settings = sampling(asked) | {"max_tokens": max_tokens, "stop": tuple(stops)}
     return settings if logprobs is None else settings | {"logprobs": max(1, logprobs)}
 
 
-def _seed(asked: Sampling) -> int:
+def _seed(asked: Generation) -> int:
     return secrets.randbelow(2**31) if asked.seed is None else asked.seed % 2**63
 
 
@@ -127,7 +131,7 @@ def ask_completion(asked: Completion, served: Served, scheduler: Scheduler, limi
     """Let the texts of a completion join the queue. Raises UsageError for what cannot be, Busy for a full queue."""
     served.need("completions")
     prompts = _prompts(asked.prompt, limits)
-    settings = generation(asked, limits, asked.max_tokens, asked.logprobs)
+    settings = _generation(asked, limits, asked.max_tokens, asked.logprobs)
     if asked.suffix and (len(prompts) > 1 or not isinstance(prompts[0], str)):
         raise UsageError("suffix goes with one prompt, and that a text")
     if asked.echo and asked.logprobs is not None:
@@ -247,7 +251,7 @@ def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSet
     logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     if asked.top_logprobs is not None and not asked.logprobs:
         raise UsageError("top_logprobs needs logprobs: true")
-    settings = generation(asked, limits, max_tokens, logprobs)
+    settings = _generation(asked, limits, max_tokens, logprobs)
     seed, schema = _seed(asked), schema_of(asked.response_format)
     for message in asked.messages:
         _check_characters(message.text, limits)
@@ -279,6 +283,8 @@ def _conversation(asked: Chat, run: Run, settings: dict[str, Any]) -> Conversati
             talk.heard(message.text)
         elif message.role == "user":
             talk.say(message.text)
+    if not talk.turns:
+        raise UsageError("nobody has said anything yet; give a message of role user")
     return talk
 
 
