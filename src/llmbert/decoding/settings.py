@@ -67,10 +67,11 @@ class GenerationSettings:
         _within("top_p", 0 < self.top_p <= 1, self.top_p, "above 0 and at most 1")
         _within("typical_p", 0 < self.typical_p <= 1, self.typical_p, "above 0 and at most 1")
         _within("min_p", 0 <= self.min_p <= 1, self.min_p, "between 0 and 1")
-        positive = 0 < self.repetition_penalty < math.inf
-        _within("repetition_penalty", positive, self.repetition_penalty, "a positive number (1 turns it off)")
+        # beyond these a logit may leave what float32 holds, and no distribution is left
+        bearable = 0.01 <= self.repetition_penalty <= 100
+        _within("repetition_penalty", bearable, self.repetition_penalty, "between 0.01 and 100 (1 turns it off)")
         for name in ("frequency_penalty", "presence_penalty"):
-            _within(name, math.isfinite(getattr(self, name)), getattr(self, name), "a finite number (0 turns it off)")
+            _within(name, abs(getattr(self, name)) <= 100, getattr(self, name), "between -100 and 100 (0 turns it off)")
         _within("length_penalty", math.isfinite(self.length_penalty), self.length_penalty, "a finite number")
         if not all(isinstance(text, str) and text for text in self.stop):
             raise UsageError("stop holds an empty string or something that is no string; give non-empty strings.")

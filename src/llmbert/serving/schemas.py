@@ -51,7 +51,7 @@ class Sampling(Strict):
     top_k: int = Field(0, ge=0, le=2**31)
     min_p: float = Field(0.0, ge=0, le=1)
     typical_p: float = Field(1.0, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     no_repeat_ngram: int = Field(0, ge=0, le=100)
 
 
