@@ -45,7 +45,9 @@ def live(runs: Mapping[str, Served], settings: ServeSettings) -> Iterator[Live]:
         time.sleep(0.01)
     port = listening.getsockname()[1]
     try:
-        yield Live(f"http://127.0.0.1:{port}", port, app.app.state.server)
+        while not hasattr(app, "state"):  # through the layers around it
+            app = app.app
+        yield Live(f"http://127.0.0.1:{port}", port, app.state.server)
     finally:
         server.should_exit = True
         thread.join(20)

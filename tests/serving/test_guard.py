@@ -176,6 +176,9 @@ class TestHostsAndPages:
         headers = {"origin": "https://page.example", "access-control-request-method": "POST"}
         answer = httpx2.options(kept.url + "/v1/completions", headers=headers)
         assert answer.headers["access-control-allow-origin"] == "https://page.example"
+        refusal = httpx2.get(kept.url + "/v1/models", headers={"origin": "https://page.example"})
+        assert refusal.status_code == 401
+        assert refusal.headers["access-control-allow-origin"] == "https://page.example"
         headers["origin"] = "https://other.example"
         assert (
             "access-control-allow-origin" not in httpx2.options(kept.url + "/v1/completions", headers=headers).headers
@@ -194,6 +197,8 @@ class TestHostsAndPages:
     def test_headers_of_every_answer(self, server: Live) -> None:
         answer = httpx2.get(server.url + "/")
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+        page = httpx2.get(server.url + "/playground/index.html")
+        assert page.headers["content-security-policy"] == answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff" and "server" not in answer.headers
         report = httpx2.get(server.url + "/v1/models/gpt/report")
         assert report.headers["content-security-policy"].startswith("sandbox; default-src 'none'")

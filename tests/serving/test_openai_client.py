@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -139,6 +140,71 @@ def test_follows_a_schema(client: openai.OpenAI, name: str) -> None:
         assert set(found) == {"place", "size"} and 0 <= found["size"] <= 99 and len(found["place"]) <= 6
 
 
+def test_an_answer_can_be_given_back_and_nulls_are_nothing(client: openai.OpenAI) -> None:
+    turns: list = [{"role": "user", "content": "the river"}]
+    for _ in range(2):
+        answer = client.chat.completions.create(
+            model="ngram",
+            messages=turns,
+            max_tokens=8,
+            n=None,
+            stream=None,
+            frequency_penalty=None,
+            logprobs=None,
+            logit_bias=None,
+            stop=None,
+        )
+        turns += [answer.choices[0].message, {"role": "user", "content": "and then?"}]
+    client.completions.create(model="ngram", prompt="x", max_tokens=None, echo=None, n=None, logit_bias={})
+
+
+def test_usage_counts_each_prompt_once(client: openai.OpenAI) -> None:
+    def read(prompt: object, **more: object) -> int:
+        usage = client.completions.create(model="gpt", prompt=prompt, max_tokens=2, **more).usage  # type: ignore[call-overload]
+        return int(usage.prompt_tokens)
+
+    assert read([[10, 11, 12], [10, 11, 12, 13, 14]]) == 8
+    assert read(["ab", "ab"]) == 4
+    assert read("abc", n=3) == 3
+    assert client.completions.create(model="bert", prompt="abc", max_tokens=2).usage.prompt_tokens == 3  # type: ignore[union-attr]
+    echoed = client.completions.create(model="gpt", prompt=[4 + 97, 4 + 98], max_tokens=1, echo=True).choices[0].text
+    assert echoed.startswith("ab")
+
+
+def test_offsets_run_along_the_text(client: openai.OpenAI) -> None:
+    asked = {"model": "ngram", "prompt": "the river ", "max_tokens": 30, "temperature": 0, "logprobs": 1}
+    free = client.completions.create(**asked).choices[0]
+    assert free.logprobs.text_offset == list(range(len(free.text)))
+    cut = client.completions.create(**asked, stop=[free.text[8:11]]).choices[0]
+    assert cut.logprobs.text_offset[:8] == list(range(8))
+    pieces = list(client.completions.create(**asked, stream=True))
+    told = [offset for piece in pieces for offset in piece.choices[0].logprobs.text_offset]
+    assert told == free.logprobs.text_offset
+
+
+def test_a_schema_that_leaves_nothing_ends_its_own_text_alone(client: openai.OpenAI) -> None:
+    """Two tokens are too few for a character that the schema asks for: nothing may be written, and others go on."""
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["中文", "汉字汉字"]}}}
+    asked = {"model": "gpt", "prompt": "the", "max_tokens": 200, "temperature": 0}
+    alone = client.completions.create(**asked).choices[0].text
+    with ThreadPoolExecutor(4) as pool:
+        beside = pool.submit(lambda: client.completions.create(**asked, n=2))
+        cut = [
+            pool.submit(
+                lambda: client.completions.create(
+                    model="gpt", prompt="the", max_tokens=3, temperature=0, extra_body={"response_format": form}
+                )
+            )
+            for _ in range(6)
+        ]
+        assert {each.result().choices[0].finish_reason for each in cut} == {"length"}
+        assert [choice.text for choice in beside.result().choices] == [alone, alone]
+    with pytest.raises(openai.UnprocessableEntityError, match="no tokens that could write it"):
+        client.completions.create(
+            model="chars", prompt="x", extra_body={"response_format": {"type": "json_object"}}, max_tokens=5
+        )
+
+
 class TestErrors:
     def test_an_unknown_run(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError, match=r"there is no run 'gtp'.*gpt"):
@@ -155,6 +221,8 @@ class TestErrors:
     def test_an_unknown_field_is_refused_rather_than_ignored(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.UnprocessableEntityError, match="logit_bias"):
             client.completions.create(model="gpt", prompt="x", logit_bias={"5": 1})
+        with pytest.raises(openai.UnprocessableEntityError, match="check_embedding_ctx_length"):
+            client.embeddings.create(model="gpt", input=[[5, 6, 7]])
         with pytest.raises(openai.UnprocessableEntityError, match="tools"):
             tool = {"type": "function", "function": {"name": "f"}}
             client.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "x"}], tools=[tool])

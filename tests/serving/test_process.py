@@ -226,6 +226,12 @@ class TestRunsFromStrangers:
         self.refused(folder)
         assert not (folder / "harmed").exists()
 
+    @pytest.mark.parametrize("facts", [{"languages": "\ud800"}, {"languages": ["x"]}, {"tasks": {"a": 1}}, {"text": 5}])
+    def test_facts_of_another_kind(self, folder: Path, facts: dict[str, Any]) -> None:
+        known = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(known | facts))
+        assert "run.json is damaged" in self.refused(folder)
+
     def test_a_report_that_is_a_link_elsewhere(self, folder: Path) -> None:
         for name in ("report.html", "log.jsonl"):
             (folder / name).unlink()

@@ -136,6 +136,38 @@ def test_a_text_that_takes_too_long_is_cut(slow: Any) -> None:
         until(lambda: server.inside.scheduler.lanes["ngram"].idle)
 
 
+def test_a_whole_answer_that_takes_too_long_is_what_there_is_of_it(slow: Any) -> None:
+    with slow(0.05, seconds=1) as server, server.client() as client:
+        answer = client.post("/v1/completions", json={**ASK, "max_tokens": 1000}).json()
+        assert answer["choices"][0]["finish_reason"] == "length"
+        assert 5 < answer["usage"]["completion_tokens"] < 40 and len(answer["choices"][0]["text"]) > 5
+
+
+def test_what_an_idle_server_can_do_it_does(slow: Any) -> None:
+    with slow(0.0, batch=2, queue=4) as server, server.client() as client:
+        answer = client.post("/v1/completions", json={**ASK, "n": 16, "max_tokens": 3})
+        assert answer.status_code == 200 and len(answer.json()["choices"]) == 16
+
+
+def test_a_long_history_does_not_hold_up_others(server: Live) -> None:
+    turns = [{"role": "user" if at % 2 == 0 else "assistant", "content": "the river runs"} for at in range(1023)]
+    began = time.monotonic()
+    with server.client() as client:
+        asked = {"model": "gpt", "messages": turns, "n": 16, "max_tokens": 1}
+        assert client.post("/v1/chat/completions", json=asked).status_code == 200
+    assert time.monotonic() - began < 5
+
+
+def test_a_long_list_of_nonsense_is_refused_at_once(server: Live) -> None:
+    began = time.monotonic()
+    with server.client() as client:
+        for field, path in (("prompt", "completions"), ("input", "embeddings")):
+            for nonsense in ([[]] * 50_000, [{}] * 50_000, [1.5] * 50_000, ["x", 1] * 50_000):
+                answer = client.post(f"/v1/{path}", json={"model": "gpt", field: nonsense})
+                assert answer.status_code == 422
+    assert time.monotonic() - began < 5
+
+
 def test_an_engine_that_fails_fails_its_texts_alone(slow: Any) -> None:
     with slow(0.0) as server, server.client() as client:
         model = server.inside.scheduler.lanes["ngram"].run.model

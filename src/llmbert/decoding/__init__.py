@@ -5,7 +5,7 @@ from llmbert.decoding.conditions import split_condition, stack_conditions
 from llmbert.decoding.drafts import Draft, LookupDraft, NGramDraft, Proposal
 from llmbert.decoding.engine import Delta, Engine, FinishReason, Handle, Token
 from llmbert.decoding.guided import Guide, Guided
-from llmbert.decoding.processors import Context, Processor, build_processors
+from llmbert.decoding.processors import Context, Processor, WrittenPenalty, build_processors
 from llmbert.decoding.settings import GenerationSettings, Request
 from llmbert.decoding.streaming import StopFinder, TextStream, cut_at_stop
 from llmbert.decoding.utf8 import ValidUtf8
@@ -30,6 +30,7 @@ __all__ = [
     "TextStream",
     "Token",
     "ValidUtf8",
+    "WrittenPenalty",
     "beam_search",
     "build_processors",
     "cut_at_stop",

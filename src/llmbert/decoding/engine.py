@@ -329,7 +329,8 @@ class Engine:
 
     def _take(self, row: _Row, token: Token) -> None:
         if token.id in self.end_ids:
-            row.handle._end("end")
+            # a text whose constraint left nothing to write was cut, not ended
+            row.handle._end("end" if getattr(row.handle.request.constraint, "complete", True) else "length")
             return
         row.tokens.append(token.id)
         row.handle._add(token)
@@ -420,14 +421,14 @@ def _apply(processors: Iterable[Processor], logits: Tensor, context: Context) ->
 
 def _stuck(logits: Tensor, processors: Iterable[Processor], context: Context, end_id: int) -> Tensor:
     """Rows where the model allows nothing that the rules allow (counts without smoothing can): the text ends there,
-    or, inside a character, goes on with any token the rules allow."""
+    or, inside a character, goes on with any token the rules allow; where they allow none together, it ends too."""
     dead = ~(logits > -torch.inf).any(-1)
     if not bool(dead.any()):
         return logits
     allowed = _apply(processors, torch.zeros_like(logits), context)
     ended = torch.full_like(logits, -torch.inf)
     ended[:, end_id] = 0.0
-    may_end = allowed[:, end_id : end_id + 1] > -torch.inf
+    may_end = (allowed[:, end_id : end_id + 1] > -torch.inf) | ~(allowed > -torch.inf).any(-1, keepdim=True)
     return torch.where(dead[:, None], torch.where(may_end, ended, allowed), logits)
 
 

@@ -27,15 +27,10 @@ from llmbert.serving.settings import ServeSettings
 from llmbert.serving.telemetry import Figures
 
 PLAYGROUND = Path(__file__).parent / "playground"
-# styles within: a report that is shown in a frame brings its own, and can bring nothing else
-PAGE_RULES = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
 
 
-def build_app(runs: Mapping[str, Served], settings: ServeSettings | None = None) -> Guard:
+def build_app(runs: Mapping[str, Served], settings: ServeSettings | None = None) -> Any:
     """The ASGI application that serves runs; its computing thread begins and ends with its lifespan."""
     settings = settings or ServeSettings()
     figures = Figures()
@@ -48,6 +43,8 @@ def build_app(runs: Mapping[str, Served], settings: ServeSettings | None = None)
     )
     figures.attach(scheduler)
     feedback = Feedback(settings.feedback) if settings.feedback is not None else None
+    if feedback is not None:
+        figures.attach_feedback(feedback)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -65,23 +62,23 @@ def build_app(runs: Mapping[str, Served], settings: ServeSettings | None = None)
     _add_page(app)
     _add_refusals(app)
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
-    if settings.origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
-            expose_headers=["retry-after", "x-request-id"],
-        )
-    return Guard(app, settings, figures)
+    guard = Guard(app, settings, figures)
+    if not settings.origins:
+        return guard
+    # outermost, so that a page that may ask can read a refusal too
+    return CORSMiddleware(
+        guard,  # type: ignore[arg-type]
+        allow_origins=list(settings.origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["retry-after", "x-request-id"],
+    )
 
 
 def _add_page(app: FastAPI) -> None:
-    rules = {"content-security-policy": PAGE_RULES, "cache-control": "no-cache"}
-
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PLAYGROUND / "index.html", headers=rules)
+        return FileResponse(PLAYGROUND / "index.html", headers={"cache-control": "no-cache"})
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> FileResponse:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmbert.decoding import Guide
 from llmbert.models.headed import Headed
-from llmbert.protocols import Progress, UsageError, silent
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.runs.guiding import guide_of
 from llmbert.tasks.requests import prefixes_of
@@ -24,6 +24,8 @@ class Served:
     def __init__(self, name: str, run: Run) -> None:
         self.name, self.run = name, run
         run.tokeniser  # noqa: B018  a run without one says so now, not with the first request
+        _check_facts(run)
+        self._texts: dict[int, str] = {}
         self.writes = hasattr(run.model, "step") or run.fills_gaps
         self.verbs = tuple(verb for verb, able in self._able().items() if able)
 
@@ -54,6 +56,15 @@ class Served:
             raise UsageError(
                 f"{self.name} is a {self.run.family} and cannot be asked for {verb}; it can: {', '.join(self.verbs)}"
             )
+
+    def token_text(self, token: int) -> str:
+        """A token as text, for a person to read."""
+        found = self._texts.get(token)
+        if found is None:
+            t = self.run.tokeniser
+            ends = token in getattr(t, "end_ids", (t.end_id,))
+            found = self._texts[token] = "<end>" if ends else t.decode([token]) or f"<{token}>"
+        return found
 
     @cached_property
     def guide(self) -> Guide:
@@ -89,6 +100,24 @@ class Served:
                 "report": (run.folder / "report.html").is_file(),
             },
         }
+
+
+def _check_facts(run: Run) -> None:
+    """Refuse a `run.json` whose facts are of other kinds than a training writes: every request looks at them."""
+    kinds: dict[str, type] = {"languages": dict, "text": dict, "dialogue": dict, "prefixes": dict, "tasks": list}
+    for name, kind in kinds.items():
+        found = run.facts.get(name)
+        words = [*found, *found.values()] if isinstance(found, dict) else found if isinstance(found, list) else []
+        texts = [word for word in words if isinstance(word, str)]
+        if (found is not None and not isinstance(found, kind)) or any(not _writable(text) for text in texts):
+            raise LLMBertError(
+                f"{run.folder}/run.json is damaged: its {name} cannot be {found!a:.80}; copy the run again"
+            )
+
+
+def _writable(text: str) -> bool:
+    """Whether a text can be sent: a lone half of a character cannot."""
+    return text.isascii() or text == text.encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 def load_runs(given: Sequence[str], weights: str | None = None, progress: Progress = silent) -> dict[str, Served]:

@@ -6,11 +6,12 @@ Every answer leaves a row of times and counts; its text is kept only where someb
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 
 from llmbert.protocols import LLMBertError
 
-REMEMBERED = 4096  # answers whose text can still be rated
+REMEMBERED, CHARACTERS = 4096, 1 << 24  # answers, and their text, that can still be rated
+log = logging.getLogger("llmbert.serving")
 TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
     id TEXT PRIMARY KEY, time REAL NOT NULL, run TEXT NOT NULL, kind TEXT NOT NULL,
@@ -49,6 +51,11 @@ class Answer:
     first_seconds: float | None
     tokens: int
 
+    @property
+    def size(self) -> int:
+        """Characters that it takes to remember."""
+        return len(self.prompt) + len(self.answer) + 512
+
 
 class Feedback:
     """A database that answers and thumbs are written to, in the background, each transaction whole or not at all.
@@ -59,6 +66,7 @@ class Feedback:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._recent: OrderedDict[str, Answer] = OrderedDict()
+        self._characters = 0
         self._jobs: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
         self.failures = 0
         connect(path).close()
@@ -68,8 +76,9 @@ class Feedback:
     def answered(self, answer: Answer) -> None:
         """Take an answer down; its text is remembered for a while, in case it is rated."""
         self._recent[answer.id] = answer
-        while len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+        self._characters += answer.size
+        while len(self._recent) > REMEMBERED or self._characters > CHARACTERS:
+            self._characters -= self._recent.popitem(last=False)[1].size
         row = (answer.id, answer.time, answer.run, answer.kind, answer.seconds, answer.first_seconds, answer.tokens)
         self._jobs.put(("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row))
 
@@ -78,7 +87,7 @@ class Feedback:
         answer = self._recent.get(id)
         if answer is None:
             return None
-        settings = json.dumps(answer.settings, ensure_ascii=False)
+        settings = json.dumps(answer.settings)
         rated = (id, time, answer.run, answer.kind, answer.seconds, int(good), note, better)
         row = (*rated, answer.prompt, answer.answer, settings)
         self._jobs.put((f"INSERT OR REPLACE INTO thumbs VALUES ({', '.join('?' * len(row))})", row))
@@ -99,17 +108,27 @@ class Feedback:
                 jobs = [self._jobs.get()]
                 while len(jobs) < 256 and not self._jobs.empty():
                     jobs.append(self._jobs.get_nowait())
-                try:
-                    with database:
-                        for job in jobs:
-                            if job is not None:
-                                database.execute(*job)
-                except (sqlite3.Error, ValueError):
-                    self.failures += 1  # a full disk must not stop the answers; /metrics shows it
+                given = [job for job in jobs if job is not None]
+                if not self._wrote(database, given):
+                    for job in given:  # one that cannot be written is not to take the others with it
+                        self._wrote(database, [job])
                 for _ in jobs:
                     self._jobs.task_done()
                 if None in jobs:
                     return
+
+    def _wrote(self, database: sqlite3.Connection, jobs: Sequence[tuple[str, tuple[Any, ...]]]) -> bool:
+        """Whether all of this is in the file now; none of it is otherwise, and the answers go on."""
+        try:
+            with database:
+                for job in jobs:
+                    database.execute(*job)
+        except Exception as error:
+            if len(jobs) == 1:
+                self.failures += 1
+                log.error("feedback could not be written", exc_info=error)
+            return False
+        return True
 
 
 def connect(path: Path, create: bool = True) -> sqlite3.Connection:

@@ -34,6 +34,13 @@ SAFE_HEADERS = (
 )
 
 
+# styles within: a report that is shown in a frame brings its own, and can bring nothing else
+PAGE_RULES = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
 def error_body(sentence: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     """An error as OpenAI's clients read it."""
     clean = sentence.encode("utf-8", "backslashreplace").decode()
@@ -101,6 +108,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", []), *SAFE_HEADERS]
+                if scope["path"] == "/" or scope["path"].startswith(PAGE):
+                    headers.append((b"content-security-policy", PAGE_RULES.encode()))
                 message = {**message, "headers": [*headers, (b"x-request-id", notes["request"].encode())]}
             await send(message)
 
@@ -125,13 +134,10 @@ class Guard:
         self._check_host(headers)
         path = scope["path"]
         public = path in OPEN or path.startswith(PAGE)
-        preflight = (
-            scope["method"] == "OPTIONS" and "access-control-request-method" in headers and self.settings.origins
-        )
-        key = self._who(headers) if self.settings.keys and not public and not preflight else None
+        key = self._who(headers) if self.settings.keys and not public else None
         if key is not None:
             notes["key"] = key.name
-        if not public and not preflight:
+        if not public:
             self._check_rate(scope, key)
         body.expect(headers.get("content-length"))
 

@@ -34,6 +34,7 @@ from llmbert.serving.writing import (
     chunks,
     next_tokens,
     sampling,
+    usage_of,
     whole_answer,
 )
 
@@ -236,20 +237,21 @@ def _event(told: dict[str, Any]) -> bytes:
 def _ended(request: Request, body: schemas.Generation, asked: Asked) -> None:
     """Count an answer, and take it down for whoever wants to rate it."""
     server, now = server_of(request), time.time()
-    written = sum(len(choice.ids) for choice in asked.choices)
-    read = sum(choice.ticket.prompt_tokens for choice in asked.choices)
+    usage = usage_of(asked)
+    read, written = usage["prompt_tokens"], usage["completion_tokens"]
     server.figures.tokens.labels(asked.served.name, "read").inc(read)
     server.figures.tokens.labels(asked.served.name, "written").inc(written)
     _note(request, prompt_tokens=read, completion_tokens=written, finish=asked.choices[0].finish)
     if server.settings.keep_text:
-        _note(request, texts=[{"prompt": choice.prompt, "answer": choice.text} for choice in asked.choices])
+        _note(request, texts=[{"prompt": choice.given.text, "answer": choice.text} for choice in asked.choices])
     settings = body.model_dump(
         exclude_unset=True, exclude={"model", "prompt", "source", "messages", "user", "metadata", "suffix"}
     )
     for choice in asked.choices:
         own = asked.id if choice.index == 0 else f"{asked.id}-{choice.index}"
         times = (choice.ticket.whole or time.perf_counter() - choice.ticket.asked, choice.ticket.first)
-        _keep(server, own, now, asked, choice.prompt, choice.text, settings, times, len(choice.ids))
+        answer = choice.given.begin + choice.text
+        _keep(server, own, now, asked, choice.given.text, answer, settings, times, len(choice.ids))
 
 
 def _keep(
@@ -289,7 +291,7 @@ async def distribution(body: schemas.Distribution, request: Request) -> Any:
                 f"the prompt has {len(asked.prompt)} tokens, and this server reads {server.settings.prompt_tokens}"
             )
         engine = server.scheduler.lanes[served.name].engine(True)
-        return [next_tokens(served.run, engine, asked, body.count) | {"prompt_ids": list(asked.prompt)}]
+        return [next_tokens(served, engine, asked, body.count) | {"prompt_ids": list(asked.prompt)}]
 
     found = await _done(request, server.scheduler.work(served.name, object(), [None], look))
     return found if isinstance(found, Response) else JSONResponse(found[0])
@@ -314,9 +316,11 @@ def _texts(body: schemas.Texts | schemas.Embedding, server: Server) -> list[str]
     if len(texts) > server.settings.texts:
         raise UsageError(f"there are {len(texts)} texts, and a request may have {server.settings.texts}")
     # one text is done in one go, and all others wait for it
-    longest, most = max(map(len, texts)), server.settings.prompt_tokens
+    longest, most = max(map(len, texts)), server.settings.prompt_tokens // 2
     if longest > most:
         raise UsageError(f"a text has {longest} characters, and this server takes {most} in one; cut it")
+    if sum(map(len, texts)) > 16 * most:
+        raise UsageError(f"the texts have more than {16 * most} characters together; ask for them one after another")
     return texts
 
 

@@ -21,7 +21,8 @@ log = logging.getLogger("llmbert.serving")
 Watch = Callable[[str, str, float], None]
 """Told of a run (name), what was measured ("first", "between", "queued") and seconds."""
 
-TOGETHER = 64  # pieces of like work of several requests that are done in one go
+TOGETHER, CHARACTERS = 64, 4096  # pieces of like work of several requests, and their text, that are done in one go
+GRACE = 5.0  # seconds that the computing thread has to notice a deadline
 
 
 class Busy(LLMBertError):
@@ -39,8 +40,8 @@ class Stopping(Busy):
 class Ticket:
     """A request's place: what comes of it is read here, on the event loop that asked.
 
-    A reader that leaves withdraws it, and its row leaves with the engine's next step. `prompt_tokens`: known once it
-    has begun; seconds from asking until it began, until its first token and until its end: `queued`, `first`, `whole`.
+    A reader that leaves withdraws it, and its row leaves with the engine's next step. Seconds from asking until it
+    began, until its first token and until its end: `queued`, `first`, `whole`.
     """
 
     def __init__(self, name: str, deadline: float, whole: bool) -> None:
@@ -50,7 +51,6 @@ class Ticket:
         self.queued: float | None = None
         self.first: float | None = None
         self.whole: float | None = None
-        self.prompt_tokens = 0
         self.withdrawn = False
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[Any] = asyncio.Queue()
@@ -86,15 +86,27 @@ class Ticket:
             self.withdraw()
 
     async def _next(self) -> Any:
-        """The next piece of news; None where none came in time."""
-        try:
-            async with asyncio.timeout(max(0.0, self.deadline - time.perf_counter())):
-                news = await self._news.get()
-        except TimeoutError:
+        """The next piece of news; None where none came in time, not even of what had begun by then."""
+        news = await self._within(self.deadline - time.perf_counter())
+        if news is None and self.queued is not None:
+            news = await self._within(self.deadline + GRACE - time.perf_counter())
+        if news is None:
             return None
         if isinstance(news, BaseException):
             raise news
         return news
+
+    async def _within(self, seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                return await self._news.get()
+        except TimeoutError:
+            return None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more, or it took too long: what there is of it is to be given."""
+        return self.withdrawn or time.perf_counter() > self.deadline
 
     def withdraw(self) -> None:
         self.withdrawn = True
@@ -204,7 +216,7 @@ class Scheduler:
             if self._stopping:
                 raise Stopping("the server is about to stop; ask again later", 5)
             lane = self.lanes[name]
-            if lane.waiting + len(jobs) > self.queue + max(0, lane.batch - len(lane.rows)):
+            if lane.waiting and lane.waiting + len(jobs) > self.queue + max(0, lane.batch - len(lane.rows)):
                 raise Busy(f"{lane.waiting} requests are waiting for {name}; ask again later", 1 + lane.waiting // 20)
             queue.extend(jobs)
             self._changed.notify()
@@ -251,7 +263,7 @@ class Scheduler:
 
     def _forget_withdrawn(self, lane: Lane) -> None:
         for handle, place in lane.rows.items():
-            if place.ticket.withdrawn:
+            if place.ticket.over:
                 handle.cancel()
         with self._changed:
             for queue in (lane.writing, lane.work):
@@ -272,7 +284,6 @@ class Scheduler:
             except Exception as error:
                 self._give_error(job.ticket, error)
                 continue
-            job.ticket.prompt_tokens = _tokens_read(request)
             lane.rows[handle] = _Place(job.ticket, engine)
 
     def _began(self, ticket: Ticket) -> None:
@@ -327,12 +338,18 @@ class Scheduler:
         """What comes first and all that can be done with it: each job with its next items, taken out of the queue."""
         with self._changed:
             some: list[tuple[_Work, list[Any]]] = []
-            room = TOGETHER
+            count = letters = 0
             for job in list(lane.work):
-                if room and (not some or job.key == some[0][0].key):
-                    part = job.items[len(job.found) : len(job.found) + room]
+                if some and (job.key != some[0][0].key or count >= TOGETHER or letters >= CHARACTERS):
+                    continue
+                part: list[Any] = []
+                for item in job.items[len(job.found) :]:
+                    if (some or part) and (count >= TOGETHER or letters + _letters(item) > CHARACTERS):
+                        break
+                    part.append(item)
+                    count, letters = count + 1, letters + _letters(item)
+                if part:
                     some.append((job, part))
-                    room -= len(part)
                     lane.work.remove(job)
             return some
 
@@ -379,10 +396,9 @@ def _hand_over(items: Sequence[tuple[Ticket, Any]]) -> None:
         ticket.give(item)
 
 
-def _tokens_read(request: Request) -> int:
-    """The tokens of a prompt and of a source."""
-    mask = request.condition.source_mask if request.condition is not None else None
-    return len(request.prompt) + (int(mask.sum()) if mask is not None else 0)
+def _letters(item: Any) -> int:
+    """The text of a piece of work."""
+    return len(item) if isinstance(item, str) else sum(map(_letters, item)) if isinstance(item, tuple) else 0
 
 
 def _log_unforeseen(error: Exception) -> None:

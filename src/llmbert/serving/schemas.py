@@ -6,19 +6,62 @@ A field that is not known is refused rather than ignored. Numbers beyond OpenAI'
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+MOST_TEXTS = 2048
 Text = Annotated[str, Field(max_length=1 << 20)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+def _one_kind(value: Any) -> Any:
+    """A text, or a list of one kind alone. pydantic would find fault with each element in each way that it could be
+    meant, which takes seconds for a list that is long and wrong."""
+    if not isinstance(value, list):
+        return value
+    kind = type(value[0]) if value else str
+    if kind not in (str, int, list) or any(type(each) is not kind for each in value):
+        raise ValueError("a text, a list of texts, or token ids are wanted, all of one kind")
+    if kind is not int and len(value) > MOST_TEXTS:
+        raise ValueError(f"there are {len(value)}, more than {MOST_TEXTS}")
+    if kind is list and any(type(token) is not int for each in value for token in each):
+        raise ValueError("a list of lists holds token ids alone")
+    return value
+
+
+def _texts_alone(value: Any) -> Any:
+    if isinstance(value, list) and value and not isinstance(value[0], str):
+        raise ValueError(
+            "texts are wanted: token ids of another tokeniser mean nothing here "
+            "(LangChain: check_embedding_ctx_length=False)"
+        )
+    return _one_kind(value)
+
+
+Prompts = Annotated[Text | list[Text] | Ids | list[Ids], BeforeValidator(_one_kind)]
+Several = Annotated[Text | list[Text], BeforeValidator(_texts_alone)]
 Count = Annotated[int, Field(ge=1, le=16)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Languages = Annotated[str, Field(pattern="^[a-z]{2,8}(-[A-Za-z0-9]{1,8})?$")]
 
 
 class Strict(BaseModel):
+    """No field that is not known, no number as text; null is as good as leaving a field out, as OpenAI has it."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    empty: ClassVar[tuple[str, ...]] = ()  # fields of the protocol that are taken where they hold nothing
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and not (name in cls.empty and value in ([], {}, ""))
+        }
 
 
 class StreamOptions(Strict):
@@ -58,7 +101,9 @@ class Sampling(Strict):
 class Generation(Sampling):
     """How many texts, how they end, and how they are told. user, metadata, store: accepted, and kept nowhere."""
 
-    stop: Annotated[str, Field(min_length=1, max_length=256)] | list[str] | None = None
+    empty = ("logit_bias", "tools", "functions")
+
+    stop: Annotated[str, Field(min_length=1, max_length=256)] | Annotated[list[str], Field(max_length=16)] | None = None
     seed: Seed | None = None
     n: Count = 1
     stream: bool = False
@@ -77,7 +122,7 @@ class Completion(Generation):
     runs that fill in; logprobs: so many alternatives at each token.
     """
 
-    prompt: Text | list[Text] | Ids | list[Ids] = ""
+    prompt: Prompts = ""
     source: Text | None = None
     suffix: Text | None = None
     max_tokens: int = Field(16, ge=1)
@@ -94,8 +139,10 @@ class Part(Strict):
 class Message(Strict):
     """One turn: system or developer text holds for all of it; the assistant is the run."""
 
+    empty = ("refusal", "annotations", "audio", "tool_calls", "function_call")  # of an answer that is given back
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part]
+    content: Text | Annotated[list[Part], Field(max_length=64)] = ""
     name: str | None = Field(None, max_length=64)
 
     @property
@@ -113,7 +160,7 @@ class Chat(Generation):
 
 class Embedding(Strict):
     model: str = Field(min_length=1, max_length=256)
-    input: Text | list[Text]
+    input: Several
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     user: str | None = Field(None, max_length=256)
@@ -123,18 +170,18 @@ class Texts(Strict):
     """Texts for a run; one alone may be given as it is."""
 
     model: str = Field(min_length=1, max_length=256)
-    input: Text | list[Text]
+    input: Several
 
 
 class Translation(Texts):
     source_language: Languages | None = None
     target_language: Languages | None = None
-    beams: int = Field(5, ge=1, le=16)
+    beams: int = Field(5, ge=1, le=8)
     max_tokens: int | None = Field(None, ge=1)
 
 
 class Summary(Texts):
-    beams: int = Field(4, ge=1, le=16)
+    beams: int = Field(4, ge=1, le=8)
     max_tokens: int = Field(128, ge=1)
     truncation: Literal["lead", "head", "tail", "head+tail"] = "lead"
 
@@ -146,7 +193,7 @@ class Classification(Texts):
 class Scoring(Texts):
     """sources: what an encoder-decoder's texts are targets of, as many."""
 
-    source: Text | list[Text] | None = None
+    source: Several | None = None
 
 
 class Distribution(Sampling):

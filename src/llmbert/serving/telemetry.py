@@ -45,6 +45,11 @@ class Figures:
         """Show how much is waiting and being written, as it is when somebody asks."""
         self.registry.register(_Waiting(scheduler))
 
+    def attach_feedback(self, feedback: Any) -> None:
+        """Show how much of the feedback could not be written."""
+        lost = Gauge("llmbert_feedback_lost", "Rows of feedback that could not be written", registry=self.registry)
+        lost.set_function(lambda: feedback.failures)
+
     def text(self) -> bytes:
         """The figures in Prometheus's format."""
         return generate_latest(self.registry)

@@ -26,6 +26,8 @@ from llmbert.text.dialogue import ReplyReader
 FINISH = {"end": "stop", "stop": "stop", "length": "length", "cancelled": "length"}
 """Why a text ended, in OpenAI's words."""
 
+MOST_TOLD = 200_000  # log-probabilities of one answer
+
 SAMPLED = (
     *("top_p", "frequency_penalty", "presence_penalty", "top_k", "min_p", "typical_p"),
     *("repetition_penalty", "no_repeat_ngram", "temperature"),
@@ -33,19 +35,31 @@ SAMPLED = (
 
 
 @dataclass
+class Given:
+    """What texts are written from, known once they have begun. text: the prompt or the source, as the model was given
+    it; begin: what a target was to begin with; tokens: that were read."""
+
+    text: str = ""
+    begin: str = ""
+    tokens: int = 0
+
+
+@dataclass
 class Choice:
-    """One text that is asked for. prompt: what it goes on from, to be echoed and kept; read: what takes the text apart
-    as it comes (of a dialogue the end of a turn), None for nothing."""
+    """One text that is asked for. given: shared by those of one prompt; pieces: turns its tokens into text one by one,
+    None where nobody wants to see them; reader: of a dialogue, finds the end of a turn; offset: where in the answer the
+    next token's text begins."""
 
     index: int
-    prompt: str
+    given: Given
     seed: int
     ticket: Ticket
-    pieces: TextStream
+    pieces: TextStream | None = None
     reader: ReplyReader | None = None
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finish: str | None = None
+    offset: int = 0
 
     def take(self, delta: Delta) -> tuple[str, list[tuple[Token, str]]]:
         """What is new to the reader: text, and tokens with the text of each."""
@@ -54,7 +68,7 @@ class Choice:
             text = self.reader.push(text)
             if self.reader.ended and self.finish is None:
                 self.finish = "stop"
-        tokens = [(token, self.pieces.push([token.id])) for token in delta.tokens]
+        tokens = [] if self.pieces is None else [(token, self.pieces.push([token.id])) for token in delta.tokens]
         self.ids += [token.id for token in delta.tokens]
         self.text += text
         if delta.finish is not None and self.finish is None:
@@ -138,23 +152,36 @@ def ask_completion(asked: Completion, served: Served, scheduler: Scheduler, limi
         raise UsageError(
             "echo shows the prompt without log-probabilities; ask /v1/score for them, or leave out logprobs"
         )
-    seed, schema = _seed(asked), schema_of(asked.response_format)
-    each = [(prompt, (seed + at * asked.n + i) % 2**63) for at, prompt in enumerate(prompts) for i in range(asked.n)]
-    if len(each) > limits.texts:
-        raise UsageError(f"this asks for {len(each)} texts, and a request may ask for {limits.texts}")
     if asked.source is not None and not served.run.reads_source:
         raise UsageError(f"{served.name} writes on from a prompt and reads no source; give it as the prompt")
+    seed, schema = _seed(asked), schema_of(asked.response_format)
+    count = len(prompts) * asked.n
+    if count > limits.texts:
+        raise UsageError(f"this asks for {count} texts, and a request may ask for {limits.texts}")
+    _check_told(count * asked.max_tokens, asked.logprobs)
+    givens = [Given() for _ in prompts]
+    each = [(at, (seed + at * asked.n + i) % 2**63) for at in range(len(prompts)) for i in range(asked.n)]
     prepares = [
-        _preparing(served, prompt, settings | {"seed": own}, schema, limits, asked.source) for prompt, own in each
+        _preparing(served, prompts[at], settings | {"seed": own}, schema, limits, givens[at], asked.source)
+        for at, own in each
     ]
-    tickets = _tickets(asked, served, scheduler, each, settings, prepares)
+    asking = [(prompts[at], own, givens[at]) for at, own in each]
+    tickets = _tickets(asked, served, scheduler, asking, settings, prepares)
     prompted = any(bool(prompt) for prompt in prompts)
     choices = [
-        Choice(index, prompt if isinstance(prompt, str) else "", own, ticket, _pieces(served.run, prompted))
-        for index, ((prompt, own), ticket) in enumerate(zip(each, tickets, strict=True))
+        Choice(index, givens[at], own, ticket, None if asked.logprobs is None else _pieces(served.run, prompted))
+        for index, ((at, own), ticket) in enumerate(zip(each, tickets, strict=True))
     ]
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     return Asked(served, "completion", choices, asked.logprobs, usage, asked.echo)
+
+
+def _check_told(tokens: int, logprobs: int | None) -> None:
+    """Alternatives cost more to tell than tokens to write; all other requests wait while they are told."""
+    if logprobs is not None and tokens * (logprobs + 1) > MOST_TOLD:
+        raise UsageError(
+            f"this asks for up to {tokens * (logprobs + 1):,} log-probabilities; ask for {MOST_TOLD:,} at most"
+        )
 
 
 def _prompts(given: Any, limits: ServeSettings) -> list[Any]:
@@ -176,6 +203,7 @@ def _preparing(
     settings: dict[str, Any],
     schema: dict[str, Any] | None,
     limits: ServeSettings,
+    given: Given,
     source: str | None = None,
 ) -> Callable[[], Request]:
     """What makes the engine's request; it runs on the thread that computes."""
@@ -190,11 +218,20 @@ def _preparing(
         start, read = ("", prompt) if run.reads_source and source is None else (prompt, source)
         request = run.request(start, read, **settings)
         _check_tokens(len(request.prompt), limits)
+        begun = start if isinstance(start, str) else run.tokeniser.decode(start)
+        given.text, given.begin = (begun, "") if read is None else (read, begun)
+        given.tokens = _tokens_read(request)
         if schema is None:
             return request
         return Request(request.prompt, request.settings, request.condition, served.guide.json(schema))
 
     return prepare
+
+
+def _tokens_read(request: Request) -> int:
+    """The tokens of a prompt and of a source."""
+    mask = request.condition.source_mask if request.condition is not None else None
+    return len(request.prompt) + (int(mask.sum()) if mask is not None else 0)
 
 
 def _check_characters(text: str, limits: ServeSettings) -> None:
@@ -212,20 +249,24 @@ def _tickets(
     asked: Completion,
     served: Served,
     scheduler: Scheduler,
-    each: Sequence[tuple[Any, int]],
+    each: Sequence[tuple[Any, int, Given]],
     settings: dict[str, Any],
     prepares: Sequence[Callable[[], Request]],
 ) -> list[Ticket]:
     run = served.run
     if not run.fills_gaps and not asked.suffix:
-        return scheduler.write(served.name, prepares, any(bool(prompt) for prompt, _ in each), not asked.stream)
+        return scheduler.write(served.name, prepares, any(bool(prompt) for prompt, *_ in each), not asked.stream)
     if asked.response_format is not None and asked.response_format.type != "text":
         raise UsageError(f"{served.name} fills gaps all at once and cannot follow a schema")
-    if any(not isinstance(prompt, str) for prompt, _ in each):
+    if any(not isinstance(prompt, str) for prompt, *_ in each):
         raise UsageError(f"{served.name} reads both ways; give the prompt as text")
 
-    def filling(prompt: str, own: int) -> Callable[[list[Any]], list[Any]]:
-        return lambda _: [_filled(run, prompt, asked.suffix, settings | {"seed": own})]
+    def filling(prompt: str, own: int, given: Given) -> Callable[[list[Any]], list[Any]]:
+        def fill(_: list[Any]) -> list[Any]:
+            given.text, given.tokens = prompt, len(run.tokeniser.encode(prompt + (asked.suffix or "")))
+            return [_filled(run, prompt, asked.suffix, settings | {"seed": own})]
+
+        return fill
 
     return [scheduler.work(served.name, object(), [None], filling(*one)) for one in each]
 
@@ -253,38 +294,49 @@ def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSet
         raise UsageError("top_logprobs needs logprobs: true")
     settings = _generation(asked, limits, max_tokens, logprobs)
     seed, schema = _seed(asked), schema_of(asked.response_format)
-    for message in asked.messages:
-        _check_characters(message.text, limits)
+    if sum(len(message.text) for message in asked.messages) > 64 * limits.prompt_tokens:
+        raise UsageError("the messages have more characters together than this server reads; leave out old ones")
+    _check_told(asked.n * max_tokens, logprobs)
+    given = Given()
+    made: list[tuple[str, dict[str, Any]]] = []
 
     def preparing(own: int) -> Callable[[], Request]:
         def prepare() -> Request:
-            prompt, chosen = _conversation(asked, served.run, settings | {"seed": own}).asked()
-            return _preparing(served, prompt, chosen, schema, limits)()
+            if not made:  # the conversation is the same for all
+                made.append(_conversation(asked, served.run, settings).asked())
+            prompt, chosen = made[0]
+            return _preparing(served, prompt, chosen | {"seed": own}, schema, limits, given)()
 
         return prepare
 
     seeds = [(seed + i) % 2**63 for i in range(asked.n)]
-    tickets = scheduler.write(served.name, [preparing(own) for own in seeds], True, not asked.stream)
-    shown = "\n".join(f"{message.role}: {message.text}" for message in asked.messages)
+    # a turn may end before the engine knows: what is written is looked at as it comes
+    tickets = scheduler.write(served.name, [preparing(own) for own in seeds], True)
     choices = [
-        Choice(index, shown, own, ticket, _pieces(served.run, True), None if schema else ReplyReader())
+        Choice(index, given, own, ticket, _pieces(served.run, True) if asked.logprobs else None, _reader(schema))
         for index, (own, ticket) in enumerate(zip(seeds, tickets, strict=True))
     ]
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     return Asked(served, "chat", choices, logprobs, usage)
 
 
+def _reader(schema: dict[str, Any] | None) -> ReplyReader | None:
+    return ReplyReader() if schema is None else None
+
+
 def _conversation(asked: Chat, run: Run, settings: dict[str, Any]) -> Conversation:
     """The conversation so far, as the run knows conversations."""
     system = "\n".join(message.text for message in asked.messages if message.role in ("system", "developer"))
     talk = Conversation(run, system=system, **settings)
-    for message in asked.messages:
-        if message.role == "assistant":
-            talk.heard(message.text)
-        elif message.role == "user":
-            talk.say(message.text)
-    if not talk.turns:
+    turns = [message for message in asked.messages if message.role in ("user", "assistant")]
+    if not turns:
         raise UsageError("nobody has said anything yet; give a message of role user")
+    for message in turns[:-1]:
+        talk.heard(message.text, talk.speakers[0] if message.role == "user" else None)
+    if turns[-1].role == "user":
+        talk.say(turns[-1].text)
+    else:
+        talk.heard(turns[-1].text)
     return talk
 
 
@@ -343,7 +395,7 @@ async def chunks(asked: Asked) -> AsyncGenerator[dict[str, Any]]:
         first = choice.index not in begun
         begun.add(choice.index)
         if asked.echo and first:
-            text = choice.prompt + text
+            text = choice.given.text + text
         if text or tokens or first or choice.finish is not None:
             yield _frame(asked, [_choice(asked, choice, text, tokens, last=choice.finish is not None, first=first)])
     if asked.usage_at_end:
@@ -352,8 +404,8 @@ async def chunks(asked: Asked) -> AsyncGenerator[dict[str, Any]]:
 
 def usage_of(asked: Asked) -> dict[str, int]:
     """Tokens read and written; a prompt that several texts go on from counts once."""
-    by_prompt = {choice.prompt: choice.ticket.prompt_tokens for choice in asked.choices}
-    read, written = sum(by_prompt.values()), sum(len(choice.ids) for choice in asked.choices)
+    givens = {id(choice.given): choice.given for choice in asked.choices}
+    read, written = sum(given.tokens for given in givens.values()), sum(len(choice.ids) for choice in asked.choices)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
@@ -376,7 +428,7 @@ def _choice(
     """One choice of an answer, or, where `first` says whether it is its first, of a chunk."""
     told: dict[str, Any] = {"index": choice.index, "finish_reason": choice.finish if last else None}
     if asked.kind == "completion":
-        shown = choice.prompt + text if asked.echo and first is None else text
+        shown = choice.given.text + text if asked.echo and first is None else text
         told |= {"text": shown, "logprobs": None}
         if asked.logprobs is not None:
             told["logprobs"] = _logprobs(asked, choice, tokens)
@@ -393,34 +445,24 @@ def _choice(
 def _logprobs(asked: Asked, choice: Choice, tokens: list[tuple[Token, str]]) -> dict[str, Any]:
     """The log-probabilities of a completion's tokens. Beyond OpenAI's fields the ids, of which a text can be gone on
     from: two tokens may look alike."""
-    offset = len(choice.prompt) * asked.echo + len(choice.text)
     offsets = []
-    for _, piece in reversed(tokens):
-        offset -= len(piece)
-        offsets.append(max(0, offset))
-    some = asked.logprobs or 0
+    for _, piece in tokens:
+        offsets.append(len(choice.given.text) * asked.echo + choice.offset)
+        choice.offset += len(piece)
+    alternatives = [_alternatives(asked.served, token, asked.logprobs or 0) for token, _ in tokens]
     return {
         "tokens": [piece for _, piece in tokens],
         "token_logprobs": [token.log_probability for token, _ in tokens],
-        "top_logprobs": [
-            {text: value for text, _, value in _alternatives(asked.served.run, token, some)} for token, _ in tokens
-        ],
-        "text_offset": offsets[::-1],
+        "top_logprobs": [{text: value for text, _, value in each} for each in alternatives],
+        "text_offset": offsets,
         "token_ids": [token.id for token, _ in tokens],
-        "top_ids": [[list(each) for each in _alternatives(asked.served.run, token, some)] for token, _ in tokens],
+        "top_ids": [[list(one) for one in each] for each in alternatives],
     }
 
 
-def _alternatives(run: Run, token: Token, count: int) -> list[tuple[str, int, float]]:
+def _alternatives(served: Served, token: Token, count: int) -> list[tuple[str, int, float]]:
     """(text, id, log-probability) of the likeliest tokens at a place."""
-    return [(token_text(run, each), each, value) for each, value in token.alternatives[:count]]
-
-
-def token_text(run: Run, token: int) -> str:
-    """A token as text, for a person to read."""
-    if token in getattr(run.tokeniser, "end_ids", (run.tokeniser.end_id,)):
-        return "<end>"
-    return run.tokeniser.decode([token]) or f"<{token}>"
+    return [(served.token_text(each), each, value) for each, value in token.alternatives[:count]]
 
 
 def _content(asked: Asked, tokens: list[tuple[Token, str]]) -> list[dict[str, Any]]:
@@ -431,7 +473,7 @@ def _content(asked: Asked, tokens: list[tuple[Token, str]]) -> list[dict[str, An
     some = asked.logprobs or 0
     return [
         told(piece, token.log_probability, token.id)
-        | {"top_logprobs": [told(text, v, i) for text, i, v in _alternatives(asked.served.run, token, some)]}
+        | {"top_logprobs": [told(text, v, i) for text, i, v in _alternatives(asked.served, token, some)]}
         for token, piece in tokens
     ]
 
@@ -439,7 +481,7 @@ def _content(asked: Asked, tokens: list[tuple[Token, str]]) -> list[dict[str, An
 # ---- the next token ------------------------------------------------------------------------------------------------
 
 
-def next_tokens(run: Run, engine: Engine, request: Request, count: int) -> dict[str, Any]:
+def next_tokens(served: Served, engine: Engine, request: Request, count: int) -> dict[str, Any]:
     """The likeliest next tokens of a text: p of the model, and p once the settings are done with it.
 
     {"tokens": [{"id", "text", "p", "sampled"}], "entropy": bits, "kept": tokens that may be drawn at all}.
@@ -456,7 +498,7 @@ def next_tokens(run: Run, engine: Engine, request: Request, count: int) -> dict[
     entropy = -(p * p.clamp_min(1e-300).log2()).sum()
     return {
         "tokens": [
-            {"id": i, "text": token_text(run, i), "p": float(p[i]), "sampled": float(sampled[i])} for i in ranked
+            {"id": i, "text": served.token_text(i), "p": float(p[i]), "sampled": float(sampled[i])} for i in ranked
         ],
         "entropy": float(entropy),
         "kept": int((sampled > 0).sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -109,9 +110,10 @@ class Conversation:
             self.log.turn(number=len(self.turns) - 1, **asdict(turn))
         return turn
 
-    def heard(self, text: str) -> Turn:
-        """What the run said earlier, in a conversation that goes on from a record; it is no reply of this one."""
-        turn = Turn(self.own, text.strip())
+    def heard(self, text: str, speaker: str | None = None) -> Turn:
+        """What was said earlier, by default by the run, in a conversation that goes on from a record: no reply of this
+        one, and not looked at, since it may be left out."""
+        turn = Turn(speaker or self.own, text.strip())
         self._append(turn)
         return turn
 
@@ -218,11 +220,13 @@ class Conversation:
 
     def _drop(self) -> None:
         """Leave out the oldest turns until the others fit; the last one stays in any case."""
-        room = self._room
-        while room is not None and self._shown_from < len(self.turns) - 1:
-            if self._length(self.turns[self._shown_from :]) <= room:
-                return
-            self._shown_from += 1
+        room, last = self._room, len(self.turns) - 1
+        if room is None or self._shown_from >= last:
+            return
+        # fewer turns are never longer, so that few of all beginnings need to be looked at
+        self._shown_from = bisect_left(
+            range(last), True, lo=self._shown_from, key=lambda first: self._length(self.turns[first:]) <= room
+        )
 
 
 def chat(

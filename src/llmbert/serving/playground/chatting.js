@@ -20,16 +20,17 @@ async function send() {
   if (!text || !model || breakOff) return;
   tell("");
   $("chat-text").value = "";
-  messages.push({ role: "user", content: text });
+  const talk = messages; // a new conversation, begun meanwhile, is not this one's
+  talk.push({ role: "user", content: text });
   show("user", say("you"), text);
   const { turn, words } = show("assistant", model, "");
   const system = $("chat-system").value.trim();
-  const asked = { model, messages: [...(system ? [{ role: "system", content: system }] : []), ...messages], max_tokens: 128 };
-  breakOff = new AbortController();
+  const asked = { model, messages: [...(system ? [{ role: "system", content: system }] : []), ...talk], max_tokens: 128 };
+  const own = (breakOff = new AbortController());
   $("chat-stop").disabled = false;
   let id = null;
   try {
-    for await (const event of stream("/v1/chat/completions", asked, breakOff.signal)) {
+    for await (const event of stream("/v1/chat/completions", asked, own.signal)) {
       id ??= event.id;
       words.textContent += event.choices[0]?.delta.content ?? "";
       $("chat-log").scrollTop = $("chat-log").scrollHeight;
@@ -37,20 +38,24 @@ async function send() {
     turn.append(make("div", {}, thumbs(id)));
   } catch (error) {
     complain(error);
-    if (!words.textContent) {
+    if (!words.textContent && talk === messages) {
       turn.remove();
-      messages.pop();
+      talk.pop();
       $("chat-text").value = text;
     }
   } finally {
-    if (words.textContent) messages.push({ role: "assistant", content: words.textContent });
-    breakOff = null;
-    $("chat-stop").disabled = true;
+    if (words.textContent) talk.push({ role: "assistant", content: words.textContent });
+    if (breakOff === own) {
+      breakOff = null;
+      $("chat-stop").disabled = true;
+    }
   }
 }
 
 function begin() {
   breakOff?.abort();
+  breakOff = null;
+  $("chat-stop").disabled = true;
   messages = [];
   $("chat-log").replaceChildren();
 }

@@ -98,6 +98,7 @@ const WORDS = {
   from_source: ["The first token of what it writes.", "它写出的第一个词元。"],
   times: ["first token {0} ms, {1} tokens, {2} tokens/s", "首词元 {0} 毫秒，{1} 个词元，{2} 词元/秒"],
   stopped: ["stopped", "已停止"],
+  failed: ["failed", "失败"],
   ended: ["ended: {0}", "结束：{0}"],
   token_told: ["probability {0} %, surprise {1} bits", "概率 {0} %，意外 {1} 比特"],
   go_on: ["Go on from another:", "改从另一个续写："],

@@ -57,9 +57,10 @@ class Pane {
         this.take(version, choice);
         if (choice.finish_reason) version.finish = choice.finish_reason;
       }
+      version.whole = true;
     } catch (error) {
-      if (error.name !== "AbortError") throw error;
-      version.finish = say("stopped");
+      complain(error);
+      version.finish = say(error.name === "AbortError" ? "stopped" : "failed");
     }
     const seconds = (performance.now() - began) / 1000;
     const count = version.tokens.length - kept.length;
@@ -121,7 +122,8 @@ class Pane {
         })),
     );
     this.told.textContent = version.finish ? `${say("ended", version.finish)}; ${version.times}` : say("wait");
-    this.rating.replaceChildren(...(version.finish && version.id ? [thumbs(version.id)] : []));
+    if (version.whole) version.rating ??= thumbs(version.id); // what was stopped, the server has not taken down
+    this.rating.replaceChildren(...(version.rating ? [version.rating] : []));
     $("surprise-legend").hidden = false;
   }
 
