@@ -68,8 +68,7 @@ class Guide:
         if matcher.is_error():
             raise UsageError(f"the schema cannot be followed: {_short(matcher.get_error())}")
         first = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
-        first[self.eos_token_id] = 0
-        if not first.any():
+        if not any(self.tokens[token] for token in np.flatnonzero(first[: len(self.tokens)])):
             raise UsageError("the schema cannot be followed: this run has no tokens that could write it")
         return matcher
 
