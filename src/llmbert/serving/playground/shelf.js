@@ -39,7 +39,8 @@ function curve(lines) {
     $("runs-curve").replaceChildren(make("p", { class: "hint", text: say("no_curve") }));
     return;
   }
-  const [width, height, left, bottom] = [640, 260, 46, 28];
+  const width = Math.max(280, Math.min(640, document.documentElement.clientWidth - 80)); // so that words stay as large
+  const [height, left, bottom] = [260, 46, 28];
   const xs = all.map(([x]) => x), ys = all.map(([, y]) => y);
   const most = Math.max(...xs), low = Math.min(...ys), high = Math.max(...ys);
   const x = (value) => left + ((width - left - 10) * value) / (most || 1);
