@@ -1,6 +1,7 @@
 """The page in a real browser: every control, at two widths, light and dark, English and Chinese.
 
-Skipped where Playwright or Chromium is missing; LLMBERT_SCREENSHOTS=FOLDER keeps pictures of every part.
+Skipped where Playwright (`pip install '.[browser]'`) or Chromium is missing; LLMBERT_SCREENSHOTS=FOLDER keeps pictures of
+every part, LLMBERT_AXE=axe.min.js lets axe-core look at them.
 """
 
 from __future__ import annotations
