@@ -1,7 +1,7 @@
 """The page in a real browser: every control, at two widths, light and dark, English and Chinese.
 
-Skipped where Playwright (`pip install '.[browser]'`) or Chromium is missing; LLMBERT_SCREENSHOTS=FOLDER keeps pictures of
-every part, LLMBERT_AXE=axe.min.js lets axe-core look at them.
+Skipped where Playwright (`pip install '.[browser]'`) or Chromium is missing; LLMBERT_SCREENSHOTS=FOLDER keeps pictures
+of every part, LLMBERT_AXE=axe.min.js lets axe-core look at them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Live
+from live import Live, live
+
+from llmbert.serving.catalogue import Served
+from llmbert.serving.settings import Key, ServeSettings, digest_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -64,12 +67,14 @@ def until(page: Any, expression: str) -> None:
     raise AssertionError(f"it never came to {expression}")
 
 
-def write(page: Any, run: str, prompt: str, tokens: int = 16) -> None:
+def write(page: Any, run: str, prompt: str, tokens: int = 16, rated: bool = True) -> None:
     choose(page, "write-run", run)
     page.fill("#write-prompt", prompt)
     page.evaluate("n => { max_tokens.value = n; max_tokens.dispatchEvent(new Event('input')) }", tokens)
     page.click("#write-go")
-    page.wait_for_selector(".thumbs .up", timeout=20_000)
+    until(page, "document.querySelector('.outputs .hint')?.textContent.includes('tokens/s')")
+    if rated:  # a server that keeps no feedback shows no thumbs
+        page.wait_for_selector(".thumbs .up")
 
 
 class TestWriting:
@@ -287,6 +292,28 @@ def test_language_theme_and_tabs_by_keyboard(page: Any) -> None:
     assert page.evaluate("document.activeElement.id") == "tab-runs" and page.is_visible("#runs")
     page.click("#language")
     assert page.inner_text("#tab-chat") == "Chat"
+
+
+def test_a_key_is_asked_for_and_used(browser: Any, runs: dict[str, Served]) -> None:
+    key = "0123456789abcdef-page"
+    with live({"ngram": runs["ngram"]}, ServeSettings(keys=(Key("page", digest_of(key)),))) as server:
+        context = browser.new_context()
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("#key-dialog[open]")
+        page.fill("#key-value", "not this server's key")
+        page.click("#key-form button")
+        until(page, "document.querySelector('#notice').textContent.includes('one of this server')")
+        page.wait_for_selector("#key-dialog[open]")
+        page.fill("#key-value", key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#write-run option", state="attached")
+        write(page, "ngram", "the mill", rated=False)
+        page.click("#key-open")
+        assert page.is_visible("#key-dialog")
+        assert page.locator(".skip").get_attribute("href") == "#main"
+        context.close()
 
 
 @pytest.mark.parametrize("width", [1440, 390])
