@@ -72,7 +72,7 @@ def write(page: Any, run: str, prompt: str, tokens: int = 16, rated: bool = True
     page.fill("#write-prompt", prompt)
     page.evaluate("n => { max_tokens.value = n; max_tokens.dispatchEvent(new Event('input')) }", tokens)
     page.click("#write-go")
-    until(page, "document.querySelector('.outputs .hint')?.textContent.includes('tokens/s')")
+    until(page, r"/(tokens|词元).(s|秒)$/.test(document.querySelector('.outputs .hint')?.textContent)")
     if rated:  # a server that keeps no feedback shows no thumbs
         page.wait_for_selector(".thumbs .up")
 

@@ -22,6 +22,8 @@ from typing import Any
 import httpx2
 import pytest
 
+import llmbert
+from llmbert.cli.serving import report, serve
 from llmbert.protocols import LLMBertError
 from llmbert.serving.catalogue import load_runs
 from llmbert.serving.feedback import read_thumbs, read_times
@@ -128,35 +130,46 @@ def test_pairs_of_feedback_are_what_train_reads(folders: Path, tmp_path: Path) -
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"source": f"the river {i}", "target": f"der fluss {i}", "text": f"a {i}", "run": "x"} for i in range(40)]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [*PROGRAM, "train", "--family", "ngram", "--data", str(pairs), "--fields", "text=text"]
-    command += ["--tokenizer", "bytes", "--set", "order=2", "--out", str(tmp_path / "run")]
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    run = llmbert.train(
+        "ngram", pairs, tmp_path / "run", fields={"text": "text"}, tokenizer="bytes", settings={"order": 2}
+    )
+    assert run.facts["data"]["train"]["documents"] > 30
 
 
 class TestTheCommandLine:
-    def serve(self, *arguments: str | Path, **environment: str) -> tuple[int, str]:
-        command = [*PROGRAM, "serve", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stderr
+    """The verbs as the shell calls them; an error there is its sentence, and the exit code it carries."""
 
-    def test_what_is_refused(self, folders: Path, tmp_path: Path) -> None:
-        for arguments, code, said in (
-            ([tmp_path / "nowhere"], 1, "nowhere"),
-            ([folders / "gpt", "--host", "0.0.0.0", "--port", "0"], 2, "reached from other machines"),
-            ([folders / "gpt", "--keys", tmp_path / "none"], 1, "cannot be read"),
-            ([folders / "gpt", "--batch", "0"], 2, "batch must be at least 1"),
-            ([folders / "gpt", f"gpt={folders / 'ngram'}", "--port", "0"], 2, "two runs are called gpt"),
-            ([folders / "gpt", "--feedback", folders, "--port", "0"], 1, "database of feedback"),
-        ):
-            found = self.serve(*arguments)
-            assert found[0] == code and said in found[1], found
+    @pytest.mark.parametrize(
+        ("runs", "options", "code", "said"),
+        [
+            (["nowhere"], {}, 1, "nowhere"),
+            (["gpt"], {"host": "0.0.0.0"}, 2, "reached from other machines"),
+            (["gpt"], {"keys": "none"}, 1, "cannot be read"),
+            (["gpt"], {"batch": 0}, 2, "batch must be at least 1"),
+            (["gpt", "gpt=ngram"], {}, 2, "two runs are called gpt"),
+            (["gpt"], {"feedback": "."}, 1, "database of feedback"),
+            (["../=gpt"], {}, 2, "cannot be the name of a run"),
+        ],
+    )
+    def test_what_is_refused(
+        self,
+        folders: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        runs: list[str],
+        options: dict[str, Any],
+        code: int,
+        said: str,
+    ) -> None:
+        monkeypatch.chdir(folders)
+        with pytest.raises(LLMBertError, match=said) as refusal:
+            serve(runs, port=0, **options)
+        assert refusal.value.exit_code == code
 
     def test_a_report_of_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "text").write_text("no database " * 100)
-        for path, said in ((tmp_path / "none", "there is no database"), (tmp_path / "text", "cannot be used")):
-            done = subprocess.run([*PROGRAM, "feedback", "report", path], capture_output=True, text=True)
-            assert done.returncode == 1 and said in done.stderr and not done.stdout
+        for name, said in (("none", "there is no database"), ("text", "cannot be used")):
+            with pytest.raises(LLMBertError, match=said):
+                report(str(tmp_path / name))
 
 
 class TestRunsFromStrangers:
