@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -291,7 +291,8 @@ def main() -> None:
     chosen = options.parse_args()
     print(machine())
     more = ["--weights", chosen.weights] if chosen.weights else []
-    with served(chosen.run, *more, "--batch", "64", "--feedback", f"/tmp/feedback-{os.getpid()}.sqlite") as (url, pid):
+    database = Path(tempfile.mkdtemp()) / "feedback.sqlite"
+    with served(chosen.run, *more, "--batch", "64", "--feedback", str(database)) as (url, pid):
         if chosen.what == "load":
             found = asyncio.run(load(url, pid, chosen.run[0].name, chosen.clients, chosen.minutes))
         else:
