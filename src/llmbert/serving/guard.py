@@ -79,10 +79,10 @@ class Refused(HTTPException):
 
 
 class Guard:
-    """The outermost layer of the server (ASGI).
+    """The outermost layer of the server (ASGI), but for the headers that pages of other origins need.
 
-    It refuses with 400, 401, 403, 408, 413, 421 or 429 what is not to reach the application, and answers 500 without a
-    trace for whatever fails there. The endpoints leave what the log is to say in `scope["llmbert"]`.
+    It refuses with 401, 408, 413, 421 or 429 what is not to reach the application, and answers 500 without a trace for
+    whatever fails there. The endpoints leave what the log is to say in `scope["llmbert"]`.
     """
 
     def __init__(self, app: Any, settings: ServeSettings, figures: Figures) -> None:
