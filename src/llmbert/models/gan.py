@@ -16,6 +16,7 @@ from llmbert.protocols import Condition, Likelihood
 
 FILTER_WIDTHS = (2, 3, 4, 5)
 BEGIN, END, PADDING = 2, 3, 0
+ROWS = 4096  # whose distributions over the vocabulary are held at a time
 
 
 class GANSettings(BaseModel):
@@ -96,13 +97,22 @@ class GAN(nn.Module):
         """What the generator writes behind `last` (B, 1) in `steps` steps, (B, steps), from the memory before it."""
         found, ended = [], torch.zeros(len(last), dtype=torch.bool, device=last.device)
         for _ in range(steps):
-            hidden, memory = self.generator.hidden(last, memory=memory)
-            chances = self.head(hidden[:, -1]).float().softmax(-1)
-            chances[:, [PADDING, BEGIN]] = 0.0
-            last = torch.multinomial(chances, 1).masked_fill(ended[:, None], PADDING)
+            last, memory = self.go_on(last, memory)
+            last = last.masked_fill(ended[:, None], PADDING)
             ended = ended | (last[:, 0] == END)
             found.append(last)
         return torch.cat(found, dim=1)
+
+    @torch.no_grad()
+    def go_on(self, last: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """A token drawn behind each of `last` (B, 1), (B, 1), and the memory of what was read."""
+        hidden, memory = self.generator.hidden(last, memory=memory)
+        drawn = []
+        for rows in hidden[:, -1].split(ROWS):
+            chances = self.head(rows).float().softmax(-1)
+            chances[:, PADDING] = chances[:, BEGIN] = 0.0
+            drawn.append(torch.multinomial(chances, 1))
+        return torch.cat(drawn), memory
 
     def sample(self, count: int, condition: Condition | None, seed: int) -> list[np.ndarray]:
         """`count` texts as ids without begin and end token, the same for the same seed."""

@@ -15,6 +15,7 @@ from llmbert.objectives.causal import Terms
 from llmbert.objectives.cross_entropy import linear_cross_entropy
 
 Phase = Literal["likelihood", "discriminate", "policy", "relaxed"]
+JUDGED = 4096  # texts that the discriminator reads at a time
 
 
 @dataclass
@@ -160,24 +161,37 @@ def policy_loss(model: Any, count: int, rollouts: int) -> Tensor:
 
 @torch.no_grad()
 def judge_prefixes(model: Any, texts: Tensor, rollouts: int) -> Tensor:
-    """Q (B, T) of every place of texts (B, T): the mean belief in `rollouts` texts that go on behind it."""
+    """Q (B, T) of every place of texts (B, T): the mean belief in `rollouts` texts that go on behind it.
+
+    All that are being finished go along the time together, those of the next place joining them.
+    """
     was_training = model.training
     model.eval()
-    count, time = texts.shape
-    last = model.discriminator(texts).sigmoid()
-    rewards = last[:, None].repeat(1, time)
-    memory, inputs = None, torch.cat((torch.full_like(texts[:, :1], model.begin_id), texts[:, :-1]), dim=1)
-    ended = torch.zeros(count, dtype=torch.bool, device=texts.device)
-    for place in range(time - 1):
-        _, memory = model.generator.hidden(inputs[:, place : place + 1], memory=memory)
-        ended |= texts[:, place] == model.end_id
-        going = (~ended).nonzero()[:, 0].repeat_interleave(rollouts)
-        if not len(going):
-            break
-        carried = tuple(part[:, going].contiguous() for part in memory)
-        rest = model.finish(texts[going, place, None], carried, time - place - 1)
-        whole = torch.cat((texts[going, : place + 1], rest), dim=1)
-        beliefs = model.discriminator(whole).sigmoid().view(-1, rollouts).mean(1)
-        rewards[~ended, place] = beliefs
+    rewards = model.discriminator(texts).sigmoid()[:, None].repeat(1, texts.shape[1])
+    memory, finished = None, texts[:0]  # (N, T), rollouts of one place of one text beside each other
+    carried: tuple[Tensor, ...] | None = None
+    begin = torch.full_like(texts[:, :1], model.begin_id)
+    before = torch.cat((begin, texts[:, :-1]), dim=1)
+    ended = (texts == model.end_id).cumsum(1) > 0
+    for place in range(texts.shape[1] - 1):
+        _, memory = model.generator.hidden(before[:, place, None], memory=memory)
+        going = (~ended[:, place]).nonzero()[:, 0].repeat_interleave(rollouts)
+        joining = tuple(part[:, going] for part in memory)
+        carried = joining if carried is None else tuple(map(_side_by_side, carried, joining))
+        finished = torch.cat((finished, texts[going]))
+        if not len(finished):  # every text is empty
+            continue
+        last = finished[:, place, None]
+        over = (last == model.end_id) | (last == model.padding_id)
+        drawn, carried = model.go_on(last, tuple(part.contiguous() for part in carried))
+        finished[:, place + 1, None] = drawn.masked_fill(over, model.padding_id)
+    if len(finished):
+        beliefs = torch.cat([model.discriminator(rows).sigmoid() for rows in finished.split(JUDGED)])
+        rewards.mT[:-1][~ended.mT[:-1]] = beliefs.view(-1, rollouts).mean(1)
     model.train(was_training)
     return rewards
+
+
+def _side_by_side(some: Tensor, more: Tensor) -> Tensor:
+    """Memories (layers, N, D) and (layers, M, D) → (layers, N + M, D)."""
+    return torch.cat((some, more), dim=1)

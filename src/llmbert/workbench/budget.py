@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 from typing import Any
 
 from llmbert.models import Family
@@ -19,6 +20,7 @@ from llmbert.workbench.settings import checked
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 USUAL_EVALUATIONS = 20  # in a training
+UNHURRIED = 2  # first steps of a training, which are slow: memory is asked for, and matrices are packed
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
 # (layers, width, heads, context), from small to large
@@ -200,7 +202,7 @@ def _largest_affordable(
 
 
 def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[float, float]:
-    """Training tokens/s of a model over at least three steps and about `seconds`, and tokens a step.
+    """Training tokens/s of a model, the median of at least three steps and about `seconds`, and tokens a step.
 
     Where steps are of several kinds (a GAN's), each counts by its share of all.
     """
@@ -209,17 +211,19 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[
     kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
     a_step, tokens = 0.0, 0.0
     for share, number in kinds:
-        batches = list(islice(lesson.batches.iterate(number), 8 if len(kinds) == 1 else 1))
-        trainer.step(batches[0])
-        started, steps, seen = time.perf_counter(), 0, 0
-        while steps < (3 if len(kinds) == 1 else 2) or time.perf_counter() - started < seconds / len(kinds):
-            batch = batches[steps % len(batches)]
+        batches = list(islice(lesson.batches.iterate(number), 8 if len(kinds) == 1 else 2))
+        for batch in batches[:UNHURRIED]:
             trainer.step(batch)
-            seen += batch.count
+        started, for_a_token, steps = time.perf_counter(), [], 0
+        while steps < (3 if len(kinds) == 1 else 2) or time.perf_counter() - started < seconds / len(kinds):
+            batch, began = batches[steps % len(batches)], time.perf_counter()
+            trainer.step(batch)
+            for_a_token.append((time.perf_counter() - began) / batch.count)
             steps += 1
-        a_step += share * (time.perf_counter() - started) / steps
-        tokens += share * seen / steps
-    return tokens / a_step, sum(batch.count for batch in batches) / len(batches) if len(kinds) == 1 else tokens
+        count = sum(batch.count for batch in batches) / len(batches)
+        a_step += share * median(for_a_token) * count
+        tokens += share * count
+    return tokens / a_step, tokens
 
 
 def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:
