@@ -27,7 +27,8 @@ from llmbert.metrics.generation.diversity import bleu_among, pool_bleu
 from llmbert.runs import Run, machine, run_status
 
 ORACLE_WORDS, ORACLE_LENGTH, ORACLE_WIDTH, ORACLE_TEXTS = 5000, 20, 32, 10_000
-ROUNDS = 600  # of one step of the generator and five of the discriminator
+MEASURED = 3000  # texts of a generator
+ROUNDS = 100  # of one step of the generator and ten of the discriminator
 
 
 def trained(family: str, text: Path, out: Path, display: Display, **options: Any) -> Run:
@@ -122,30 +123,51 @@ def oracle(data: Path, out: Path, display: Display) -> tuple[bool, str]:
         path.write_text("\n".join(" ".join(f"w{token}" for token in row) for row in rows) + "\n", "utf-8")
     shape = {"network": "lstm", "width": 32, "context": ORACLE_LENGTH + 1, "filters": 100}
     learning = {"optimiser": "adam", "schedule": "constant", "warmup": 0, "beta2": 0.999}
-    alone = {"batch": 64, "learning_rate": 1e-2, "likelihood_steps": 6000, "steps": 6000}
-    # The rate that maximum likelihood wants spoils what follows it: NLL_oracle rose to 9.5.
-    careful = {"batch": 256, "learning_rate": 2e-3, "discriminator_rate": 0.5, "rollouts": 4}
-    rounds = {"likelihood_steps": 0, "warm_steps": 300, "discriminator_every": 5, "steps": 300 + 6 * ROUNDS}
+    # As far as the published starting point of 9.07; longer, it memorises: NLL_oracle 8.9, NLL_test 8.2.
+    alone = {"batch": 64, "learning_rate": 1e-2, "likelihood_steps": 2000, "steps": 2000}
+    # The rate that maximum likelihood wants spoils what follows it: the texts' ends are lost within twenty rounds.
+    careful = {"batch": 256, "learning_rate": 3e-3, "discriminator_rate": 1 / 3, "rollouts": 4}
+    rounds = {"likelihood_steps": 0, "warm_steps": 500, "discriminator_every": 10, "steps": 500 + 11 * ROUNDS}
     base = {"base": folder / "alone", "tokenizer": folder / "alone"}
-    found = {}
     ways: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
         ("alone", shape | alone, {}),
         ("adversarial", careful | rounds, base),
     )
+    found, said = {}, []
     for name, settings, more in ways:
         options: dict[str, Any] = {"valid": texts["valid"], "settings": learning | settings, **more}
         run = trained("gan", texts["train"], folder / name, display, **options)
-        made = [run.tokeniser.decode(ids).split() for ids in run.model.sample(5000, None, seed=9)]
-        whole = [words for words in made if len(words) == ORACLE_LENGTH and all(word[0] == "w" for word in words)]
-        ids = np.array([[int(word[1:]) for word in words] for words in whole])
+        found[name] = known.nats(of_length(run, MEASURED, 1.0))
         test = json.loads((run.folder / "log.jsonl").read_text("utf-8").splitlines()[-1])["valid"]
-        found[name] = (known.nats(ids), test, len(whole) / len(made))
-    gain = found["alone"][0] - found["adversarial"][0]
-    said = "; ".join(
-        f"{name}: NLL_oracle {nats:.3f}, NLL_test {test:.3f}, {share:.0%} of the texts have {ORACLE_LENGTH} words"
-        for name, (nats, test, share) in found.items()
+        drawn = [run.tokeniser.decode(ids).split() for ids in run.model.sample(MEASURED, None, seed=9)]
+        whole = sum(len(words) == ORACLE_LENGTH for words in drawn) / len(drawn)
+        cooler = known.nats(of_length(run, MEASURED, 0.9))
+        said.append(
+            f"{name}: NLL_oracle {found[name]:.3f} (at a temperature of 0.9: {cooler:.3f}), NLL_test {test:.3f}, "
+            f"{whole:.0%} of the texts end at {ORACLE_LENGTH} words"
+        )
+    gain = found["alone"] - found["adversarial"]
+    return gain >= 0.2, (
+        f"{'; '.join(said)}; gain {gain:.3f}; the oracle's own texts {known.nats(known.sample(MEASURED, 3)):.3f}"
     )
-    return gain >= 0.2, f"{said}; gain {gain:.3f}; the oracle's own texts {known.nats(known.sample(5000, 3)):.3f}"
+
+
+@torch.no_grad()
+def of_length(run: Run, count: int, temperature: float) -> np.ndarray:
+    """Texts (count, ORACLE_LENGTH) of the oracle's words from a run's generator, which may not end sooner."""
+    torch.manual_seed(9)
+    device = run.model.head.weight.device
+    meant = {int(run.tokeniser.encode(f"w{word}")[0]): word for word in range(ORACLE_WORDS)}
+    meant = {token: word for token, word in meant.items() if token not in run.tokeniser.reserved_ids}  # some words never occurred
+    allowed = torch.full((run.model.vocabulary_size,), -torch.inf)
+    allowed[list(meant)] = 0.0
+    last, memory, found = torch.full((count, 1), run.model.begin_id, device=device), None, []
+    for _ in range(ORACLE_LENGTH):
+        hidden, memory = run.model.generator.hidden(last, memory=memory)
+        chances = (run.model.head(hidden[:, -1]) / temperature + allowed.to(device)).softmax(-1)
+        last = torch.multinomial(chances, 1)
+        found.append(last[:, 0].tolist())
+    return np.array([[meant[token] for token in row] for row in zip(*found, strict=True)])
 
 
 CAPTIONS = 1000  # references, real captions measured against them, and texts of each generator
