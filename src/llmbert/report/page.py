@@ -19,6 +19,7 @@ from llmbert.report.classes import class_sections
 from llmbert.report.conversations import usage_section
 from llmbert.report.documents import detection_section, map_section
 from llmbert.report.examples import example_section
+from llmbert.report.figures import figure_names, figure_sections
 from llmbert.report.measures import evidence_section, metric_section
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
 from llmbert.report.sheet import Sheet, fitting, interval_of, script
@@ -27,8 +28,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "map", "detection", "scores", "table", "evidence", "mixtures"),
-    *("latent", "curves", "samples", "data", "advice", "settings", "facts"),
+    *("metrics", "usage", "classes", "examples", "map", "detection", "figures", "scores", "table", "evidence"),
+    *("mixtures", "latent", "curves", "samples", "data", "advice", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
 _SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
@@ -72,6 +73,11 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
     ...], line [text, ...] (between two texts);
     map: points [[x, y, label, text], ...]; detection: scores of documents, see `documents.detection_section`;
+    figures: whatever else is drawn, each {title, group (a heading of the page), kind ("lines", "points", "steps" or
+    "bars"), x_label, y_label, x_log, y_log, note (a sentence), series: [{name, points [[x, y], ...], band [[x, low,
+    high], ...], style ("line", "dashed", "points" or "steps", else as the kind says), of (the name of the series whose
+    colour it shares), muted}], bars: [{name, value, interval, muted}], table (rows, the first of them the headings;
+    else some points of each series)}; a step reaches from its x to the next one's; with a table alone that is shown;
     samples: name, prompt, text (what followed the prompt, without it), settings, tokens: [{text, probability}];
     data: rows [[name, value], ...], overlap; advice: sentences, the first of which says what to ship;
     settings: {run: {key: value}}; facts: [[name, value], ...].
@@ -133,8 +139,10 @@ class _Page:
             "data": any(context["data"].values()),
             "latent": any(context["latent"].values()),
         }
-        context["sections"] = [(name, self.t[f"nav_{name}"]) for name in SECTIONS if shown[name]]
-        context["shown"] = {name for name, _ in context["sections"]}
+        names = {name: [(name, self.t[f"nav_{name}"])] for name in SECTIONS if shown[name]}
+        names |= {"figures": figure_names(context["figures"])} if context["figures"] else {}
+        context["sections"] = [entry for entries in names.values() for entry in entries]
+        context["shown"] = set(names)
         return _template().render(context)
 
     def _context(self) -> dict[str, Any]:
@@ -155,6 +163,7 @@ class _Page:
             "usage": usage_section(content.get("usage"), sheet),
             "map": map_section(content.get("map"), sheet, self._both),
             "detection": detection_section(content.get("detection"), sheet, self._both),
+            "figures": figure_sections(content.get("figures"), sheet, self._both),
             **{"bars": self._bars(), "tables": self._tables(), "curves": self._curves()},
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},
