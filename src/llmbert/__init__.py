@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
+    from llmbert.workbench.audit import audit
     from llmbert.workbench.compare import compare
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
+    from llmbert.workbench.forget import forget
     from llmbert.workbench.preflight.check import check
     from llmbert.workbench.train import resume, train
 
@@ -38,12 +40,14 @@ __all__ = [
     "Run",
     "UsageError",
     "anomalies",
+    "audit",
     "augment",
     "check",
     "classify",
     "compare",
     "evaluate",
     "fine_tune",
+    "forget",
     "load",
     "map_texts",
     "resume",
@@ -63,11 +67,13 @@ _HOMES = {
     "resume": "llmbert.workbench.train",
     "evaluate": "llmbert.workbench.evaluate",
     "anomalies": "llmbert.workbench.documents",
+    "audit": "llmbert.workbench.audit",
     "augment": "llmbert.workbench.documents",
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",
+    "forget": "llmbert.workbench.forget",
     "Conversation": "llmbert.tasks.chat",
     "classify": "llmbert.tasks.classify",
     "summarise": "llmbert.tasks.summarise",

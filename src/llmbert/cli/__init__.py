@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, checking, documents, labelling, making, serving, tuning, using
+from llmbert.cli import asking, checking, documents, labelling, making, serving, trusting, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ for writing in ("translate", "summarise", "write", "chat"):
     app.command(writing)(getattr(asking, writing))
 app.command("classify")(labelling.classify)
 app.command("tag")(labelling.tag)
+app.command("audit")(trusting.audit)
+app.command("forget")(trusting.forget)
 app.command("serve")(serving.serve)
 app.add_typer(serving.feedback, name="feedback")
 

@@ -167,6 +167,7 @@ def export(
         raise UsageError(f"there is no folder {path.parent}; make it, or give another --out")
     from llmbert.cli.display import Display
     from llmbert.runs import load
+    from llmbert.runs.trail import note_export
 
     with Display() as display:
         if path.suffix == ".gguf":
@@ -175,6 +176,7 @@ def export(
             load(run).write_arpa(path, display)
         else:
             raise UsageError(f"{path.name} should end in .gguf, or for an n-gram in .arpa or .arpa.gz")
+    note_export(Path(run), path)
     print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
 
 

@@ -9,7 +9,8 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import chain
@@ -21,7 +22,15 @@ from numpy.typing import NDArray
 
 from llmbert.data.overlap import measure_overlap
 from llmbert.data.read import Document, read_documents
-from llmbert.data.shards import AnyTokeniser, Shard, ShardWriter, count_unknown, refusing_full_disk, write_shard
+from llmbert.data.shards import (
+    AnyTokeniser,
+    Shard,
+    ShardWriter,
+    count_unknown,
+    refusing_full_disk,
+    write_part,
+    write_shard,
+)
 from llmbert.data.sources import BLOCK_BYTES, HUB, STANDARD_INPUT, Meter, Source, find_sources, read_blocks
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.foreign import load_tokeniser
@@ -39,16 +48,17 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it makes a
 
 @dataclass(frozen=True)
 class Reading:
-    """How paths become documents; see `read_documents`."""
+    """How paths become documents; see `read_documents`. without: the ids of those that are passed over."""
 
     lines: bool = False
     split_on: str | None = None
     fields: Mapping[str, str] | None = None
+    without: tuple[str, ...] = ()
 
     def documents(
         self, paths: Sequence[str], progress: Progress = silent, encodings: dict[str, str] | None = None
     ) -> Iterator[Document]:
-        return read_documents(
+        documents = read_documents(
             paths,
             lines=self.lines,
             split_on=self.split_on,
@@ -56,6 +66,15 @@ class Reading:
             progress=progress,
             encodings=encodings,
         )
+        if not self.without:
+            return documents
+        forgotten = frozenset(self.without)
+        return (document for document in documents if document.id not in forgotten)
+
+    def described(self) -> dict[str, Any]:
+        """The settings as a store tells them."""
+        told = asdict(self)
+        return told if self.without else {key: value for key, value in told.items() if key != "without"}
 
 
 class Corpus:
@@ -81,6 +100,24 @@ class Corpus:
         kept = self._described.get("kept")
         self.kept = None if kept is None else Shard(folder, "kept", kept["unknown"], dtype)
         self.overlap: dict[str, Any] = self._described["overlap"]
+
+    def part(self, number: int, parts: int) -> Corpus:
+        """The same with only those training documents whose hash modulo `parts` is `number`; its shard is written
+        beside the whole one's, or found there again. Raises LLMBertError where none is left."""
+        chosen = np.flatnonzero(self.train.digests % np.uint64(parts) == number)
+        if not len(chosen):
+            raise LLMBertError(f"part {number} of {parts} of the training text has no document; take fewer parts")
+        folder = self.folder / f"part-{number}-of-{parts}"
+        if not folder.exists():
+            with refusing_full_disk(self.folder), ExitStack() as stack:
+                passing = passing_folder(self.folder, folder.name, stack)
+                unknown = write_part(self.train, chosen, passing, "train", self.tokeniser).unknown
+                (passing / "unknown").write_text(str(unknown), "utf-8")
+                with suppress(OSError):  # another process was faster, and wrote the same
+                    passing.rename(folder)
+        found = copy(self)
+        found.train = Shard(folder, "train", int((folder / "unknown").read_text("utf-8")), self._described["dtype"])
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What `corpus.json` holds: counts by split, overlap, encodings, settings, fingerprints."""
@@ -127,6 +164,7 @@ def build_corpus(
     valid_share: float | None = None,
     keep: bool = False,
     special_tokens: Sequence[str] = (),
+    without: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Corpus:
     """Read, split, tokenise and measure some text into a store below `folder_root`, or open the store of the same.
@@ -137,7 +175,7 @@ def build_corpus(
     all. Text of one document gives its last tenth, counted in characters. keep: a small part of the training text
     (KEPT_SHARE, and at most KEPT_CHARACTERS) becomes a shard of its own, which no model of this store learns from, so
     that mixtures of models can be weighed on it. special_tokens: more that the tokeniser
-    shall have (a mask, sentinels).
+    shall have (a mask, sentinels). without: ids of documents that are passed over, as if they did not stand there.
 
     A text of any size is read as a stream. A store appears whole or not at all. Raises LLMBertError for text that
     cannot be read, for too little of it, and for a full disk.
@@ -153,7 +191,7 @@ def build_corpus(
         plan = _Plan(
             spool.files(paths, fields),
             spool.files(valid_paths, fields) if valid_paths else None,
-            Reading(lines, split_on, fields),
+            Reading(lines, split_on, fields, tuple(sorted(without))),
             valid_share,
             keep,
         )
@@ -260,7 +298,7 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
         sources = find_sources(paths) if paths else []
         meter = Meter(renamed_progress(progress, "fingerprinting"), sum(source.size for source in sources))
         listed[name] = [{"name": s.name, "bytes": s.size, "sha256": digest_of(s, meter)} for s in sources]
-    settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **asdict(plan.reading)}
+    settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **plan.reading.described()}
     settings |= {"keep": True} if plan.keep else {}
     text = json.dumps({**settings, **listed}, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest(), listed
@@ -450,7 +488,7 @@ def _fill(
     train, valid, *kept = _tokenise(folder, split, tokeniser, progress)
     described |= {
         "format": FORMAT,
-        "settings": {**asdict(plan.reading), "valid_share": plan.valid_share},
+        "settings": {**plan.reading.described(), "valid_share": plan.valid_share},
         "split": split.rule,
         "encodings": encodings,
         "tokeniser": {

@@ -214,6 +214,30 @@ class ShardWriter:
             self._arrays["id_ends"].append(self._id_bytes)
 
 
+def write_part(shard: Shard, numbers: NDArray[np.int64], folder: Path, name: str, tokeniser: AnyTokeniser) -> Shard:
+    """Some documents of a shard, by number and in that order, as a shard of their own in the files `name`.*."""
+    lengths = np.diff(shard.starts)[numbers]
+    unknown = 0
+    with (folder / f"{name}.ids").open("wb") as file:
+        for number in numbers.tolist():
+            row = shard.document(number)
+            unknown += count_unknown(row, tokeniser)
+            file.write(np.ascontiguousarray(row).data)
+    names = [shard.document_ids[number].encode("utf-8", "surrogateescape") for number in numbers.tolist()]
+    (folder / f"{name}.document_ids").write_bytes(b"".join(names))
+    arrays = {
+        "starts": np.concatenate(([0], np.cumsum(lengths))),
+        "document_bytes": shard.document_bytes[numbers],
+        "document_characters": shard.document_characters[numbers],
+        "digests": shard.digests[numbers],
+        "id_ends": np.cumsum([len(each) for each in names]),
+    }
+    for key, values in arrays.items():
+        kind = np.uint64 if _ARRAYS[key] == "Q" else np.int64
+        np.save(folder / f"{name}.{key}.npy", np.asarray(values, kind), allow_pickle=False)
+    return Shard(folder, name, unknown, shard.ids.dtype.name)
+
+
 def _bounded(pieces: Iterator[str], enough: int) -> Iterator[str]:
     """Pieces until there is more than `enough`."""
     length = 0

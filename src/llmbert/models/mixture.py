@@ -23,11 +23,14 @@ Way = Literal["linear", "log-linear", "gate"]
 
 
 class MixtureSettings(BaseModel):
-    """members: the families that are mixed; way: how (see `Mixture`), None: whichever predicts best what was kept."""
+    """members: the families that are mixed; way: how (see `Mixture`), None: whichever predicts best what was kept;
+    shards: into so many parts the training documents are split by their hash, and of each member there is one for each
+    part, which learns from no other (SISA, Bourtoule et al. 2021), so that forgetting a document is one's work."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     members: str = "ngram,gpt"
+    shards: int = Field(1, ge=1)
     way: Way | None = None
     context: int = Field(WINDOW, ge=2)  # tokens that a scored token has before it, where members reach further
 

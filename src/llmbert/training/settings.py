@@ -28,6 +28,7 @@ class TrainingSettings(BaseModel):
     floor: float = Field(0.0, ge=0.0, le=1.0)  # what the schedule ends at, as a share of the rate
     clip_norm: float | None = Field(1.0, gt=0.0)
     clip_value: float | None = Field(None, gt=0.0)
+    noise: float = Field(0.0, ge=0.0)  # DP-SGD: of the documents' clipped gradients, in clip_norms; 0: off
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False  # the layers: seconds at first, for long trainings on a GPU

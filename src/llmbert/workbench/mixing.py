@@ -37,8 +37,9 @@ class Kept:
         return Kept(self.targets[rows], self.seen[rows], self.whole[:, some], self.aims[some])
 
 
-def parse_members(text: str) -> list[tuple[str, dict[str, str]]]:
-    """ "ngram order=7, gpt" → [("ngram", {"order": "7"}), ("gpt", {})]. Raises UsageError for another form."""
+def parse_members(text: str, shards: int = 1) -> list[tuple[str, dict[str, str]]]:
+    """ "ngram order=7, gpt" → [("ngram", {"order": "7"}), ("gpt", {})]. Raises UsageError for another form, and for a
+    single member where each is there but once."""
     found = []
     for part in text.split(","):
         name, *pairs = part.split() or [""]
@@ -46,8 +47,8 @@ def parse_members(text: str) -> list[tuple[str, dict[str, str]]]:
             raise UsageError(f"members are families with settings, 'ngram order=7, gpt', not {text!r}")
         _check_member(name)
         found.append((name, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}))
-    if len(found) < 2:
-        raise UsageError(f"a mixture has two members or more, not {text!r}")
+    if len(found) * shards < 2:
+        raise UsageError(f"a mixture has two members or more, or shards, not {text!r}")
     return found
 
 

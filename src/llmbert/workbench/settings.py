@@ -117,6 +117,8 @@ class Asked:
     seed: int = 0
     language: str = "en"
     store: Store | None = None
+    without: Sequence[str] = ()
+    part: tuple[int, int] | None = None
 
 
 def source_of(asked: Asked, vocabulary_size: Any) -> Source:
@@ -132,6 +134,7 @@ def source_of(asked: Asked, vocabulary_size: Any) -> Source:
         _detokenising(asked.detokenise, asked.languages),
         [dict(part) for part in asked.mixture] if asked.mixture else None,
         keep=FAMILIES[asked.family].mixes,
+        without=sorted(asked.without) or None,
     )
 
 

@@ -41,6 +41,7 @@ class Source:
     detokenise: str | None = None
     mixture: list[dict[str, Any]] | None = None
     keep: bool = False  # a part of the training text, for the weights of a mixture of models
+    without: list[str] | None = None  # ids of documents that are passed over
 
     @property
     def has_pairs(self) -> bool:
@@ -110,6 +111,7 @@ def read_corpus(source: Source, root: Path, progress: Progress, special_tokens: 
             fields=source.fields,
             keep=source.keep,
             special_tokens=special_tokens,
+            without=source.without or (),
             progress=progress,
         )
 

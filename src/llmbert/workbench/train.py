@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,37 +20,35 @@ from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import (
     CHECKPOINT,
     FACTS,
-    FORMAT,
     LOG,
     MEMBERS,
     Run,
     check_out,
-    command_line,
     device,
     forget_peak_memory,
     load,
-    machine,
     peak_memory,
     read_facts,
     run_status,
     save_model,
     sweep,
-    version,
-    versions,
     write_json,
 )
+from llmbert.runs.trail import note_trail
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan, check_length, plan_training
+from llmbert.workbench.facts import first_facts
 from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
-from llmbert.workbench.measure import measure_run, usual_task
+from llmbert.workbench.measure import measure_run
 from llmbert.workbench.mixing import fit_mixture, parse_members
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
+from llmbert.workbench.privacy import count_privacy, learn_with_noise
 from llmbert.workbench.settings import (
     Asked,
     budget_seconds,
@@ -127,6 +125,8 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     tensorboard: bool = False,
     store: Store | None = None,
+    without: Sequence[str] = (),
+    part: tuple[int, int] | None = None,
 ) -> Run:
     """Train a model of a family on text and write a run folder at `out`.
 
@@ -138,20 +138,23 @@ def train(
     write, chat, classify), which picks the metrics; languages: of pairs, "en-de" or "zh"; base: a run of the family to
     begin with, its shape and tokeniser included; budget: time for all of it ("5m"), which picks size, batch and steps;
     size: tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step
-    whether to save and stop; store: what was read from this data already (standard input comes but once).
+    whether to save and stop; store: what was read from this data already (standard input comes but once); without: ids
+    of documents that are passed over, as if they did not stand there; part: which of how many parts of the documents
+    `store` holds.
 
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
     began = time.monotonic()
     parts = (fields, tokenizer, lowercase, detokenise, mixture, objective, task, languages)
     asked = Asked(
-        family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store
-    )
+        family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store,
+        without, part,
+    )  # fmt: skip
     training = prepare(asked, progress, began)
     training.stop = stop
     with fresh_folder(training.out):
         training.watch = _tensorboard(training.out) if tensorboard else None
-        return _run(training, resume=False)
+        return carry_out(training)
 
 
 def prepare(asked: Asked, progress: Progress, began: float) -> Training:
@@ -177,12 +180,14 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     store = asked.store or read_store(learns, source, beside(folder), progress)
     held = _check_room(learns, store, held)
     plan = _plan(asked.family, learns, source, store, model_values, training_values, preset, seconds, began)
-    facts = _facts(
+    facts = first_facts(
         asked.family, learns, asked.task, asked.languages, source, store, plan, seed, asked.budget, asked.size,
         folder, asked.language,
     )  # fmt: skip
     facts |= {"base": None if asked.base is None else os.fspath(asked.base), "vocabulary_size": held}
-    facts |= {"asked": {"seconds": seconds, "training": training_values}} if chosen.mixes else {}
+    facts |= {"part": list(asked.part)} if asked.part else {}
+    told = chosen.mixes or plan.training.noise
+    facts |= {"asked": {"seconds": seconds, "training": training_values}} if told else {}
     rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress)
     return Training(asked.family, learns, folder, store, *rest, began=began)
 
@@ -198,7 +203,7 @@ def resume(
     facts = read_facts(folder)
     if facts.get("status") != "training":
         raise LLMBertError(f"{folder} is finished; train again with another --out to go further")
-    return _run(reopen(folder, facts, progress, stop), resume=(folder / CHECKPOINT).exists())
+    return carry_out(reopen(folder, facts, progress, stop), resume=(folder / CHECKPOINT).exists())
 
 
 def reopen(
@@ -212,6 +217,8 @@ def reopen(
     store = open_store(beside(folder) / facts["corpus"])
     if store.fingerprint != facts["data"]["fingerprint"]:
         raise LLMBertError(f"the corpus at {store.folder} is not the one {folder} was training on; train again")
+    if facts.get("part") and isinstance(store, Corpus):
+        store = store.part(*facts["part"])
     model = checked(chosen.settings_class(), facts["settings"]["model"])
     training = checked(TrainingSettings, facts["settings"].get("training") or {})
     return Training(
@@ -286,7 +293,8 @@ def _plan(
     """What will be trained, within what of the budget reading the corpus has left."""
     chosen = FAMILIES[family]
     if chosen.mixes:
-        parse_members(checked(chosen.settings_class(), {**(preset or {}), **model_values}).members)
+        mixed = checked(chosen.settings_class(), {**(preset or {}), **model_values})
+        parse_members(mixed.members, mixed.shards)
     if chosen.counts or chosen.mixes:
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
@@ -331,70 +339,7 @@ def shape_for(
     return values
 
 
-def _facts(
-    family: str,
-    objective: str,
-    task: str | None,
-    languages: str | None,
-    source: Source,
-    store: Store,
-    plan: Plan,
-    seed: int,
-    budget: str | float | None,
-    size: str | None,
-    folder: Path,
-    language: str,
-) -> dict[str, Any]:
-    """`run.json` as far as it is known before training."""
-    counts, tokeniser = FAMILIES[family].counts, store.tokeniser
-    settings = {"model": plan.model.model_dump()}
-    settings |= {} if counts or FAMILIES[family].mixes else {"training": plan.training.model_dump()}
-    return {
-        "format": FORMAT,
-        "llmbert": version(),
-        "status": "training",
-        "family": family,
-        "objective": objective,
-        **_pair_facts(source, store, task, languages),
-        "likelihood": FAMILIES[family].likelihood,
-        "command": command_line(),
-        "source": asdict(source),
-        "budget": budget,
-        "size": size,
-        "seed": seed,
-        "language": language,
-        "settings": settings,
-        "calibrated_tokens_per_second": plan.tokens_per_second,
-        "corpus": os.path.relpath(store.folder, beside(folder)),
-        "data": store.describe(),
-        "tokeniser": {
-            "kind": tokeniser.kind,
-            "vocabulary_size": tokeniser.vocabulary_size,
-            "fingerprint": tokeniser.fingerprint,
-        },
-        "machine": machine(),
-        "versions": versions(),
-    }
-
-
-def _pair_facts(source: Source, store: Store, task: str | None, languages: str | None) -> dict[str, Any]:
-    """What a run of pairs says of how it wants to be asked."""
-    if not isinstance(store, PairCorpus):
-        return {}
-    prefixes = {str(part.get("task") or part["prefix"].strip()): part["prefix"] for part in source.mixture or []}
-    named = task or usual_task(store, source.fields)
-    from_, _, to = (languages or "").partition("-")
-    return {
-        "task": named if not prefixes else None,
-        # A task that was only guessed stands in nobody's way.
-        "tasks": sorted({name.split()[0] for name in prefixes}) or ([task] if task else []),
-        "prefixes": prefixes,
-        "languages": {"source": from_, "target": to or from_} if languages else {},
-        "text": {"lowercase": source.lowercase},
-    }
-
-
-def _run(training: Training, resume: bool) -> Run:
+def carry_out(training: Training, resume: bool = False) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
     out = training.out
     with telling_how_to_go_on(out):
@@ -404,6 +349,8 @@ def _run(training: Training, resume: bool) -> Run:
         family = FAMILIES[training.family]
         forget_peak_memory()
         way = _count if family.counts else _mix if family.mixes else partial(_learn, resume=resume)
+        if training.plan.training.noise and not family.mixes:
+            way = _learn_privately
         model, learned = way(training)
         members = (read_facts(file.parent).get("peak_memory") for file in (out / MEMBERS).glob(f"*/{FACTS}"))
         learned["peak_memory"] = max(filter(None, (peak_memory(), *members)), default=None)
@@ -413,12 +360,14 @@ def _run(training: Training, resume: bool) -> Run:
 def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     """Train the members, each in a folder of its own within the run, and learn their weights on what was kept."""
     assert isinstance(training.store, Corpus) and training.store.kept is not None
-    began, members = time.monotonic(), parse_members(training.plan.model.members)
-    slow = sum(not find_family(family).counts for family, _ in members)
+    began, members = time.monotonic(), parse_members(training.plan.model.members, training.plan.model.shards)
+    shards = training.plan.model.shards
+    slow = shards * sum(not find_family(family).counts for family, _ in members)
     runs: dict[str, Run] = {}
     for family, values in members:
-        name = family if family not in runs else f"{family}-{len(runs)}"
-        runs[name] = _member(training, family, name, values, slow)
+        for part in range(shards):
+            name = family if family not in runs else f"{family}-{len(runs)}"
+            runs[name] = _member(training, family, name, values, slow, None if shards == 1 else (part, shards))
     models = {name: run.model for name, run in runs.items()}
     model, found = fit_mixture(models, training.plan.model, training.store.kept, training.progress)
     seconds, tokens = time.monotonic() - began, sum(run.facts["train_tokens"] for run in runs.values())
@@ -431,8 +380,12 @@ def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _member(training: Training, family: str, name: str, values: Mapping[str, Any], slow: int) -> Run:
-    """One member of a mixture, trained, gone on with, or found as it was left; slow: how many share the time."""
+def _member(
+    training: Training, family: str, name: str, values: Mapping[str, Any], slow: int, part: tuple[int, int] | None
+) -> Run:
+    """One member of a mixture, trained, gone on with, or found as it was left; slow: how many share the time; part:
+    which of how many parts of the text it learns from, None for all of it."""
+    assert isinstance(training.store, Corpus)
     folder, asked, source = training.out / MEMBERS / name, training.facts["asked"], training.facts["source"]
     watched: dict[str, Any] = {"progress": training.progress, "stop": training.stop}
     counts = find_family(family).counts
@@ -450,7 +403,9 @@ def _member(training: Training, family: str, name: str, values: Mapping[str, Any
             settings=values if counts else {**asked["training"], **values},
             seed=training.seed,
             language=training.facts["language"],
-            store=training.store,
+            store=training.store if part is None else training.store.part(*part),
+            part=part,
+            without=source.get("without") or (),
             **watched,
         )
     except Interrupted as stopped:
@@ -476,7 +431,14 @@ def _count(training: Training) -> tuple[Any, dict[str, Any]]:
         "train_tokens": len(shard.ids),
         "tokens_per_second": len(shard.ids) / max(seconds, 1e-9),
         "parameters": sum(model.counts()),
+        **count_privacy(training),
     }
+
+
+def _learn_privately(training: Training) -> tuple[Any, dict[str, Any]]:
+    torch.manual_seed(training.seed)
+    model = first_model(training)
+    return model, learn_with_noise(training, model)
 
 
 def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
@@ -578,6 +540,9 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     write_run_page(run, training.store, training.progress)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
+    if beside(out).name != MEMBERS:
+        told = {"family": training.family, "data": facts["data"]["fingerprint"]}
+        note_trail(training.store.folder.parent, "train", out.name, **told)
     return load(out)
 
 

@@ -84,13 +84,13 @@ def count_ngrams(
         progress("counting n-grams", n - 1, order)
         within[1:] = within[:-1] & ~begins[1:]
         within[0] = False
-        level, nodes = _count_level(tokens, nodes, within, vocabulary_size, len(levels[-1]), n < order)
+        level, nodes = count_level(tokens, nodes, within, vocabulary_size, len(levels[-1]), n < order)
         levels.append(level)
     progress("counting n-grams", order, order)
     return levels
 
 
-def _count_level(
+def count_level(
     tokens: np.ndarray, nodes: np.ndarray, within: np.ndarray, vocabulary_size: int, parents: int, numbered: bool
 ) -> tuple[CountLevel, np.ndarray]:
     """The level above that of `nodes`, and, if `numbered`, its node at each position of the text.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmbert.models.ngram.counts import check_documents, count_ngrams
+from llmbert.models.ngram.counts import CountLevel, check_documents, count_ngrams
+from llmbert.models.ngram.private import private_counts
 from llmbert.models.ngram.smoothing import estimate
 from llmbert.models.ngram.storage import NGramConfig, levels_from_tensors, tensors_of
 from llmbert.models.ngram.trie import (
@@ -38,7 +39,8 @@ class NGramSettings(BaseModel):
 
     order: the longest n-gram counted, in tokens (each length costs a table as long as the text); smoothing:
     "kneser-ney" (interpolated modified), "ml" (maximum likelihood) or "additive"; alpha: what additive smoothing adds
-    to every count.
+    to every count; noise: 0, or of counts that keep every single document private, by `contributions` and `delta`, see
+    `private.private_counts`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +48,9 @@ class NGramSettings(BaseModel):
     order: int = Field(5, ge=1, le=64)
     smoothing: Literal["kneser-ney", "ml", "additive"] = "kneser-ney"
     alpha: float = Field(0.01, gt=0, allow_inf_nan=False)
+    noise: float = Field(0.0, ge=0, allow_inf_nan=False)
+    contributions: int = Field(100, ge=1)
+    delta: float = Field(1e-6, gt=0, lt=1)
 
 
 class NGramState:
@@ -148,15 +153,8 @@ class NGram:
         settings = settings or NGramSettings()
         special = {"begin_id": begin_id, "end_id": end_id, "padding_id": padding_id, "unknown_id": unknown_id}
         config = NGramConfig.from_dict({**settings.model_dump(), "vocabulary_size": vocabulary_size, **special})
-        counted = count_ngrams(
-            ids,
-            np.asarray(starts),
-            vocabulary_size,
-            settings.order,
-            begin_id=begin_id,
-            padding_id=padding_id,
-            progress=progress,
-        )
+        counted = _counted(ids, np.asarray(starts), config, progress)
+        config.order = len(counted)
         levels: list[Level] = []
         estimates = estimate(counted, settings.smoothing, settings.alpha, begin_id, padding_id)
         for n, (level, estimated) in enumerate(zip(counted, estimates, strict=True), 1):
@@ -320,6 +318,15 @@ class NGram:
         """
         checked = NGramConfig.from_dict(config)
         return cls(levels_from_tensors(tensors, checked), checked)
+
+
+def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress: Progress) -> list[CountLevel]:
+    """The counts a model is estimated from: all of them, or noisy ones."""
+    text = (ids, starts, config.vocabulary_size, config.order)
+    if not config.noise:
+        return count_ngrams(*text, begin_id=config.begin_id, padding_id=config.padding_id, progress=progress)
+    bounds = {"noise": config.noise, "contributions": config.contributions, "delta": config.delta}
+    return private_counts(*text, **bounds, begin_id=config.begin_id, progress=progress)
 
 
 def _log(probability: np.ndarray) -> np.ndarray:

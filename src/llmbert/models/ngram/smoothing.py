@@ -52,8 +52,8 @@ def kneser_ney(levels: list[CountLevel], begin_id: int, padding_id: int) -> Iter
     lower = predicted / predicted.sum()
     for n, level in enumerate(levels, 1):
         counts = level.counts if n == len(levels) else _left_extensions(level, levels[n], begins)
-        if n == 1:
-            counts = np.where(predicted, counts, 0)
+        # Of noisy counts an n-gram may have lost all that it ends; of whole ones each ends something.
+        counts = np.where(predicted, counts, 0) if n == 1 else np.maximum(counts, 1)
         discounts = modified_discounts(counts)
         taken = np.array([0.0, *discounts])[np.minimum(counts, 3)]
         if n == 1:

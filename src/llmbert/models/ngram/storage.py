@@ -28,6 +28,9 @@ class NGramConfig(BaseModel):
     order: int = Field(ge=1)
     smoothing: Literal["kneser-ney", "ml", "additive", "arpa"]
     alpha: float = Field(0.01, gt=0, allow_inf_nan=False)
+    noise: float = Field(0.0, ge=0, allow_inf_nan=False)
+    contributions: int = Field(100, ge=1)
+    delta: float = Field(1e-6, gt=0, lt=1)
     vocabulary_size: int = Field(ge=3, lt=2**31)
     begin_id: int = Field(2, ge=0)
     end_id: int = Field(3, ge=0)

@@ -1,0 +1,119 @@
+"""Verbs that ask what a model keeps of what it read, and whose texts are whose."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from llmbert.cli.making import Language, check_language, parse_fields
+
+
+def audit(
+    data: Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: file, folder, glob, - or hub:NAME.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for runs, audit.json and report.html.")],
+    families: Annotated[str, typer.Option("--families", metavar="A,B", help="Which to train.")] = "ngram,lstm,gpt",
+    mitigations: Annotated[
+        str, typer.Option("--mitigations", metavar="A,B", help="Of dedup, scrub, early-stop, private; none of them: -")
+    ] = "dedup,early-stop,private",
+    valid: Annotated[list[str] | None, typer.Option("--valid", metavar="PATH", help="Held-out text.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line of a text file is a document.")] = False,
+    split_on: Annotated[
+        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut into documents here.")
+    ] = None,
+    fields: Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Which field is text.")] = None,
+    tokenizer: Annotated[str, typer.Option("--tokenizer", metavar="T", help="Kind of tokeniser.")] = "bpe",
+    canaries: Annotated[
+        str | None, typer.Option("--canaries", metavar="KIND", help="What secrets are: card, number or words.")
+    ] = None,
+    repeats: Annotated[str, typer.Option("--repeats", metavar="N,M", help="How often they are planted.")] = "1,4,16,64",
+    each: Annotated[int, typer.Option("--each", metavar="N", help="Secrets for each number of repeats.")] = 8,
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="Of each training.")] = "1m",
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random but private noise.")] = 0,
+    language: Language = "en",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Audit: plant secrets in a text, train families on it, and measure what each gives away, with and without help."""
+    from llmbert.cli.display import Display
+    from llmbert.workbench.audit import audit as verb
+
+    check_language(language)
+    with Display() as display:
+        found = verb(
+            data,
+            out,
+            families=_listed(families),
+            mitigations=_listed(mitigations),
+            valid=valid or None,
+            lines=lines,
+            split_on=split_on,
+            fields=parse_fields(fields, ("text",)),
+            tokenizer=tokenizer,
+            canaries=canaries,
+            repeats=_numbers("--repeats", repeats),
+            each=each,
+            budget=budget,
+            seed=seed,
+            language=language,
+            progress=display,
+        )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for row in found["runs"]:
+        print(_told(row))
+    print(f"{out}/report.html")
+
+
+def forget(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    documents: Annotated[list[str], typer.Argument(metavar="DOC...", help="Ids of documents, such as mail.txt:17.")],
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train a family anew that cannot forget sooner.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one JSON object.")] = False,
+) -> None:
+    """Forget documents: make a run as if they had never stood in its text, and write a certificate of it."""
+    from llmbert.cli.display import Display
+    from llmbert.workbench.forget import CERTIFICATE
+    from llmbert.workbench.forget import forget as verb
+
+    with Display() as display:
+        found = verb(run, documents, retrain=retrain, progress=display)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    print(f"{len(documents)} documents forgotten; trained anew: {', '.join(found['retrained']) or 'nothing'}")
+    print(f"{found['exact']}")
+    if found["oddness"]["after"]:
+        ranks = {when: found["oddness"][when]["ranks"] for when in ("before", "after")}
+        for number, name in enumerate(documents):
+            print(
+                f"{name}: more usual than {1 - ranks['before'][number]:.0%} of unseen documents before, "
+                f"{1 - ranks['after'][number]:.0%} now"
+            )
+    print(f"{run}/{CERTIFICATE}")
+
+
+def _told(row: dict[str, Any]) -> str:
+    planted = ", ".join(f"{each['repeats']}: {each['exposure']['mean']:.1f}" for each in row["canaries"]["planted"])
+    quality = row["quality"]["bits_per_byte"]
+    parts = [
+        f"{row['run']:<20}",
+        "–" if quality is None else f"{quality:.3f} bits/byte",
+        f"exposure by repeats {planted}; never planted {row['canaries']['control']['mean']:.2f}",
+        f"membership AUC {row['membership']['loss']['auc']['score']:.1f} %",
+    ]
+    return "  ".join(parts) + (f"  ε {row['privacy']['epsilon']:.2f}" if row.get("privacy") else "")
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip() and name.strip() != "-"]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    from llmbert.protocols import UsageError
+
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes whole numbers such as 1,4,16, not {text!r}") from error

@@ -1,0 +1,91 @@
+"""The audit trail beside the runs: who trained, forgot or exported what and when, each line bound to the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmbert.protocols import LLMBertError
+from llmbert.runs.files import disk_error
+
+TRAIL = "trail.jsonl"
+FIRST = "0" * 64  # what the first line is bound to
+
+
+def note_trail(folder: Path, action: str, run: str, **details: Any) -> None:
+    """Append a line to the trail in `folder`: time (UTC), user, action, run, details, and the SHA-256 of the line
+    before. What stands there is never changed. Raises LLMBertError where the disk refuses."""
+    path = folder / TRAIL
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file, _locked(file):
+            file.seek(0)
+            lines = file.read().splitlines()
+            entry = {
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "user": _user(),
+                "action": action,
+                "run": run,
+                **details,
+                "previous": hashlib.sha256(lines[-1]).hexdigest() if lines else FIRST,
+            }
+            file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def note_export(run: Path, file: Path) -> None:
+    """Note that a run was written out, in the trail beside it; one without a store beside it has no trail."""
+    folder = run.resolve().parent / "corpora"
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        with file.open("rb") as written:
+            while block := written.read(1 << 20):
+                digest.update(block)
+        note_trail(folder, "export", run.resolve().name, file=file.name, sha256=digest.hexdigest())
+
+
+def read_trail(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a trail, checked. Raises LLMBertError where a line was changed, taken out or put in."""
+    path = folder / TRAIL
+    if not path.exists():
+        return []
+    found, previous = [], FIRST
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            bound = entry["previous"]
+        except (ValueError, KeyError, TypeError):
+            raise LLMBertError(f"{path}: line {number} is not an entry of a trail; restore it from a backup") from None
+        if bound != previous:
+            raise LLMBertError(f"{path}: the trail was changed before line {number}; restore it from a backup")
+        previous = hashlib.sha256(line).hexdigest()
+        found.append(entry)
+    return found
+
+
+@contextlib.contextmanager
+def _locked(file: Any):  # type: ignore[no-untyped-def]
+    """Alone with a file, where the system can lock one."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield  # closing it unlocks it
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name
+        return "unknown"

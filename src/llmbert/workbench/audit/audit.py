@@ -1,0 +1,208 @@
+"""A text → secrets planted in it, families trained on it, and what each gives away, with and without mitigations."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmbert.data.corpus import build_corpus
+from llmbert.models import find_family
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.runs import Run, command_line, disk_error, load, machine, run_status, write_json
+from llmbert.tasks.anomalies import UNITS
+from llmbert.trust.canaries import SPACES
+from llmbert.workbench.audit.measuring import canary_figures, membership
+from llmbert.workbench.audit.mitigations import MITIGATIONS, cleaned
+from llmbert.workbench.audit.page import dossier
+from llmbert.workbench.audit.planting import Planted, plant, write_texts
+from llmbert.workbench.pages import write_page
+from llmbert.workbench.settings import parse_duration
+from llmbert.workbench.sources import Paths, path_list
+from llmbert.workbench.train import resume, train
+
+REPEATS = (1, 4, 16, 64)
+EACH = 8  # canaries of every number of repeats
+ASKED = "asked.json"  # there once the text is read and planted
+REFERENCE_ORDER = 3  # of the n-gram model that membership is compared with
+
+
+def audit(
+    data: Paths,
+    out: str | os.PathLike[str],
+    *,
+    families: Sequence[str] = ("ngram", "lstm", "gpt"),
+    mitigations: Sequence[str] = ("dedup", "early-stop", "private"),
+    valid: Paths | None = None,
+    lines: bool = False,
+    split_on: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    tokenizer: str = "bpe",
+    canaries: str | None = None,
+    repeats: Sequence[int] = REPEATS,
+    each: int = EACH,
+    budget: str | float = "1m",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    language: str = "en",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train each family on a text with secrets planted in it, once as it is and once with each mitigation, and measure
+    what it gives away; writes `audit.json` and `report.html` into `out`, returns what is in the former.
+
+    canaries: "card", "number" or "words" (see `trust.canaries.SPACES`; None: words where the tokeniser is of words);
+    each: so many of them for every number of `repeats`; budget: time of each training; settings: of some families.
+    What was trained already below `out` is taken as it is.
+
+    Raises UsageError for what is asked wrongly, LLMBertError for text that cannot be used.
+    """
+    folder = Path(out)
+    kind = canaries or ("words" if tokenizer == "words" else "card")
+    _check(families, mitigations, kind, repeats, each)
+    parse_duration(budget)
+    asked = {
+        "data": [Path(path).name for path in path_list(data)],
+        "valid": [Path(path).name for path in path_list(valid)] if valid is not None else None,
+        "canaries": kind,
+        "repeats": list(repeats),
+        "each": each,
+        "tokenizer": str(tokenizer),
+        "seed": seed,
+    }
+    _check_folder(folder, asked)
+    with _kept_once_trained(folder):
+        corpus = build_corpus(
+            path_list(data),
+            folder / "corpora",
+            kind="bytes",
+            valid_paths=path_list(valid) if valid is not None else None,
+            lines=lines,
+            split_on=split_on,
+            fields=fields,
+            progress=progress,
+        )
+        planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress)
+        given = {"tokenizer": tokenizer, "seed": seed, "language": language, "progress": progress}
+        reference = _reference(planted, folder, given)
+        write_json(folder / ASKED, asked)
+        rows = []
+        for family in families:
+            for name in ("none", *mitigations):
+                if not MITIGATIONS[name].suits(family):
+                    continue
+                run = _trained(family, name, planted, folder, budget, dict((settings or {}).get(family, {})), given)
+                rows.append(_measured(run, family, name, planted, reference, seed, progress))
+        found = {
+            "command": command_line(),
+            "machine": machine(),
+            "asked": asked,
+            "documents": corpus.train.documents,
+            "fingerprint": corpus.fingerprint,
+            "texts": min(len(planted.members), len(planted.others)),
+            "controls": len(planted.canaries.controls),
+            "candidates": len(planted.canaries.candidates),
+            "runs": rows,
+        }
+        write_json(folder / "audit.json", found)
+        write_page(folder, dossier(found, language), language)
+    return found
+
+
+def _check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds anything but the same audit, which then goes on."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        before = json.loads((folder / ASKED).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise LLMBertError(f"{folder} already exists and holds something else; choose another --out") from None
+    if differing := [key for key in asked if before.get(key) != asked[key]]:
+        raise LLMBertError(f"{folder} holds an audit with other {differing[0]}; choose another --out")
+
+
+@contextmanager
+def _kept_once_trained(folder: Path) -> Iterator[None]:
+    """Takes a new folder away again where nothing came of it that is worth keeping."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        if new and not (folder / ASKED).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise disk_error(folder, error) from error
+        raise
+
+
+def _check(families: Sequence[str], mitigations: Sequence[str], kind: str, repeats: Sequence[int], each: int) -> None:
+    if not families:
+        raise UsageError("name at least one family to audit")
+    for family in families:
+        known = find_family(family)
+        if known.likelihood not in UNITS or known.mixes:
+            raise UsageError(f"a {family} does not score a text alone; audit other families")
+    for name in mitigations:
+        if name not in MITIGATIONS or name == "none":
+            known_ones = ", ".join(each for each in MITIGATIONS if each != "none")
+            raise UsageError(f"there is no mitigation {name!r}; choose of {known_ones}")
+    if kind not in SPACES:
+        raise UsageError(f"there are no canaries {kind!r}; choose one of {', '.join(SPACES)}")
+    if each < 1 or not repeats or min(repeats) < 1:
+        raise UsageError("plant at least one canary, once")
+
+
+def _reference(planted: Planted, folder: Path, given: Mapping[str, Any]) -> Run | None:
+    """An n-gram model of held-out text that nobody is asked about, to compare oddness with."""
+    if len(planted.reference) < 20:
+        return None
+    path, out = folder / "planted" / "reference.jsonl", folder / "runs" / "reference"
+    if run_status(out) == "done":
+        return load(out)
+    write_texts(path, planted.reference)
+    return train("ngram", path, out, valid=planted.valid, settings={"order": REFERENCE_ORDER}, **given)
+
+
+def _trained(
+    family: str,
+    name: str,
+    planted: Planted,
+    folder: Path,
+    budget: str | float,
+    settings: dict[str, Any],
+    given: Mapping[str, Any],
+) -> Run:
+    out = folder / "runs" / (family if name == "none" else f"{family}-{name}")
+    if run_status(out) == "done":
+        return load(out)
+    if run_status(out) is not None:
+        return resume(out, progress=given["progress"])
+    path = cleaned(planted.train, name)
+    timed = {} if find_family(family).counts else {"budget": budget}
+    values = {**settings, **MITIGATIONS[name].settings(family)}
+    return train(family, path, out, valid=planted.valid, settings=values, **timed, **given)
+
+
+def _measured(
+    run: Run, family: str, name: str, planted: Planted, reference: Run | None, seed: int, progress: Progress
+) -> dict[str, Any]:
+    figures, curves = membership(run, planted, reference, seed, progress)
+    scores = run.facts.get("scores") or {}
+    kept = ("bits_per_byte", "nats_per_token", "perplexity")
+    return {
+        "run": run.folder.name,
+        "family": family,
+        "mitigation": name,
+        "likelihood": run.model.likelihood,
+        "quality": {key: scores.get(key) for key in kept},
+        "interval": (scores.get("interval") or {}).get("bits_per_byte"),
+        "train_seconds": run.facts.get("train_seconds"),
+        "privacy": run.facts.get("privacy"),
+        "canaries": canary_figures(run, planted.canaries, progress),
+        "membership": figures,
+        "roc": curves,
+    }

@@ -1,0 +1,108 @@
+"""A run, canaries and texts → what it gives away of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmbert.metrics.bootstrap import percentile_interval, resampled_sums
+from llmbert.metrics.detection import roc_points
+from llmbert.protocols import Progress, silent
+from llmbert.runs import Run
+from llmbert.tasks.anomalies import oddness
+from llmbert.trust.canaries import Canaries, exposure, extrapolated_exposure, split_secret
+from llmbert.trust.membership import Scores, membership_figures, membership_scores
+from llmbert.workbench.audit.planting import Planted
+
+RESAMPLES = 2000
+EXTRA_TOKENS = 40  # room for the rest of a secret
+
+
+def total_oddness(run: Run, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float64]:
+    """How odd the run finds each text as a whole (N,): -log of its probability, where the family has one."""
+    found = oddness(run, texts, progress)
+    if hasattr(run.model, "discriminator"):
+        return found
+    return found * np.array([max(1, len(run.document_ids(text)) - 1) for text in texts])
+
+
+def canary_figures(run: Run, canaries: Canaries, progress: Progress = silent) -> dict[str, Any]:
+    """By how often a canary was planted: exposure (bits; mean, interval, each) and the share of secrets the run says.
+
+    "control" has the exposures of those never planted, 1.44 on average where nothing is amiss.
+    """
+    planted = [text for texts in canaries.planted.values() for text in texts]
+    texts = [*planted, *canaries.controls, *canaries.candidates]
+    scores = total_oddness(run, texts, progress)
+    first, second = len(planted), len(planted) + len(canaries.controls)
+    candidates = scores[second:]
+    bits = exposure(scores[:second], candidates)
+    beyond = extrapolated_exposure(scores[:first], candidates, canaries.space.bits)
+    said = extracted(run, planted, canaries, progress)
+    rows, begin = [], 0
+    for repeats, some in canaries.planted.items():
+        part = slice(begin, begin + len(some))
+        begin += len(some)
+        rows.append(
+            {
+                "repeats": repeats,
+                "exposure": mean_of(bits[part]),
+                "extrapolated": mean_of(beyond[part]),
+                "extracted": None if said is None else float(np.mean(said[part])),
+            }
+        )
+    return {
+        "planted": rows,
+        "control": mean_of(bits[first:second]),
+        "most": float(np.log2(len(candidates) + 1)),
+        "space": canaries.space.bits,
+    }
+
+
+def mean_of(values: NDArray[np.float64]) -> dict[str, Any]:
+    """A mean with the middle 95 % of a bootstrap over the values, and the values."""
+    means = resampled_sums(values[:, None], RESAMPLES, seed=0)[:, 0] / len(values)
+    return {
+        "mean": float(values.mean()),
+        "interval": list(percentile_interval(means, 0.95)),
+        "values": [round(float(value), 4) for value in values],
+    }
+
+
+def extracted(
+    run: Run, texts: Sequence[str], canaries: Canaries, progress: Progress = silent
+) -> NDArray[np.bool_] | None:
+    """Whether the run, asked with a canary's prefix and a quarter of its secret, says the rest (N,); greedy decoding.
+
+    None for a family that writes nothing behind a prompt.
+    """
+    if not hasattr(run.model, "step") or run.reads_source:
+        return None
+    parts = [split_secret(text, canaries.space) for text in texts]
+    longest = max(len(run.document_ids(rest)) for _, rest in parts) + EXTRA_TOKENS
+    written = run.generate_many([prompt for prompt, _ in parts], temperature=0.0, max_tokens=longest, progress=progress)
+    return np.array([text.startswith(rest) for text, (_, rest) in zip(written, parts, strict=True)])
+
+
+def membership(
+    run: Run, planted: Planted, reference: Run | None, seed: int, progress: Progress = silent
+) -> tuple[dict[str, Any], dict[str, list[tuple[float, float]]]]:
+    """Figures of each attack on a run (see `trust.membership`), and their ROC curves."""
+
+    def odd(texts: Sequence[str]) -> NDArray[np.float64]:
+        return oddness(run, texts, progress)
+
+    def other(texts: Sequence[str]) -> NDArray[np.float64]:
+        assert reference is not None
+        return oddness(reference, texts)
+
+    comparable = reference is not None and not hasattr(run.model, "discriminator")
+    count = min(len(planted.members), len(planted.others))
+    scores: dict[str, Scores] = membership_scores(
+        odd, planted.members[:count], planted.others[:count], other if comparable else None, seed
+    )
+    curves = {name: roc_points(others, members, 60) for name, (members, others) in scores.items()}
+    return membership_figures(scores), curves

@@ -1,0 +1,241 @@
+"""An audit's figures → the content of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llmbert.workbench.audit.wording import say
+
+Row = Mapping[str, Any]
+ATTACKS = ("loss", "compression", "reference", "neighbourhood", "blind")
+
+
+def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """What `write_report` shows of what `audit` found."""
+    runs, asked = found["runs"], found["asked"]
+    plain = [row for row in runs if row["mitigation"] == "none"]
+    secrets = len(asked["repeats"]) * asked["each"]
+    names = {row["run"]: _name(row, language) for row in runs}
+    return {
+        "title": say("title", language, data=", ".join(asked["data"])),
+        "subtitle": say(
+            "subtitle",
+            language,
+            documents=found["documents"],
+            planted=sum(asked["repeats"]) * asked["each"],
+            secrets=secrets,
+        ),
+        "summary": " ".join(_summary(found, plain, language)),
+        "advice": [*_helped(runs, language), *_private_note(runs, language)],
+        "figures": [
+            *_exposure_figures(found, names, language),
+            _trade(runs, language),
+            _exposure_table(runs, names, language),
+            *_membership_figures(found, names, language),
+        ],
+        "facts": [
+            ["command", found["command"]],
+            ["machine", found["machine"]],
+            ["seed", asked["seed"]],
+            ["data", found["fingerprint"]],
+        ],
+    }
+
+
+def _name(row: Row, language: str) -> str:
+    return f"{row['family']}, {say(row['mitigation'], language)}"
+
+
+def _most(row: Row) -> Row:
+    """What was planted most often."""
+    return row["canaries"]["planted"][-1]
+
+
+def _quality(rows: Sequence[Row]) -> tuple[str, str]:
+    """By which score runs are compared: bits/byte where all have it, else nats/token."""
+    whole = all(row["quality"]["bits_per_byte"] is not None for row in rows)
+    return ("bits_per_byte", "bits/byte") if whole else ("nats_per_token", "nats/token")
+
+
+def _scored(rows: Sequence[Row]) -> list[Row]:
+    """Those whose quality can be compared: exact likelihoods."""
+    key, _ = _quality(rows)
+    return [row for row in rows if row["likelihood"] == "exact" and row["quality"][key] is not None]
+
+
+def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> list[str]:
+    ordered = sorted(plain, key=lambda row: _most(row)["exposure"]["mean"])
+    told = []
+    if len(ordered) > 1:
+        told.append(
+            say(
+                "least",
+                language,
+                **{"least": ordered[0]["family"], "worst": ordered[-1]["family"]},
+                **{"low": _most(ordered[0])["exposure"]["mean"], "high": _most(ordered[-1])["exposure"]["mean"]},
+                **{"repeats": _most(ordered[0])["repeats"], "most": ordered[0]["canaries"]["most"]},
+            )
+        )
+    scored = _scored(plain)
+    if scored:
+        key, unit = _quality(plain)
+        best = min(scored, key=lambda row: row["quality"][key])
+        told.append(
+            say(
+                "best",
+                language,
+                **{"best": best["family"], "quality": best["quality"][key], "unit": unit},
+                **{"repeats": _most(best)["repeats"], "bits": _most(best)["exposure"]["mean"]},
+                share=_most(best)["extracted"] or 0.0,
+            )
+        )
+    values = np.concatenate([row["canaries"]["control"]["values"] for row in found["runs"]])
+    means = [row["canaries"]["control"]["mean"] for row in found["runs"]]
+    # The same controls stand in every run, so runs are no independent draws: the width is that of one run's.
+    width = 1.96 * float(np.std(values)) / np.sqrt(found["controls"])
+    mean = float(np.mean(means))
+    told.append(say("control", language, mean=mean, low=mean - width, high=mean + width))
+    return told
+
+
+def _helped(runs: Sequence[Row], language: str) -> list[str]:
+    """What each mitigation brought and cost, a sentence each."""
+    key, unit = _quality(runs)
+    before = {row["family"]: row for row in runs if row["mitigation"] == "none"}
+    told = []
+    for row in runs:
+        old = before[row["family"]]
+        if row is old:
+            continue
+        known = row["quality"][key] is not None and old["quality"][key] is not None
+        privacy = row.get("privacy")
+        told.append(
+            say(
+                "helped",
+                language,
+                run=_name(row, language),
+                **{"before": _most(old)["exposure"]["mean"], "after": _most(row)["exposure"]["mean"]},
+                **{"repeats": _most(row)["repeats"], "unit": unit},
+                cost=row["quality"][key] - old["quality"][key] if known else float("nan"),
+                epsilon=say("epsilon", language, classic=privacy["epsilon"], delta=privacy["delta"]) if privacy else "",
+            )
+        )
+    return told
+
+
+def _private_note(runs: Sequence[Row], language: str) -> list[str]:
+    return [say("not_private", language)] if any(row.get("privacy") for row in runs) else []
+
+
+def _exposure_figures(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> list[dict[str, Any]]:
+    """A chart for each family: exposure by repeats, a line for each mitigation."""
+    runs = found["runs"]
+    figures = []
+    for family in dict.fromkeys(row["family"] for row in runs):
+        some = [row for row in runs if row["family"] == family]
+        planted = some[0]["canaries"]["planted"]
+        ends = [planted[0]["repeats"], planted[-1]["repeats"]]
+        series = [
+            {
+                "name": names[row["run"]],
+                "points": [[each["repeats"], each["exposure"]["mean"]] for each in row["canaries"]["planted"]],
+                "band": [[each["repeats"], *each["exposure"]["interval"]] for each in row["canaries"]["planted"]],
+            }
+            for row in some
+        ]
+        chance = {"name": say("chance", language), "style": "dashed", "muted": True}
+        series.append({**chance, "points": [[end, 1 / np.log(2)] for end in ends]})
+        figures.append(
+            {
+                "title": family,
+                "group": say("exposure", language),
+                "kind": "lines",
+                "x_label": say("repeats", language),
+                "y_label": say("bits", language),
+                "x_log": len(planted) > 1,
+                "series": series,
+                "note": say(
+                    "exposure_note",
+                    language,
+                    candidates=found["candidates"],
+                    most=some[0]["canaries"]["most"],
+                    space=some[0]["canaries"]["space"],
+                ),
+            }
+        )
+    return figures
+
+
+def _trade(runs: Sequence[Row], language: str) -> dict[str, Any]:
+    """Exposure over quality, a point for each run."""
+    key, unit = _quality(runs)
+    return {
+        "title": say("trade", language),
+        "group": say("trade", language),
+        "kind": "points",
+        "x_label": say("quality_label", language, unit=unit),
+        "y_label": say("bits", language),
+        "series": [
+            {"name": _name(row, language), "points": [[row["quality"][key], _most(row)["exposure"]["mean"]]]}
+            for row in _scored(runs)
+        ],
+    }
+
+
+def _exposure_table(runs: Sequence[Row], names: Mapping[str, str], language: str) -> dict[str, Any]:
+    key, unit = _quality(runs)
+    repeats = [each["repeats"] for each in runs[0]["canaries"]["planted"]]
+    times = [say("times", language, n=n) for n in repeats]
+    head = [say("run", language), unit, say("control_column", language), *times, say("said", language), "ε"]
+    rows = []
+    for row in runs:
+        planted, quality = row["canaries"]["planted"], row["quality"][key]
+        said = planted[-1]["extracted"]
+        rows.append(
+            [
+                names[row["run"]],
+                "–" if quality is None else f"{quality:.3f}",
+                f"{row['canaries']['control']['mean']:.2f}",
+                *(f"{each['exposure']['mean']:.1f}" for each in planted),
+                "–" if said is None else f"{said:.0%}",
+                "–" if not row.get("privacy") else f"{row['privacy']['epsilon']:.2f}",
+            ]
+        )
+    return {"title": say("figures", language), "group": say("trade", language), "table": [head, *rows]}
+
+
+def _membership_figures(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> list[dict[str, Any]]:
+    """The ROC curve of each run by the loss and by the best attack there is, and all figures as a table."""
+    runs, note = found["runs"], say("roc_note", language, texts=found["texts"])
+    figures = []
+    for attack in ("loss", "reference"):
+        some = [row for row in runs if attack in row["roc"]]
+        if not some:
+            continue
+        guess = {"name": say("chance", language), "style": "dashed", "muted": True, "points": [[0, 0], [1, 1]]}
+        figures.append(
+            {
+                "title": say("roc", language, attack=say(f"attack_{attack}", language)),
+                "group": say("membership", language),
+                "kind": "lines",
+                "x_label": say("false", language),
+                "y_label": say("true", language),
+                "series": [*({"name": names[row["run"]], "points": row["roc"][attack]} for row in some), guess],
+                "note": note,
+            }
+        )
+    head = [say("run", language), "", say("auc", language), "95 %", say("tpr", language), "95 %"]
+    rows = []
+    for row in runs:
+        for attack in ATTACKS:
+            if (figure := row["membership"].get(attack)) is None:
+                continue
+            ends = [f"{a:.1f}–{b:.1f}" for a, b in (figure[name]["interval"] for name in ("auc", "tpr"))]
+            values = [f"{figure[name]['score']:.1f} %" for name in ("auc", "tpr")]
+            cells = [values[0], ends[0], values[1], ends[1]]
+            rows.append([names[row["run"]], say(f"attack_{attack}", language), *cells])
+    group = say("membership", language)
+    return [*figures, {"title": say("figures", language), "group": group, "table": [head, *rows], "note": note}]

@@ -1,0 +1,130 @@
+"""Text and canaries → files to train on that hold them, and the texts that are asked about afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmbert.data.corpus import Corpus
+from llmbert.data.shards import Shard
+from llmbert.protocols import LLMBertError, Progress, silent
+from llmbert.trust.canaries import SPACES, Canaries, Space, draw_canaries
+
+ASKED = 1000  # texts on either side of membership inference, at most
+LEAST = 40  # characters of such a text, at least; shorter ones say nothing
+MOST = 1000  # characters of it that are asked about
+FEW = 50  # documents below which stretches of them are asked about in their place
+STRETCH = 400  # characters of these
+WORDS = 2000  # of the text, the commonest, that secrets are made of where a tokeniser knows words alone
+CONTROLS, CANDIDATES = 400, 8000
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Text to train on with canaries in it (`train`, JSONL), held-out text (`valid`), and what is asked about.
+
+    members: texts that were trained on; others: held-out ones; reference: held-out ones that are neither asked about
+    nor trained on, for a model to compare with.
+    """
+
+    train: Path
+    valid: Path
+    canaries: Canaries
+    members: list[str]
+    others: list[str]
+    reference: list[str]
+
+
+def plant(
+    corpus: Corpus,
+    folder: Path,
+    kind: str,
+    language: str,
+    repeats: tuple[int, ...],
+    each: int,
+    seed: int,
+    progress: Progress = silent,
+) -> Planted:
+    """Write a corpus out into `folder` with canaries planted at places drawn at random, each as a document of its own.
+
+    The corpus must have a lossless tokeniser. Raises LLMBertError where it is too small.
+    """
+    tokeniser = corpus.tokeniser
+    space = _space(kind, language, corpus)
+    canaries = draw_canaries(space, repeats, each, CONTROLS, CANDIDATES, seed)
+    random = np.random.default_rng(seed)
+    copies = canaries.copies()
+    places: dict[int, list[str]] = {}
+    for place, copy in zip(random.integers(corpus.train.documents + 1, size=len(copies)).tolist(), copies, strict=True):
+        places.setdefault(place, []).append(copy)
+
+    def training() -> Iterator[str]:
+        for number in range(corpus.train.documents + 1):
+            yield from places.get(number, ())
+            if number < corpus.train.documents:
+                yield corpus.train.text_of(number, tokeniser)
+            progress("planting", number, corpus.train.documents)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    held = (corpus.valid.text_of(number, tokeniser) for number in range(corpus.valid.documents))
+    train, valid = folder / "train.jsonl", folder / "valid.jsonl"
+    write_texts(train, training())
+    write_texts(valid, held)
+    asked = _asked(corpus.valid, tokeniser.decode, 2 * ASKED, random)
+    if len(asked) < 20:
+        raise LLMBertError(f"only {len(asked)} held-out texts can be asked about, too few; give more held-out text")
+    half = len(asked) // 2
+    members = _asked(corpus.train, tokeniser.decode, half, random)
+    return Planted(train, valid, canaries, members, asked[:half], asked[half:])
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> int:
+    """A JSONL file of texts, in one move; returns how many."""
+    passing, count = path.with_name(f".{path.name}.part"), 0
+    with passing.open("w", encoding="utf-8") as file:
+        for text in texts:
+            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            count += 1
+    passing.replace(path)
+    return count
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The texts of such a file."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)["text"]
+
+
+def _space(kind: str, language: str, corpus: Corpus) -> Space:
+    words: list[str] = []
+    if kind == "words":
+        counted: Counter[str] = Counter()
+        for number in range(min(corpus.train.documents, 20_000)):
+            counted.update(corpus.train.text_of(number, corpus.tokeniser)[:100_000].split())
+        words = [word for word, _ in counted.most_common(WORDS) if word.isalpha()]
+    return SPACES[kind](language, words)
+
+
+def _asked(shard: Shard, decode: Callable[..., str], most: int, random: np.random.Generator) -> list[str]:
+    """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of few."""
+    found: dict[str, None] = {}
+    if shard.documents >= FEW:
+        for number in random.permutation(shard.documents).tolist():
+            text = decode(shard.document(number)[: 4 * MOST])[:MOST].strip()  # four bytes a character at most
+            if len(text) >= LEAST:
+                found[text] = None
+            if len(found) == most:
+                break
+        return list(found)
+    for number in range(shard.documents):
+        text = decode(shard.document(number))
+        for begin in range(0, len(text) - STRETCH, STRETCH):
+            found[text[begin : begin + STRETCH].strip()] = None
+    texts = list(found)
+    return [texts[i] for i in random.permutation(len(texts))[:most].tolist()]

@@ -1,0 +1,97 @@
+"""Training with noise: what a run learns so, and the ε that its folder states."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from llmbert.data.corpus import Corpus
+from llmbert.models import FAMILIES
+from llmbert.protocols import UsageError
+from llmbert.training.private import learn_privately
+from llmbert.trust.accounting import spent
+
+if TYPE_CHECKING:
+    from llmbert.workbench.train import Training
+
+DELTA = 1e-5  # at most, and at most a tenth of a document's share
+BATCH = 64  # documents in a step where none is set: the noise of a step is the same for many as for few
+
+
+def delta_for(documents: int) -> float:
+    return min(DELTA, 1 / (10 * max(1, documents)))
+
+
+def privacy_facts(noise: float, rate: float, steps: int, documents: int, beside: float = 0.0) -> dict[str, Any]:
+    """What a run says of its privacy: ε by both conversions at a δ, and what it rests on.
+
+    beside: a share of δ that thresholds take.
+    """
+    delta = delta_for(documents)
+    classic, tight = spent(noise, rate, max(1, steps), delta)
+    return {
+        "unit": "document",
+        "epsilon": classic,
+        "epsilon_tight": tight,
+        "delta": delta + beside,
+        "noise": noise,
+        "rate": rate,
+        "steps": steps,
+        "documents": documents,
+        "not_private": "the tokeniser and the number of documents",
+    }
+
+
+def count_privacy(training: Training) -> dict[str, Any]:
+    """`privacy_facts` of an n-gram model of noisy counts; {} of any other."""
+    model = training.plan.model
+    if not getattr(model, "noise", 0.0):
+        return {}
+    documents = training.store.train.documents
+    return {"privacy": privacy_facts(model.noise, 1.0, model.order, documents, model.delta)}
+
+
+def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
+    """DP-SGD of a model on a training's documents, for its steps or as long as its budget lasts; what was learned.
+
+    Raises UsageError for a family or an objective that it does not suit.
+    """
+    store, settings = training.store, training.plan.training
+    if (
+        not isinstance(store, Corpus)
+        or training.objective != "causal"
+        or FAMILIES[training.family].likelihood != "exact"
+    ):
+        raise UsageError(
+            f"private training is of families that predict the next token of documents, not of a {training.family} by "
+            f"{training.objective}; leave out --set noise"
+        )
+    asked, seconds = training.facts["asked"]["training"], training.facts["asked"]["seconds"]
+    changed: dict[str, Any] = {} if "batch" in asked else {"batch": min(BATCH, store.train.documents)}
+    if seconds is not None and "steps" not in asked:
+        # Nobody knows beforehand how many steps fit, so the rate cannot fall towards the last of them.
+        changed |= {"steps": 1_000_000, "schedule": "constant", "warmup": 0}
+        end = training.began + 0.9 * seconds
+    else:
+        end = float("inf")
+    settings = settings.model_copy(update=changed)
+    shard = store.train
+    found = learn_privately(
+        model,
+        shard.ids,
+        shard.starts,
+        training.plan.model.context,
+        settings,
+        progress=training.progress,
+        stop=lambda: training.stop() or time.monotonic() > end,
+    )
+    return {
+        "train_seconds": found["seconds"],
+        "train_tokens": found["tokens"],
+        "tokens_per_second": found["tokens"] / max(found["seconds"], 1e-9),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "steps": found["steps"],
+        "stopped_early": False,
+        "precision": "float32",
+        "privacy": privacy_facts(found["noise"], found["rate"], int(found["steps"]), int(found["documents"])),
+    }

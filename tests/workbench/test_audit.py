@@ -1,0 +1,129 @@
+"""An audit: what is planted is found again the more the more often it stood there, and help helps."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmbert.protocols import LLMBertError, UsageError
+from llmbert.runs import load
+from llmbert.workbench.audit import audit
+from llmbert.workbench.audit.planting import read_lines
+
+TINY = {"layers": 1, "width": 32, "heads": 2, "context": 32, "steps": 60, "batch": 16, "preflight": False}
+PLACES, THINGS = ("hill", "mill", "sea", "town", "boat", "river"), ("water", "child", "stone", "bread", "letter")
+
+
+def sentences(count: int, seed: int = 0) -> str:
+    draw = random.Random(seed)
+    some = (f"the {draw.choice(THINGS)} number {i} went to the {draw.choice(PLACES)} in spring" for i in range(count))
+    return "\n".join(f"{line} {draw.choice(THINGS)} {draw.choice(THINGS)}" for line in some) + "\n"
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "mail.txt"
+    path.write_text(sentences(600), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    pytest.importorskip("scipy", reason="scipy, which fits distributions, is not installed")
+    pytest.importorskip("opacus", reason="opacus, which keeps account of privacy, is not installed")
+    out = tmp_path_factory.mktemp("audits") / "audit"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmbert.workbench.audit.planting.CANDIDATES", 400)
+        patch.setattr("llmbert.workbench.audit.planting.CONTROLS", 60)
+        asked: dict[str, Any] = {"lines": True, "families": ("ngram", "gpt"), "tokenizer": "chars", "budget": 20}
+        settings = {"gpt": TINY, "ngram": {"order": 8}}
+        result = audit(text, out, repeats=(1, 16), each=3, settings=settings, **asked)
+    return result, out
+
+
+def of(found: dict[str, Any], run: str) -> dict[str, Any]:
+    return next(row for row in found["runs"] if row["run"] == run)
+
+
+def test_every_family_is_audited_with_what_suits_it(found: tuple[dict[str, Any], Path]) -> None:
+    runs = [row["run"] for row in found[0]["runs"]]
+    assert runs == ["ngram", "ngram-dedup", "ngram-private", "gpt", "gpt-dedup", "gpt-early-stop", "gpt-private"]
+
+
+def test_what_stood_there_more_often_is_more_exposed(found: tuple[dict[str, Any], Path]) -> None:
+    once, often = of(found[0], "ngram")["canaries"]["planted"]
+    assert (once["repeats"], often["repeats"]) == (1, 16)
+    assert often["exposure"]["mean"] > 8.0 and often["extracted"] == 1.0  # of at most log2(401)
+    assert often["exposure"]["mean"] >= once["exposure"]["mean"]
+    assert often["extrapolated"]["mean"] > often["exposure"]["mean"]
+
+
+def test_what_never_stood_there_is_at_chance(found: tuple[dict[str, Any], Path]) -> None:
+    for row in found[0]["runs"]:
+        control = row["canaries"]["control"]
+        assert 0.7 < control["mean"] < 2.4, row["run"]
+        assert control["interval"][0] - 0.4 <= 1.4427 <= control["interval"][1] + 0.4, row["run"]
+
+
+def test_private_counts_forget_what_is_rare(found: tuple[dict[str, Any], Path]) -> None:
+    private = of(found[0], "ngram-private")
+    assert private["privacy"]["epsilon"] > private["privacy"]["epsilon_tight"] > 0
+    assert private["canaries"]["planted"][0]["exposure"]["mean"] < 5
+    assert private["canaries"]["planted"][1]["extracted"] == 0.0
+    assert of(found[0], "gpt-private")["privacy"]["unit"] == "document"
+
+
+def test_without_repeats_each_text_stands_there_once(found: tuple[dict[str, Any], Path]) -> None:
+    planted = list(read_lines(found[1] / "planted" / "train.jsonl"))
+    once = list(read_lines(found[1] / "planted" / "train-dedup.jsonl"))
+    assert len(planted) - len(once) == 3 * 15 and len(set(once)) == len(once)
+    assert sum("card number" in text for text in planted) == 3 * 17
+
+
+def test_membership_has_figures_intervals_and_a_blind_baseline(found: tuple[dict[str, Any], Path]) -> None:
+    row = of(found[0], "ngram")
+    assert set(row["membership"]) == {"loss", "compression", "reference", "neighbourhood", "blind"}
+    assert row["membership"]["loss"]["auc"]["score"] > 70  # an 8-gram of characters has learned its text by heart
+    low, high = row["membership"]["blind"]["auc"]["interval"]
+    assert low - 5 < 50 < high + 5
+
+
+def test_the_page_and_the_figures_are_written(found: tuple[dict[str, Any], Path]) -> None:
+    page = (found[1] / "report.html").read_text("utf-8")
+    assert "never planted" in page and "ngram, private" in page and "ε" in page
+    assert json.loads((found[1] / "audit.json").read_text("utf-8"))["runs"][0]["run"] == "ngram"
+    assert load(found[1] / "runs" / "ngram-private").facts["privacy"]["noise"] == 2.0
+
+
+def test_an_audit_goes_on_where_it_was_and_refuses_another(text: Path, found: tuple[dict[str, Any], Path]) -> None:
+    with pytest.raises(LLMBertError, match="other seed"):
+        audit(text, found[1], lines=True, families=("ngram",), tokenizer="chars", repeats=(1, 16), each=3, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"families": ()}, "at least one family"),
+        ({"families": ("transformer",)}, "audit other families"),
+        ({"mitigations": ("prayer",)}, "no mitigation"),
+        ({"canaries": "birds"}, "no canaries"),
+        ({"repeats": (0,)}, "at least one canary"),
+        ({"budget": "soon"}, "a budget is a time"),
+    ],
+)
+def test_what_is_asked_wrongly_is_refused(text: Path, tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        audit(text, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_too_small_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "small.txt"
+    path.write_text(sentences(20), encoding="utf-8")
+    with pytest.raises(LLMBertError, match="give more held-out text"):
+        audit(path, tmp_path / "out", lines=True)
+    assert not (tmp_path / "out").exists()

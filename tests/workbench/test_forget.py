@@ -1,0 +1,159 @@
+"""Forgetting: a run as if a document had never stood there, to the byte where that can be, and what is certified."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmbert.protocols import LLMBertError, UsageError
+from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
+from llmbert.runs.trail import read_trail
+from llmbert.workbench.forget import CERTIFICATE, forget
+from llmbert.workbench.train import train
+
+SECRET = "the key of the safe is under the third stone beside the old mill"
+TINY = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 8, "preflight": False}
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    words = ["river", "hill", "mill", "town", "water", "child", "spring", "year", "people", "boat", "high", "low"]
+    return [f"{i} " + " ".join(draw.choices(words, k=10)) for i in range(count)]
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def trained_place(run: Path) -> str:
+    """The id of a document that the run was trained on."""
+    from llmbert.data.corpus import open_corpus
+
+    facts = read_facts(run)
+    ids = open_corpus(run.parent / facts["corpus"]).train.document_ids
+    return str(ids[len(ids) // 2])
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "chars"])
+def test_an_ngram_forgets_to_the_byte(tmp_path: Path, tokenizer: str) -> None:
+    lines = sentences(120)
+    asked: dict[str, Any] = {"lines": True, "tokenizer": tokenizer, "settings": {"order": 4}}
+    run = tmp_path / "one" / "run"
+    train("ngram", write(tmp_path / "one" / "mail.txt", lines), run, **asked)
+    for _ in range(3):
+        document = trained_place(run)
+        forget(run, [document])
+        lines[int(document.split(":")[1]) - 1] = ""  # a blank line is no document, and the others keep their numbers
+    other = tmp_path / "two" / "run"
+    train("ngram", write(tmp_path / "two" / "mail.txt", lines), other, **asked)
+    for name in (WEIGHTS, "tokenizer.json", "config.json"):
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+    assert len(json.loads((run / CERTIFICATE).read_text("utf-8"))) == 3
+
+
+def test_the_certificate_says_what_was_done(tmp_path: Path) -> None:
+    lines = sentences(120)
+    lines[60:60] = [SECRET]
+    run = tmp_path / "run"
+    text = write(tmp_path / "mail.txt", lines)
+    train("ngram", text, run, lines=True, tokenizer="chars", valid=write(tmp_path / "valid.txt", sentences(30, 9)))
+    old_store = tmp_path / read_facts(run)["corpus"]
+    found = forget(run, ["mail.txt:61"])
+    assert found["documents"] == ["mail.txt:61"] and found["way"] == "whole" and found["retrained"] == ["ngram"]
+    assert found["weights"]["before"] != found["weights"]["after"]
+    assert found["oddness"]["after"]["documents"][0] > found["oddness"]["before"]["documents"][0] + 1
+    assert found["oddness"]["before"]["ranks"] < found["oddness"]["after"]["ranks"] == [1.0]
+    assert found["store_removed"] and not old_store.exists()
+    assert SECRET not in json.dumps(found)
+    assert SECRET in text.read_text("utf-8")
+    trail = read_trail(tmp_path / "corpora")
+    assert [entry["action"] for entry in trail] == ["train", "train", "forget"]
+
+
+def test_a_store_that_others_need_stays(tmp_path: Path) -> None:
+    text = write(tmp_path / "mail.txt", sentences(80))
+    for name in ("one", "two"):
+        train("ngram", text, tmp_path / name, lines=True, tokenizer="chars")
+    found = forget(tmp_path / "one", [trained_place(tmp_path / "one")])
+    assert not found["store_removed"]
+    assert load(tmp_path / "two").facts["corpus"] != load(tmp_path / "one").facts["corpus"]
+    assert forget(tmp_path / "two", [trained_place(tmp_path / "two")])["store_removed"]
+
+
+def test_a_mixture_in_shards_trains_only_what_saw_it(tmp_path: Path) -> None:
+    text = write(tmp_path / "mail.txt", sentences(200))
+    run = tmp_path / "run"
+    learning = {"steps": 12, "batch": 8, "preflight": False}
+    settings = {"members": "gpt layers=1 width=16 heads=2 context=16", "shards": 3, "way": "linear", **learning}
+    train("mixture", text, run, lines=True, tokenizer="chars", settings=settings)
+    members = sorted(path.name for path in (run / MEMBERS).glob("*"))
+    assert len(members) == 3
+    before = {name: (run / MEMBERS / name / WEIGHTS).read_bytes() for name in members}
+    document = trained_place(run)
+    found = forget(run, [document])
+    changed = [name for name in members if (run / MEMBERS / name / WEIGHTS).read_bytes() != before[name]]
+    assert changed == found["retrained"] and len(changed) == 1
+    assert "tokeniser" in found["exact"]
+    parts = [read_facts(run / MEMBERS / name)["part"] for name in members]
+    assert sorted(parts) == [[0, 3], [1, 3], [2, 3]]
+    assert load(run).generate("1 ", max_tokens=3)
+    with pytest.raises(UsageError, match="no document"):
+        forget(run, [document])
+
+
+def test_the_shards_are_the_documents_each_once(tmp_path: Path) -> None:
+    from llmbert.data.corpus import build_corpus
+
+    corpus = build_corpus([str(write(tmp_path / "mail.txt", sentences(200)))], tmp_path, kind="chars", lines=True)
+    parts = [corpus.part(number, 3) for number in range(3)]
+    assert sorted(i for part in parts for i in part.train.document_ids) == sorted(corpus.train.document_ids)
+    for part in parts:
+        for number in (0, part.train.documents - 1):
+            place = list(corpus.train.document_ids).index(part.train.document_ids[number])
+            assert part.train.text_of(number, corpus.tokeniser) == corpus.train.text_of(place, corpus.tokeniser)
+    assert [list(corpus.part(1, 3).train.document_ids)] == [list(parts[1].train.document_ids)]
+
+
+def test_other_families_are_trained_anew_when_asked(tmp_path: Path) -> None:
+    text = write(tmp_path / "mail.txt", sentences(80))
+    run = tmp_path / "run"
+    train("gpt", text, run, lines=True, tokenizer="chars", settings=TINY)
+    document = trained_place(run)
+    with pytest.raises(UsageError, match="--retrain"):
+        forget(run, [document])
+    found = forget(run, [document], retrain=True)
+    assert found["retrained"] == ["gpt"] and load(run).facts["source"]["without"] == [document]
+
+
+def test_what_fails_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write(tmp_path / "mail.txt", sentences(80))
+    run = tmp_path / "run"
+    train("ngram", text, run, lines=True, tokenizer="chars")
+    before = (run / WEIGHTS).read_bytes()
+    document = trained_place(run)
+    text.unlink()
+    with pytest.raises(LLMBertError, match="does not exist"):
+        forget(run, [document])
+    assert (run / WEIGHTS).read_bytes() == before and not list(tmp_path.glob(".run*"))
+    with pytest.raises(UsageError, match=r"such as 'mail\.txt:"):
+        forget(run, ["letter.txt"])
+    with pytest.raises(UsageError, match="at least one"):
+        forget(run, [])
+
+
+def test_forgetting_that_was_cut_short_is_undone_first(tmp_path: Path) -> None:
+    text = write(tmp_path / "mail.txt", sentences(80))
+    run = tmp_path / "run"
+    train("ngram", text, run, lines=True, tokenizer="chars")
+    document = trained_place(run)
+    run.rename(tmp_path / ".run.before")
+    run.mkdir()
+    (run / "run.json").write_text('{"format": 1, "status": "training"}', encoding="utf-8")
+    assert forget(run, [document])["documents"] == [document]
+    assert not (tmp_path / ".run.before").exists()
