@@ -92,7 +92,8 @@ def _take_in(model: nn.Module, gradients: Any, rows: Sequence[Tensor], together:
         for name, weight in named.items():
             if weight.requires_grad:
                 # A view: two biases that are only ever added have one gradient, and Opacus marks what it has seen.
-                weight.grad_sample = found[name].view_as(found[name]) if part else weight.new_zeros((0, *weight.shape))
+                each = found[name].view_as(found[name]) if part else weight.new_zeros((0, *weight.shape))
+                weight.grad_sample = each  # type: ignore[attr-defined]
         if number < len(parts) - 1:
             optimiser.signal_skip_step()
             optimiser.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def spent(noise: float, rate: float, steps: int, delta: float) -> Epsilon:
     return Epsilon(classic, float(tight))
 
 
-def _analysis():  # type: ignore[no-untyped-def]
+def _analysis() -> Any:
     try:
         from opacus.accountants.analysis import rdp
     except ImportError as error:

@@ -64,7 +64,7 @@ def _with_others(text: str, words: Sequence[str], share: float, random: np.rando
     chosen = random.choice(len(places), max(1, round(share * len(places))), replace=False)
     parts, end = [], 0
     for begin, stop in sorted(places[i] for i in chosen):
-        parts += [text[end:begin], words[random.integers(len(words))]]
+        parts += [text[end:begin], words[int(random.integers(len(words)))]]
         end = stop
     return "".join([*parts, text[end:]])
 

@@ -179,7 +179,7 @@ def _made_anew(
     training = prepare(asked, progress, began)
     with fresh_folder(training.out):
         for member in sorted((aside / MEMBERS).glob("*")) if hit is not None else ():
-            if read_facts(member)["part"][0] not in hit:
+            if read_facts(member)["part"][0] not in (hit or ()):
                 shutil.copytree(member, folder / MEMBERS / member.name)
         carry_out(training)
     if hit is None:

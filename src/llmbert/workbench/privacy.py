@@ -47,6 +47,7 @@ def count_privacy(training: Training) -> dict[str, Any]:
     model = training.plan.model
     if not getattr(model, "noise", 0.0):
         return {}
+    assert isinstance(training.store, Corpus)
     documents = training.store.train.documents
     return {"privacy": privacy_facts(model.noise, 1.0, model.order, documents, model.delta)}
 

@@ -325,7 +325,7 @@ def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress:
     text = (ids, starts, config.vocabulary_size, config.order)
     if not config.noise:
         return count_ngrams(*text, begin_id=config.begin_id, padding_id=config.padding_id, progress=progress)
-    bounds = {"noise": config.noise, "contributions": config.contributions, "delta": config.delta}
+    bounds: dict[str, Any] = {"noise": config.noise, "contributions": config.contributions, "delta": config.delta}
     return private_counts(*text, **bounds, begin_id=config.begin_id, progress=progress)
 
 

@@ -182,7 +182,7 @@ def _trained(
     if run_status(out) is not None:
         return resume(out, progress=given["progress"])
     path = cleaned(planted.train, name)
-    timed = {} if find_family(family).counts else {"budget": budget}
+    timed: dict[str, Any] = {} if find_family(family).counts else {"budget": budget}
     values = {**settings, **MITIGATIONS[name].settings(family)}
     return train(family, path, out, valid=planted.valid, settings=values, **timed, **given)
 

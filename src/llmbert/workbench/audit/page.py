@@ -146,7 +146,7 @@ def _exposure_figures(found: Mapping[str, Any], names: Mapping[str, str], langua
             }
             for row in some
         ]
-        chance = {"name": say("chance", language), "style": "dashed", "muted": True}
+        chance: dict[str, Any] = {"name": say("chance", language), "style": "dashed", "muted": True}
         series.append({**chance, "points": [[end, 1 / np.log(2)] for end in ends]})
         figures.append(
             {
