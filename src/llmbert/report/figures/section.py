@@ -55,10 +55,8 @@ def _points_each(figures: Sequence[Mapping[str, Any]], share: float) -> int:
 
 def _figure(given: Mapping[str, Any], identity: str, sheet: Sheet, both: Both, most: int) -> dict[str, Any]:
     """One figure as the template takes it; `chart` says whether there are points to draw, with matplotlib or not."""
-    scales = Scales(
-        *(sheet.value(given.get(label)) for label in ("x_label", "y_label")),
-        *(bool(given.get(scale)) for scale in ("x_log", "y_log")),
-    )
+    labels = {key: sheet.value(given.get(key)) for key in ("x_label", "y_label")}
+    scales = Scales(**labels, x_log=bool(given.get("x_log")), y_log=bool(given.get("y_log")))
     whole, left_out = _series(given, sheet)
     drawn = [placed(each, scales, most) for each in whole]
     drawn = [each for each in drawn if each.points or each.band]
@@ -117,11 +115,11 @@ def _said(series: Series, sheet: Sheet) -> str:
 
 def _bars(given: Mapping[str, Any], sheet: Sheet) -> dict[str, Any] | None:
     """The bars as `measures` shows a metric's, all from 0; those whose row is `muted` are grey."""
-    rows = [row for row in given.get("bars") or [] if number(row.get("value")) is not None]
-    if not rows:
+    known = [row for row in given.get("bars") or [] if number(row.get("value")) is not None]
+    if not known:
         return None
-    rows, left_out = sheet.some(rows, MOST_BARS)
-    bars = [
+    rows, left_out = sheet.some(known, MOST_BARS)
+    bars: list[dict[str, Any]] = [
         {
             **{"name": sheet.value(row.get("name")), "value": float(row["value"]), "interval": interval_of(row)},
             **{
@@ -132,7 +130,7 @@ def _bars(given: Mapping[str, Any], sheet: Sheet) -> dict[str, Any] | None:
         }
         for row in rows
     ]
-    ends = [end for bar in bars for end in (bar["value"], *(bar["interval"] or ()))]
+    ends: list[float] = [end for bar in bars for end in (bar["value"], *(bar["interval"] or ()))]
     digits = _digits([bar["value"] for bar in bars])
     shown = [_shown(bar, False, min(0.0, *ends), max(0.0, *ends), digits) for bar in bars]
     label = sheet.value(given.get("y_label") or given.get("x_label"))
