@@ -1,0 +1,1 @@
+"""A model and its text → evidence: where what it writes comes from."""
