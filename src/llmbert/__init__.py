@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.write import write
     from llmbert.workbench.audit import audit
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.trace import trace
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -53,6 +54,7 @@ __all__ = [
     "resume",
     "summarise",
     "tag",
+    "trace",
     "train",
     "translate",
     "write",
@@ -70,6 +72,7 @@ _HOMES = {
     "audit": "llmbert.workbench.audit",
     "augment": "llmbert.workbench.documents",
     "map_texts": "llmbert.workbench.documents",
+    "trace": "llmbert.workbench.curation.trace",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",

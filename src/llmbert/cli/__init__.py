@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, checking, documents, labelling, making, serving, trusting, tuning, using
+from llmbert.cli import asking, checking, documents, labelling, making, serving, tracing, trusting, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("latent")(using.latent)
 app.command("anomalies")(documents.anomalies)
 app.command("map")(documents.map_texts)
 app.command("augment")(documents.augment)
+app.command("trace")(tracing.trace)
 app.command("compare")(making.compare)
 app.command("check")(checking.check)
 app.command("fine-tune")(tuning.fine_tune)

@@ -1,9 +1,10 @@
-"""The sections of a page on documents: how odd they are, and where they lie on a map."""
+"""The sections of a page on documents: how odd they are, where they lie on a map, and where they come from."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from llmbert.report import charts, clouds
@@ -15,6 +16,8 @@ Both = Callable[[Callable[[bool], str]], tuple[Any, Any]]
 
 POINTS = 1200  # of a map that are drawn
 KEPT = charts.SERIES - 1  # labels with a colour of their own
+MOST_TEXTS, MOST_SPANS = 40, 60
+ROOM = 300_000  # bytes of the page that traced texts may take together
 
 
 def detection_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | None:
@@ -96,4 +99,73 @@ def map_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | None:
         **{"wide": wide, "narrow": narrow},
         "legend": [(series, name, f"{count:,}") for series, name, count in legend] if ranked != [""] else [],
         "drawn": thinned if len(drawn) < len(points) else "",
+    }
+
+
+def trace_section(given: Sequence[Mapping[str, Any]] | None, sheet: Sheet) -> dict[str, Any] | None:
+    """Texts in parts, spans numbered in the order of the list below; None where nothing is given.
+
+    given: rows of id, parts [[text, the number of the span that begins it, from 1, or None], ...], verbatim (a share),
+    spans [{length, text, count, documents [{id, character}]}], neighbours [{id, character, text, score}].
+    """
+    if not given:
+        return None
+    shown, left_out = sheet.some(list(given), MOST_TEXTS)
+    room = int(ROOM * sheet.share / max(1, len(shown)))
+    return {"texts": [_traced(row, room, sheet) for row in shown], "left_out": left_out, "many": len(given) > 1}
+
+
+def _traced(row: Mapping[str, Any], room: int, sheet: Sheet) -> dict[str, Any]:
+    parts, left_out = _kept(row.get("parts") or [], room, sheet)
+    spans, more = sheet.some(list(row.get("spans") or []), MOST_SPANS)
+    return {
+        "id": sheet.value(row.get("id")),
+        "share": sheet.percent(float(row.get("verbatim") or 0.0), 1),
+        "parts": parts,
+        "lang": script("".join(part["text"] for part in parts)),
+        "left_out": left_out,
+        "spans": [_span(number, span, sheet) for number, span in enumerate(spans, 1)],
+        "spans_left_out": more,
+        "neighbours": [_neighbour(near, sheet) for near in row.get("neighbours") or []],
+    }
+
+
+def _kept(parts: Sequence[Sequence[Any]], room: int, sheet: Sheet) -> tuple[list[dict[str, Any]], str]:
+    """The first parts that take `room` bytes of the page, and a sentence on the rest."""
+    kept: list[dict[str, Any]] = []
+    cut = 0
+    for text, span in parts:
+        shown = "" if cut else sheet.cut(str(text), max(0, room))[0]
+        room -= len(escape(shown).encode()) + 60  # with its mark
+        cut += len(str(text)) - len(shown)
+        if shown:
+            kept.append({"text": shown, "number": span})
+    return kept, sheet.cut_note(cut)
+
+
+def _span(number: int, span: Mapping[str, Any], sheet: Sheet) -> dict[str, Any]:
+    documents = list(span.get("documents") or [])
+    unlisted = int(span["count"]) - len(documents)
+    return {
+        "number": number,
+        "length": sheet.t["characters"].format(f"{int(span['length']):,}"),
+        "text": sheet.cut(str(span["text"]), 240)[0],
+        "lang": script(str(span["text"])),
+        "places": [
+            {"id": sheet.value(each["id"]), "at": sheet.t["at_character"].format(f"{int(each['character']):,}")}
+            for each in documents
+        ],
+        "more": sheet.t["places_more"].format(f"{unlisted:,}") if unlisted > 0 else "",
+    }
+
+
+def _neighbour(near: Mapping[str, Any], sheet: Sheet) -> dict[str, Any]:
+    text, left_out = sheet.cut(str(near["text"]), 800)
+    return {
+        "id": sheet.value(near["id"]),
+        "at": sheet.t["at_character"].format(f"{int(near['character']):,}"),
+        "score": f"{float(near['score']):.3f}",
+        "text": text,
+        "left_out": left_out,
+        "lang": script(text),
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmbert.decoding import Guide
 from llmbert.models.headed import Headed
@@ -14,6 +14,9 @@ from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.runs.guiding import guide_of
 from llmbert.tasks.requests import prefixes_of
+
+if TYPE_CHECKING:
+    from llmbert.workbench.curation.trace import Tracer
 
 NAME = re.compile(r"[\w][\w.:+@ -]{0,127}", re.UNICODE)
 
@@ -41,8 +44,25 @@ class Served:
             "classify": bool(kinds & {"classify", "multilabel"}) or (asked and "classify" in (tasks or ())),
             "embeddings": any(hasattr(model, name) for name in ("posteriors", "discriminator", "encode", "hidden")),
             "score": getattr(model, "likelihood", "none") != "none",
+            "trace": self._is_traced(),
             "attention": any(hasattr(module, "weights_of") for module in getattr(model, "modules", list)()),
         }
+
+    def _is_traced(self) -> bool:
+        """Whether whoever serves it has made the index of its training text (`llmbert trace RUN --index-only`).
+
+        A server makes none by itself: to say where a text stands is to say what the training text holds.
+        """
+        from llmbert.workbench.curation.trace import is_indexed
+
+        return is_indexed(self.run)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What says where a text stands in the training text."""
+        from llmbert.workbench.curation.trace import run_tracer
+
+        return run_tracer(self.run)
 
     @cached_property
     def _tasks(self) -> set[str] | None:

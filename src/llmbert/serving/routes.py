@@ -386,6 +386,17 @@ async def classify(body: schemas.Classification, request: Request) -> Any:
     return await _task(request, body, "classify", task, body.model_dump(exclude={"model", "input"}, exclude_none=True))
 
 
+@router.post("/v1/trace")
+async def trace(body: schemas.Tracing, request: Request) -> Any:
+    """Where each text stands word for word in the training text, of runs whose index was made beforehand."""
+    served = server_of(request).find(body.model)
+
+    def task(_: Any, texts: list[str], least: int | None = None) -> list[dict[str, Any]]:
+        return [served.tracer.look("text", text, least) for text in texts]
+
+    return await _task(request, body, "trace", task, body.model_dump(exclude={"model", "input"}, exclude_none=True))
+
+
 @router.post("/v1/embeddings")
 async def embeddings(body: schemas.Embedding, request: Request) -> Any:
     """A vector for each text: of a run that was taught to embed its own, of any other the mean of its hidden states."""

@@ -190,6 +190,12 @@ class Classification(Texts):
     head: str | None = Field(None, max_length=64)
 
 
+class Tracing(Texts):
+    """Where texts stand in the training text; least: characters of a span."""
+
+    least: int | None = Field(None, ge=1)
+
+
 class Scoring(Texts):
     """sources: what an encoder-decoder's texts are targets of, as many."""
 

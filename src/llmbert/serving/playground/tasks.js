@@ -1,9 +1,9 @@
-// Translate, summarise and classify.
+// Translate, summarise, classify, and trace to the training text.
 import { post } from "./api.js";
 import { $, able, complain, fill, fillRuns, make, tell, thumbs } from "./parts.js";
 import { say } from "./words.js";
 
-const VERBS = ["translate", "summarise", "classify"];
+const VERBS = ["translate", "summarise", "classify", "trace"];
 
 async function answer() {
   const verb = $("tasks-verb").value;
@@ -25,7 +25,30 @@ async function answer() {
   }
 }
 
+// A traced text with its spans marked (of two that overlap the first ends where the second begins), then where they stand.
+function showTrace(found) {
+  const letters = Array.from(found.text); // the server counts characters, JavaScript half of some
+  const marked = [];
+  let place = 0;
+  found.spans.forEach(({ start, length }, at) => {
+    marked.push(letters.slice(place, start).join(""));
+    place = Math.min(start + length, found.spans[at + 1]?.start ?? letters.length);
+    marked.push(make("mark", { text: letters.slice(start, place).join("") }), make("sup", { text: at + 1 }));
+  });
+  marked.push(letters.slice(place).join(""));
+  const sources = found.spans.map(({ count, documents }) => make("li", {
+    text: documents.map(({ id, character }) => say("stands_at", id, character.toLocaleString())).join(", ")
+      + (count > documents.length ? say("and_more", (count - documents.length).toLocaleString()) : ""),
+  }));
+  $("tasks-answer").replaceChildren(make("p", { class: "traced" }, ...marked),
+    make("p", { class: "hint", text: say("verbatim", (100 * found.verbatim).toFixed(1)) }), make("ol", {}, ...sources));
+}
+
 function show(found) {
+  if (found.spans !== undefined) {
+    showTrace(found);
+    return;
+  }
   if (found.text !== undefined) {
     $("tasks-answer").textContent = found.text;
     return;
