@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
-    from llmbert.workbench.forget import forget
     from llmbert.workbench.preflight.check import check
+    from llmbert.workbench.privacy.forget import forget
     from llmbert.workbench.train import resume, train
 
 # Must be set before torch loads its OpenMP: threads that wait by spinning make training ten times slower as soon as
@@ -76,7 +76,7 @@ _HOMES = {
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",
-    "forget": "llmbert.workbench.forget",
+    "forget": "llmbert.workbench.privacy.forget",
     "Conversation": "llmbert.tasks.chat",
     "classify": "llmbert.tasks.classify",
     "summarise": "llmbert.tasks.summarise",

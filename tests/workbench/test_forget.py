@@ -12,7 +12,7 @@ import pytest
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
 from llmbert.runs.trail import read_trail
-from llmbert.workbench.forget import CERTIFICATE, forget
+from llmbert.workbench.privacy.forget import CERTIFICATE, forget
 from llmbert.workbench.train import train
 
 SECRET = "the key of the safe is under the third stone beside the old mill"

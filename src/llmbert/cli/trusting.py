@@ -74,8 +74,8 @@ def forget(
 ) -> None:
     """Forget documents: make a run as if they had never stood in its text, and write a certificate of it."""
     from llmbert.cli.display import Display
-    from llmbert.workbench.forget import CERTIFICATE
-    from llmbert.workbench.forget import forget as verb
+    from llmbert.workbench.privacy.forget import CERTIFICATE
+    from llmbert.workbench.privacy.forget import forget as verb
 
     with Display() as display:
         found = verb(run, documents, retrain=retrain, progress=display)

@@ -1,14 +1,22 @@
-"""The folder of a run while it is made: new, kept once something is worth keeping, and taken away again otherwise."""
+"""The folder of a run while it is made: what it says of itself first, and how it goes again if nothing comes of it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from llmbert.runs import CHECKPOINT, MEMBERS, disk_error
+from llmbert.data.pairs import PairCorpus
+from llmbert.models import FAMILIES
+from llmbert.runs import CHECKPOINT, FORMAT, MEMBERS, command_line, disk_error, machine, version, versions
 from llmbert.training.loop import Interrupted
+from llmbert.workbench.budget import Plan
+from llmbert.workbench.measure import usual_task
+from llmbert.workbench.sources import Source, Store, beside
 
 
 @contextmanager
@@ -50,3 +58,66 @@ def _is_worth_keeping(out: Path) -> bool:
 
 def _go_on(out: Path) -> str:
     return f"go on with: llmbert train --resume {out}"
+
+
+def first_facts(
+    family: str,
+    objective: str,
+    task: str | None,
+    languages: str | None,
+    source: Source,
+    store: Store,
+    plan: Plan,
+    seed: int,
+    budget: str | float | None,
+    size: str | None,
+    folder: Path,
+    language: str,
+) -> dict[str, Any]:
+    """`run.json` as far as it is known before training."""
+    counts, tokeniser = FAMILIES[family].counts, store.tokeniser
+    settings = {"model": plan.model.model_dump()}
+    settings |= {} if counts or FAMILIES[family].mixes else {"training": plan.training.model_dump()}
+    return {
+        "format": FORMAT,
+        "llmbert": version(),
+        "status": "training",
+        "family": family,
+        "objective": objective,
+        **_pair_facts(source, store, task, languages),
+        "likelihood": FAMILIES[family].likelihood,
+        "command": command_line(),
+        "source": asdict(source),
+        "budget": budget,
+        "size": size,
+        "seed": seed,
+        "language": language,
+        "settings": settings,
+        "calibrated_tokens_per_second": plan.tokens_per_second,
+        "corpus": os.path.relpath(store.folder, beside(folder)),
+        "data": store.describe(),
+        "tokeniser": {
+            "kind": tokeniser.kind,
+            "vocabulary_size": tokeniser.vocabulary_size,
+            "fingerprint": tokeniser.fingerprint,
+        },
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def _pair_facts(source: Source, store: Store, task: str | None, languages: str | None) -> dict[str, Any]:
+    """What a run of pairs says of how it wants to be asked."""
+    if not isinstance(store, PairCorpus):
+        return {}
+    prefixes = {str(part.get("task") or part["prefix"].strip()): part["prefix"] for part in source.mixture or []}
+    named = task or usual_task(store, source.fields)
+    from_, _, to = (languages or "").partition("-")
+    return {
+        "task": named if not prefixes else None,
+        # A task that was only guessed stands in nobody's way.
+        "tasks": sorted({name.split()[0] for name in prefixes}) or ([task] if task else []),
+        "prefixes": prefixes,
+        "languages": {"source": from_, "target": to or from_} if languages else {},
+        "text": {"lowercase": source.lowercase},
+    }

@@ -41,14 +41,13 @@ from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan, check_length, plan_training
-from llmbert.workbench.facts import first_facts
-from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
+from llmbert.workbench.folders import first_facts, fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
 from llmbert.workbench.mixing import fit_mixture, parse_members
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
-from llmbert.workbench.privacy import count_privacy, learn_with_noise
+from llmbert.workbench.privacy.noise import count_privacy, learn_with_noise
 from llmbert.workbench.settings import (
     Asked,
     budget_seconds,

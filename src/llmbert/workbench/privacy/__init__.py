@@ -1,0 +1,1 @@
+"""What a run shall not keep: noise while it learns, and forgetting afterwards."""
