@@ -39,9 +39,10 @@ def found(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llmbert.workbench.audit.planting.CANDIDATES", 400)
         patch.setattr("llmbert.workbench.audit.planting.CONTROLS", 60)
+        patch.setattr("llmbert.workbench.audit.measuring.SPAN", 20)
         asked: dict[str, Any] = {"lines": True, "families": ("ngram", "gpt"), "tokenizer": "chars", "budget": 20}
         settings = {"gpt": TINY, "ngram": {"order": 8}}
-        result = audit(text, out, repeats=(1, 16), each=3, settings=settings, **asked)
+        result = audit(text, out, repeats=(1, 16), each=3, samples=20, settings=settings, **asked)
     return result, out
 
 
@@ -92,6 +93,14 @@ def test_membership_has_figures_intervals_and_a_blind_baseline(found: tuple[dict
     assert low - 5 < 50 < high + 5
 
 
+def test_copying_is_measured_beside_what_people_repeat(found: tuple[dict[str, Any], Path]) -> None:
+    ngram = of(found[0], "ngram")["verbatim"]
+    assert ngram["texts"] == 20 and ngram["share"] > 0.2
+    assert 0 < found[0]["copied_by_people"]["share"] < 1
+    low, high = ngram["interval"]
+    assert low <= ngram["share"] <= high and ngram["longest"] >= 20
+
+
 def test_the_page_and_the_figures_are_written(found: tuple[dict[str, Any], Path]) -> None:
     page = (found[1] / "report.html").read_text("utf-8")
     assert "never planted" in page and "ngram, private" in page and "ε" in page
@@ -112,6 +121,7 @@ def test_an_audit_goes_on_where_it_was_and_refuses_another(text: Path, found: tu
         ({"mitigations": ("prayer",)}, "no mitigation"),
         ({"canaries": "birds"}, "no canaries"),
         ({"repeats": (0,)}, "at least one canary"),
+        ({"samples": 0}, "draw 1 or more"),
         ({"budget": "soon"}, "a budget is a time"),
     ],
 )

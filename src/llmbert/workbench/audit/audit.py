@@ -10,22 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmbert.data.corpus import build_corpus
+from llmbert.data.corpus import Corpus, build_corpus
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, command_line, disk_error, load, machine, run_status, write_json
 from llmbert.tasks.anomalies import UNITS
 from llmbert.trust.canaries import SPACES
-from llmbert.workbench.audit.measuring import canary_figures, membership
+from llmbert.trust.provenance import Given, TraceIndex, build_index, open_index
+from llmbert.workbench.audit.measuring import canary_figures, copied_share, membership, verbatim
 from llmbert.workbench.audit.mitigations import MITIGATIONS, cleaned
 from llmbert.workbench.audit.page import dossier
-from llmbert.workbench.audit.planting import Planted, plant, write_texts
+from llmbert.workbench.audit.planting import Planted, plant, read_lines, write_texts
 from llmbert.workbench.pages import write_page
 from llmbert.workbench.settings import parse_duration
 from llmbert.workbench.sources import Paths, path_list
 from llmbert.workbench.train import resume, train
 
 REPEATS = (1, 4, 16, 64)
+SAMPLES = 1000
 EACH = 8  # canaries of every number of repeats
 ASKED = "asked.json"  # there once the text is read and planted
 REFERENCE_ORDER = 3  # of the n-gram model that membership is compared with
@@ -46,6 +48,7 @@ def audit(
     repeats: Sequence[int] = REPEATS,
     each: int = EACH,
     budget: str | float = "1m",
+    samples: int = SAMPLES,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     language: str = "en",
@@ -55,14 +58,15 @@ def audit(
     what it gives away; writes `audit.json` and `report.html` into `out`, returns what is in the former.
 
     canaries: "card", "number" or "words" (see `trust.canaries.SPACES`; None: words where the tokeniser is of words);
-    each: so many of them for every number of `repeats`; budget: time of each training; settings: of some families.
+    each: so many of them for every number of `repeats`; budget: time of each training; samples: texts that each run
+    draws to see how much it copies; settings: of some families.
     What was trained already below `out` is taken as it is.
 
     Raises UsageError for what is asked wrongly, LLMBertError for text that cannot be used.
     """
     folder = Path(out)
     kind = canaries or ("words" if tokenizer == "words" else "card")
-    _check(families, mitigations, kind, repeats, each)
+    _check(families, mitigations, kind, repeats, each, samples)
     parse_duration(budget)
     asked = {
         "data": [Path(path).name for path in path_list(data)],
@@ -88,6 +92,7 @@ def audit(
         planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress)
         given = {"tokenizer": tokenizer, "seed": seed, "language": language, "progress": progress}
         reference = _reference(planted, folder, given)
+        index = _index_of(planted, folder, progress)
         write_json(folder / ASKED, asked)
         rows = []
         for family in families:
@@ -95,21 +100,29 @@ def audit(
                 if not MITIGATIONS[name].suits(family):
                     continue
                 run = _trained(family, name, planted, folder, budget, dict((settings or {}).get(family, {})), given)
-                rows.append(_measured(run, family, name, planted, reference, seed, progress))
-        found = {
-            "command": command_line(),
-            "machine": machine(),
-            "asked": asked,
-            "documents": corpus.train.documents,
-            "fingerprint": corpus.fingerprint,
-            "texts": min(len(planted.members), len(planted.others)),
-            "controls": len(planted.canaries.controls),
-            "candidates": len(planted.canaries.candidates),
+                rows.append(_measured(run, name, planted, reference, index, samples, progress))
+        found = _told(asked, corpus, planted, samples) | {
+            "copied_by_people": copied_share(planted.others, index),
             "runs": rows,
         }
         write_json(folder / "audit.json", found)
         write_page(folder, dossier(found, language), language)
     return found
+
+
+def _told(asked: Mapping[str, Any], corpus: Corpus, planted: Planted, samples: int) -> dict[str, Any]:
+    """What was asked, of which text."""
+    return {
+        "command": command_line(),
+        "machine": machine(),
+        "asked": asked,
+        "documents": corpus.train.documents,
+        "fingerprint": corpus.fingerprint,
+        "texts": min(len(planted.members), len(planted.others)),
+        "controls": len(planted.canaries.controls),
+        "candidates": len(planted.canaries.candidates),
+        "samples": samples,
+    }
 
 
 def _check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -139,7 +152,9 @@ def _kept_once_trained(folder: Path) -> Iterator[None]:
         raise
 
 
-def _check(families: Sequence[str], mitigations: Sequence[str], kind: str, repeats: Sequence[int], each: int) -> None:
+def _check(
+    families: Sequence[str], mitigations: Sequence[str], kind: str, repeats: Sequence[int], each: int, samples: int
+) -> None:
     if not families:
         raise UsageError("name at least one family to audit")
     for family in families:
@@ -152,6 +167,8 @@ def _check(families: Sequence[str], mitigations: Sequence[str], kind: str, repea
             raise UsageError(f"there is no mitigation {name!r}; choose of {known_ones}")
     if kind not in SPACES:
         raise UsageError(f"there are no canaries {kind!r}; choose one of {', '.join(SPACES)}")
+    if samples < 1:
+        raise UsageError(f"samples is {samples}; draw 1 or more")
     if each < 1 or not repeats or min(repeats) < 1:
         raise UsageError("plant at least one canary, once")
 
@@ -165,6 +182,15 @@ def _reference(planted: Planted, folder: Path, given: Mapping[str, Any]) -> Run 
         return load(out)
     write_texts(path, planted.reference)
     return train("ngram", path, out, valid=planted.valid, settings={"order": REFERENCE_ORDER}, **given)
+
+
+def _index_of(planted: Planted, folder: Path, progress: Progress) -> TraceIndex:
+    """Where texts stand in the training text, with all that was planted."""
+    path = folder / "planted" / "index"
+    if path.exists():
+        return open_index(path)
+    texts = enumerate(read_lines(planted.train), 1)
+    return build_index((Given(f"{number}", [text.encode()]) for number, text in texts), path, progress=progress)
 
 
 def _trained(
@@ -188,14 +214,21 @@ def _trained(
 
 
 def _measured(
-    run: Run, family: str, name: str, planted: Planted, reference: Run | None, seed: int, progress: Progress
+    run: Run,
+    name: str,
+    planted: Planted,
+    reference: Run | None,
+    index: TraceIndex,
+    samples: int,
+    progress: Progress,
 ) -> dict[str, Any]:
+    seed = int(run.facts["seed"])
     figures, curves = membership(run, planted, reference, seed, progress)
     scores = run.facts.get("scores") or {}
     kept = ("bits_per_byte", "nats_per_token", "perplexity")
     return {
         "run": run.folder.name,
-        "family": family,
+        "family": run.family,
         "mitigation": name,
         "likelihood": run.model.likelihood,
         "quality": {key: scores.get(key) for key in kept},
@@ -203,6 +236,7 @@ def _measured(
         "train_seconds": run.facts.get("train_seconds"),
         "privacy": run.facts.get("privacy"),
         "canaries": canary_figures(run, planted.canaries, progress),
+        "verbatim": verbatim(run, index, samples, seed, progress),
         "membership": figures,
         "roc": curves,
     }

@@ -15,9 +15,12 @@ from llmbert.runs import Run
 from llmbert.tasks.anomalies import oddness
 from llmbert.trust.canaries import Canaries, exposure, extrapolated_exposure, split_secret
 from llmbert.trust.membership import Scores, membership_figures, membership_scores
+from llmbert.trust.provenance import TraceIndex, trace_text
 from llmbert.workbench.audit.planting import Planted
 
 RESAMPLES = 2000
+SPAN = 50  # characters that a copied span has at least
+SAMPLE_TOKENS = 60
 EXTRA_TOKENS = 40  # room for the rest of a secret
 
 
@@ -85,6 +88,31 @@ def extracted(
     longest = max(len(run.document_ids(rest)) for _, rest in parts) + EXTRA_TOKENS
     written = run.generate_many([prompt for prompt, _ in parts], temperature=0.0, max_tokens=longest, progress=progress)
     return np.array([text.startswith(rest) for text, (_, rest) in zip(written, parts, strict=True)])
+
+
+def verbatim(run: Run, index: TraceIndex, count: int, seed: int, progress: Progress = silent) -> dict[str, Any] | None:
+    """How much of `count` texts that the run draws stands word for word in the training text: the share of characters
+    in spans of SPAN or more, with an interval over texts, and the longest span. None for what draws no texts."""
+    if run.reads_source or run.fills_gaps or not hasattr(run.model, "step"):
+        return None
+    settings = {"max_tokens": SAMPLE_TOKENS, "temperature": 1.0, "seed": seed}
+    texts = run.generate_many([""] * count, progress=progress, **settings)
+    return copied_share(texts, index)
+
+
+def copied_share(texts: Sequence[str], index: TraceIndex) -> dict[str, Any]:
+    """The same of given texts: of held-out ones it says what people repeat."""
+    found = [trace_text(index, text, least=SPAN, most=1) for text in texts if text]
+    rows = np.array([[each["verbatim"] * each["characters"], each["characters"]] for each in found])
+    if not len(rows):
+        return {"share": 0.0, "interval": [0.0, 0.0], "longest": 0, "texts": 0}
+    sums = resampled_sums(rows, RESAMPLES, seed=0)
+    return {
+        "share": float(rows[:, 0].sum() / rows[:, 1].sum()),
+        "interval": list(percentile_interval(sums[:, 0] / np.maximum(1, sums[:, 1]), 0.95)),
+        "longest": max((span["length"] for each in found for span in each["spans"]), default=0),
+        "texts": len(found),
+    }
 
 
 def membership(

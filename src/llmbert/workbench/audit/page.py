@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from llmbert.workbench.audit.measuring import SPAN
 from llmbert.workbench.audit.wording import say
 
 Row = Mapping[str, Any]
@@ -33,7 +34,7 @@ def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
         "figures": [
             *_exposure_figures(found, names, language),
             _trade(runs, language),
-            _exposure_table(runs, names, language),
+            _exposure_table(found, names, language),
             *_membership_figures(found, names, language),
         ],
         "facts": [
@@ -185,11 +186,20 @@ def _trade(runs: Sequence[Row], language: str) -> dict[str, Any]:
     }
 
 
-def _exposure_table(runs: Sequence[Row], names: Mapping[str, str], language: str) -> dict[str, Any]:
+def _exposure_table(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> dict[str, Any]:
+    runs = found["runs"]
     key, unit = _quality(runs)
     repeats = [each["repeats"] for each in runs[0]["canaries"]["planted"]]
     times = [say("times", language, n=n) for n in repeats]
-    head = [say("run", language), unit, say("control_column", language), *times, say("said", language), "ε"]
+    head = [
+        say("run", language),
+        unit,
+        say("control_column", language),
+        *times,
+        say("said", language),
+        say("copied", language),
+        "ε",
+    ]
     rows = []
     for row in runs:
         planted, quality = row["canaries"]["planted"], row["quality"][key]
@@ -201,10 +211,13 @@ def _exposure_table(runs: Sequence[Row], names: Mapping[str, str], language: str
                 f"{row['canaries']['control']['mean']:.2f}",
                 *(f"{each['exposure']['mean']:.1f}" for each in planted),
                 "–" if said is None else f"{said:.0%}",
+                "–" if row["verbatim"] is None else f"{row['verbatim']['share']:.1%}",
                 "–" if not row.get("privacy") else f"{row['privacy']['epsilon']:.2f}",
             ]
         )
-    return {"title": say("figures", language), "group": say("trade", language), "table": [head, *rows]}
+    people = found["copied_by_people"]["share"]
+    note = say("copied_note", language, samples=found["samples"], span=SPAN, people=people)
+    return {"title": say("figures", language), "group": say("trade", language), "table": [head, *rows], "note": note}
 
 
 def _membership_figures(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> list[dict[str, Any]]:
