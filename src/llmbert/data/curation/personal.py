@@ -146,8 +146,8 @@ def _mails(text: str) -> Iterator[tuple[int, int]]:
         if local is None or domain is None or _ENDINGS.search(domain[0]):
             continue
         name = local[0]
-        # 'mail=joe@…', "'joe@…'", 'a|joe@…': what stands before the last of these is no part of the address.
-        cut = max((name.rfind(mark) for mark in "=|?&'`{}/"), default=-1) + 1 if name[0] != '"' else 0
+        # 'mail=joe@…', 'a|joe@…': what stands before the last of these is no part of the address.
+        cut = max((name.rfind(mark) for mark in "=|?&`{}/"), default=-1) + 1 if name[0] != '"' else 0
         name = name[cut:].lstrip(_FRINGE)
         late = _SENTENCE.search(domain[0])
         if name and ".." not in name and not name.endswith("."):
@@ -174,6 +174,8 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
             from_colons = _FROM_COLONS.match(text, colons.start(), colons.start() + 46)
             assert before_colons and from_colons
             start, end = before_colons.start(), from_colons.end()
+            if text[start] == ":" and text[start + 1] != ":":  # "address:2001:…"
+                start += 1
             # "::1." ends a sentence, "fe80::1:" begins a list.
             while end > start and text[end - 1] in ".:" and not text.startswith("::", end - 2):
                 end -= 1

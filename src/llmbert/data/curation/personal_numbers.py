@@ -17,8 +17,11 @@ BREAK = r"[ \-]?\r?\n[ \t]?"
 """A line's end within a number."""
 
 _CLUSTER = re.compile(rf"[0-9](?:(?:[ \-]|{BREAK})?[0-9]){{11,}}[Xx]?")
+_THREE_MORE = re.compile(r"[ \-][0-9]{3}(?![0-9])")
 _GROUP = re.compile(r"[0-9]+[Xx]?")
 _MOST_GROUPS = 8
+IN_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ \-][A-Za-z0-9]{4}){0,7}[ \-]\Z")
+"""What stands before the middle of something written like an IBAN."""
 _AFTER_POINT = re.compile(r"[0-9]\.\Z")
 
 CARD_GROUPS = {
@@ -103,7 +106,20 @@ def _kind(text: str, window: Window) -> str | None:
     says_id = _SAYS_ID.search(text, max(0, window.start - 24), window.start)
     if says_id and length == 15 and len(window.groups) == 1 and _is_old_id(digits):
         return "old_id"
-    return "card" if 12 <= length <= 19 and _grouped(window, CARD_GROUPS) and is_card(digits) else None
+    if length == 18 and _is_born(digits):  # an ID with a slip of the pen
+        return None
+    is_own = 12 <= length <= 19 and _grouped(window, CARD_GROUPS) and not _goes_on(text, window)
+    return "card" if is_own and is_card(digits) else None
+
+
+def _goes_on(text: str, window: Window) -> bool:
+    """Whether digits that look like a card are a part of something longer: of an IBAN, of UnionPay's 19 digits."""
+    if len(window.groups) == 1:
+        return False
+    rest = _THREE_MORE.match(text, window.end) if len(window.digits) == 16 else None
+    return bool(IN_IBAN.search(text, max(0, window.start - 45), window.start)) or (
+        rest is not None and window.digits[:2] in ("62", "81", "95")
+    )
 
 
 def _grouped(window: Window, known: set[tuple[int, ...]]) -> bool:
@@ -157,11 +173,13 @@ def is_card(digits: str) -> bool:
 
 def is_resident_id(number: str) -> bool:
     """Whether 18 characters are a Chinese resident ID: province, birthday, check character (GB 11643-1999)."""
+    return _is_born(number) and bool(stdnum_module("cn.ric").calc_check_digit(number) == number[17])
+
+
+def _is_born(number: str) -> bool:
     if not number[:17].isdigit() or int(number[:2]) not in PROVINCES or number[6:8] not in ("18", "19", "20"):
         return False
-    if not _is_day(int(number[6:10]), number[10:14]):
-        return False
-    return bool(stdnum_module("cn.ric").calc_check_digit(number) == number[17])
+    return _is_day(int(number[6:10]), number[10:14])
 
 
 def _is_old_id(digits: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llmbert.data.curation.personal_numbers import BREAK
+from llmbert.data.curation.personal_numbers import BREAK, IN_IBAN
 from llmbert.protocols import LLMBertError, UsageError
 
 Span = tuple[int, int]
@@ -71,6 +71,12 @@ _SAYS_ELSE = re.compile(
 _DATE = re.compile(
     r"(?<![0-9])[0-9]{1,2}([./\-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9])|(?<![0-9])(?:19|20)[0-9]{2}[./\-][0-9]{1,2}[./\-]"
 )
+_GROUP_BEFORE = re.compile(r"[0-9]{4}[ \-]\Z")
+_UNIT = re.compile(
+    r"[ ]?(?:[元亿万人次件吨个股字米克天年]|美元|公里|比特|字节|"
+    r"(?:units?|bytes|dollars|euros|USD|EUR|CNY|RMB|people|shares|tons)\b)"
+)
+_LAST_GROUP = re.compile(r"(?<=[0-9)])[^0-9)]*\(?[0-9]+\)?\Z")
 _FIRST_GROUP = re.compile(r"[^0-9]{0,4}[0-9]+")
 _REACH = 28  # characters before a number that may say what it is
 
@@ -97,12 +103,12 @@ def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
         if sum(map(str.isdigit, cluster[0])) < 7:
             continue
         for region, pattern, check in forms:
-            at = cluster.start()
+            at, last = cluster.start(), -2
             while match := pattern.search(text, at, cluster.end()):
                 span = check(text, *match.span(), region)
-                if span is not None and _stands_alone(text, *span):
+                if span is not None and _stands_alone(text, *span, last + 1 == span[0]):
                     yield span[0], _with_extension(text, span[1], region)
-                    at = span[1]
+                    at = last = span[1]
                 else:  # another may begin with its second group
                     at = _first_group_end(text, match.start())
 
@@ -147,6 +153,16 @@ def read_phone(number: str, region: str | None) -> Any:
     return parsed if phones.is_valid_number(parsed) else None
 
 
+def read_possible(number: str, region: str | None) -> Any:
+    """A number after a + of ten digits or more whose length its country has: plans grow faster than libraries."""
+    phones = library()
+    try:
+        parsed = phones.parse(number, region)
+    except phones.NumberParseException:
+        return None
+    return parsed if phones.is_possible_number(parsed) and sum(map(str.isdigit, number)) >= 10 else None
+
+
 def _one_line(number: str) -> str:
     return re.sub(r"\s+", " ", number.replace("-\n", "-"))
 
@@ -157,8 +173,17 @@ def _says_else(text: str, start: int) -> bool:
     return bool(_SAYS_ELSE.search(text, before, start)) and not _SAYS_PHONE.search(text, before, start)
 
 
+def _is_amount(text: str, start: int, end: int) -> bool:
+    """Whether digits in one piece are counted: 13800000000元."""
+    return text[start:end].isdigit() and _UNIT.match(text, end) is not None
+
+
 def _whole(text: str, start: int, end: int, region: str) -> Span | None:
-    known = not _says_else(text, start) and read_phone(_one_line(text[start:end]), region) is not None
+    known = (
+        not _says_else(text, start)
+        and not _is_amount(text, start, end)
+        and read_phone(_one_line(text[start:end]), region) is not None
+    )
     return (start, end) if known else None
 
 
@@ -166,36 +191,46 @@ def _longest(text: str, start: int, end: int, region: str | None) -> Span | None
     """The longest beginning, by groups of digits, that is a number."""
     if _says_else(text, start):
         return None
-    while True:
-        number = _one_line(text[start:end])
-        digits = sum(map(str.isdigit, number))
-        if digits < 7:
-            return None
-        if digits <= 18 and number.count("(") == number.count(")") and (region is None or not _DATE.search(number)):
-            plus = "+" + number[2:] if region is None and number.startswith("00") else number
-            if read_phone(plus, region) is not None and not text[end : end + 1].isdigit():
-                return start, end
-        shorter = re.search(r"(?<=[0-9)])[^0-9)]*\(?[0-9]+\)?\Z", text[start:end])
-        if shorter is None or shorter.start() == 0:
-            return None
-        end = start + shorter.start()
+    if text[start] == "(" and ")" not in text[start:end]:
+        start += 1
+    ends = [end]
+    while shorter := _LAST_GROUP.search(text[start : ends[-1]]):
+        ends.append(start + shorter.start())
+    for known in (read_phone, read_possible) if text[start] in "+(" and region is None else (read_phone,):
+        for last in ends:
+            number = _one_line(text[start:last])
+            fits = 7 <= sum(map(str.isdigit, number)) <= 18 and number.count("(") == number.count(")")
+            if fits and not text[last : last + 1].isdigit() and (region is None or not _DATE.search(number)):
+                plus = "+" + number[2:] if region is None and number.startswith("00") else number
+                if known(plus, region) is not None:
+                    return start, last
+    return None
 
 
 def _said(text: str, start: int, end: int, region: None) -> Span | None:
     return (start, end) if _SAYS_PHONE.search(text, max(0, start - _REACH), start) else None
 
 
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether nothing touches a number that would make it a part of something else."""
+def _stands_alone(text: str, start: int, end: int, follows: bool) -> bool:
+    """Whether nothing touches a number that would make it a part of something else; follows: one stands just before."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     if before and (before[-1] in "_$€£¥#%" or (before[-1].isascii() and before[-1].isalnum())):
         return False
     joined = r"[A-Za-z0-9][\-/]|[0-9]\."  # "Tel.138…" is none of these
-    if re.fullmatch(joined, before):
+    if not follows and (re.fullmatch(joined, before) or not _begins(text, start, end)):
         return False
     if after and (after[0] in "_%@" or (after[0].isascii() and after[0].isdigit())):
         return False
     return not (len(after) == 2 and after[0] in "." and after[1].isdigit())
+
+
+def _begins(text: str, start: int, end: int) -> bool:
+    """Whether groups of digits are a number from its first one on, not the middle of a card or an IBAN."""
+    if text[start] in "+(" or text[start:end].isdigit():
+        return True
+    before = text[max(0, start - 45) : start]
+    inner = {c for c in text[start:end] if c in " -"}
+    return not (_GROUP_BEFORE.search(before) and before[-1] in inner) and not IN_IBAN.search(before)
 
 
 def _with_extension(text: str, end: int, region: str | None) -> int:

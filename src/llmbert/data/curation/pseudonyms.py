@@ -10,7 +10,7 @@ from typing import Any
 
 from llmbert.data.curation.personal import REGIONS, normalise_widths
 from llmbert.data.curation.personal_numbers import stdnum_module
-from llmbert.data.curation.personal_phones import is_north_american, library, read_phone
+from llmbert.data.curation.personal_phones import is_north_american, library, read_phone, read_possible
 from llmbert.protocols import UsageError
 
 WAYS = ("mask", "hash", "pseudonym")
@@ -73,7 +73,8 @@ def _read_any(number: str, regions: Sequence[str]) -> Any:
     number = "+" + number[2:] if number.startswith("00") else number
     if is_north_american(number):  # by chance some of these are numbers elsewhere
         regions = ["US", *regions]
-    return next((p for region in (None, *regions) if (p := read_phone(number, region)) is not None), None)
+    known = next((p for region in (None, *regions) if (p := read_phone(number, region)) is not None), None)
+    return read_possible(number, None) if known is None and "+" in number else known
 
 
 def _digest(key: bytes, kind: str, raw: str, regions: Sequence[str]) -> bytes:
@@ -159,12 +160,13 @@ def _fake_national(country: int, national: str, draw: _Draw) -> str:
         return reserved + draw.digits(3)
     if country == 86 and length == 11 and national[0] == "1":  # mobiles begin with 13 to 19
         return "100" + draw.digits(8)
-    if country == 86 and length in (10, 11):  # no number within an area begins with 0
-        area = "10" if national[0] == "1" or national[0] == "2" else "999"
-        return area + "0" + draw.digits(length - len(area) - 1)
     if country == 0 and length == 7:
         return "55501" + draw.digits(2)
-    return "00" + draw.digits(length - 2)
+    for zeros in range(2, length):  # no area begins with 00, and were there a plan that has one, none with 000
+        made = "0" * zeros + draw.digits(length - zeros)
+        if read_phone(f"+{country}{made}", None) is None:
+            return made
+    return "0" * length
 
 
 def _fake_card(raw: str, draw: _Draw) -> str:

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import heappush, heappushpop
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +83,7 @@ def scrub(
         found = work.run(progress)
         found |= {"how": how, "kinds": {kind: work.counts[kind] for kind in KINDS if kind in wanted}}
         if names is None:
-            del found["kinds"]["name"]
+            found["kinds"].pop("name", None)
         work.finish(lambda folder: write_page(folder, _content(work, found, language), language))
     except LLMBertError as error:
         raise type(error)(clean(str(error))) from None
@@ -163,6 +163,8 @@ class _Work:
         self.documents = self.found_in = 0
         self.left: dict[str, None] = {}
         self.most: list[tuple[int, int, str, dict[str, int]]] = []  # finds, -place, id, by kind; a heap
+        if not out.name:
+            raise UsageError(f"{out} is no name for what is written; choose another --out")
         # A dot before it: a killed process leaves nothing that a later reading of the folder would take for text.
         self.partial = out.with_name(f".{out.name}{PARTIAL}")
         self.report = out.with_name(out.name + ".report") if self.is_file else out
@@ -288,8 +290,8 @@ class _Work:
 
     def _lines(self, pieces: Iterator[str], name: str) -> Iterator[str]:
         """Each line a document that is not blank; a line that is longer than a piece goes through as it comes."""
-        number, carry = 1, ""
-        for piece in pieces:
+        number, carry, pieces = 1, "", iter(pieces)
+        while piece := next(pieces, ""):
             lines = (carry + piece).split("\n")
             carry = lines.pop()
             if lines:
@@ -299,7 +301,7 @@ class _Work:
                 rest: list[str] = []
                 yield from self._document(_until_break(carry, pieces, rest), f"{name}:{number}")
                 yield "\n" * len(rest)
-                number, carry = number + 1, "".join(rest)
+                number, carry, pieces = number + 1, "", chain(filter(None, rest), pieces)
         if carry:
             yield from self._counted([carry], name, number)
 
@@ -348,7 +350,7 @@ class _Work:
         self.found_in += 1
         self.counts += counts
         by_kind = {kind: counts[kind] for kind in KINDS if counts[kind]}
-        self.index.write(_json({"id": identity, **by_kind}))
+        self.index.write(_json({"id": identity, "finds": by_kind}))
         entry = (counts.total(), -self.documents, identity, by_kind)
         (heappush if len(self.most) < SHOWN else heappushpop)(self.most, entry)
 
