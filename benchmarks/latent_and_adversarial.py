@@ -158,7 +158,9 @@ def of_length(run: Run, count: int, temperature: float) -> np.ndarray:
     torch.manual_seed(9)
     device = run.model.head.weight.device
     meant = {int(run.tokeniser.encode(f"w{word}")[0]): word for word in range(ORACLE_WORDS)}
-    meant = {token: word for token, word in meant.items() if token not in run.tokeniser.reserved_ids}  # some words never occurred
+    meant = {
+        token: word for token, word in meant.items() if token not in run.tokeniser.reserved_ids
+    }  # some words never occurred
     allowed = torch.full((run.model.vocabulary_size,), -torch.inf)
     allowed[list(meant)] = 0.0
     last, memory, found = torch.full((count, 1), run.model.begin_id, device=device), None, []

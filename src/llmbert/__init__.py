@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.write import write
     from llmbert.workbench.audit import audit
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.scrub import scrub
     from llmbert.workbench.curation.trace import trace
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "map_texts",
     "resume",
+    "scrub",
     "summarise",
     "tag",
     "trace",
@@ -73,6 +75,7 @@ _HOMES = {
     "augment": "llmbert.workbench.documents",
     "map_texts": "llmbert.workbench.documents",
     "trace": "llmbert.workbench.curation.trace",
+    "scrub": "llmbert.workbench.curation.scrub",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",

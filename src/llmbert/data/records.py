@@ -22,6 +22,11 @@ class _Field:
     def __init__(self, source: Source, column: str | None) -> None:
         self._source, self._column = source, column
 
+    @property
+    def column(self) -> str | None:
+        """The field's name, once the first record was seen."""
+        return self._column
+
     def text(self, record: Any, place: str) -> str:
         """The record's text. Raises LLMBertError naming `place` ("line 3") where it has none."""
         text = record if isinstance(record, str) else self._of_object(record, place)
@@ -331,6 +336,18 @@ def read_rows(source: Source, meter: Meter) -> Iterator[tuple[str, dict[str, Any
         if not isinstance(record, dict):
             raise LLMBertError(f"{source.name}, {place} is {_kind(record)}, not an object; give one object a record")
         yield place, record
+
+
+def read_rows_of_text(source: Source, meter: Meter, column: str | None) -> Iterator[tuple[int, Any, str | None, str]]:
+    """Each record whole as (number, record, field, text): its field of text (None where the record itself is text),
+    chosen as for documents, and what that says; numbers are those of documents, and blank texts are not passed over.
+
+    Raises LLMBertError for what is no record, and for one without text.
+    """
+    field = _Field(source, column)
+    for place, record in _rows(source, meter):
+        text = field.text(record, place)
+        yield int(place.split()[1]), record, None if isinstance(record, str) else field.column, text
 
 
 def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:

@@ -1,1 +1,1 @@
-"""Text and what is to be known of it before, and after, a run learns from it."""
+"""Text, and what is to be known and done of it before a run learns from it and after."""
