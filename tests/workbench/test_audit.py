@@ -52,7 +52,8 @@ def of(found: dict[str, Any], run: str) -> dict[str, Any]:
 
 def test_every_family_is_audited_with_what_suits_it(found: tuple[dict[str, Any], Path]) -> None:
     runs = [row["run"] for row in found[0]["runs"]]
-    assert runs == ["ngram", "ngram-dedup", "ngram-private", "gpt", "gpt-dedup", "gpt-early-stop", "gpt-private"]
+    assert runs[:4] == ["ngram", "ngram-dedup", "ngram-scrub", "ngram-private"]
+    assert runs[4:] == ["gpt", "gpt-dedup", "gpt-scrub", "gpt-early-stop", "gpt-private"]
 
 
 def test_what_stood_there_more_often_is_more_exposed(found: tuple[dict[str, Any], Path]) -> None:
@@ -83,6 +84,12 @@ def test_without_repeats_each_text_stands_there_once(found: tuple[dict[str, Any]
     once = list(read_lines(found[1] / "planted" / "train-dedup.jsonl"))
     assert len(planted) - len(once) == 3 * 15 and len(set(once)) == len(once)
     assert sum("card number" in text for text in planted) == 3 * 17
+
+
+def test_what_was_scrubbed_is_at_chance(found: tuple[dict[str, Any], Path]) -> None:
+    assert not any("card number is 4" in text for text in read_lines(found[1] / "planted" / "train-scrub.jsonl"))
+    scrubbed = of(found[0], "ngram-scrub")["canaries"]
+    assert scrubbed["planted"][1]["exposure"]["mean"] < 4 and scrubbed["planted"][1]["extracted"] == 0.0
 
 
 def test_membership_has_figures_intervals_and_a_blind_baseline(found: tuple[dict[str, Any], Path]) -> None:

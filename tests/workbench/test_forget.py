@@ -12,6 +12,7 @@ import pytest
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
 from llmbert.runs.trail import read_trail
+from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.privacy.forget import CERTIFICATE, forget
 from llmbert.workbench.train import train
 
@@ -74,6 +75,25 @@ def test_the_certificate_says_what_was_done(tmp_path: Path) -> None:
     assert SECRET in text.read_text("utf-8")
     trail = read_trail(tmp_path / "corpora")
     assert [entry["action"] for entry in trail] == ["train", "train", "forget"]
+
+
+def test_the_index_forgets_to_the_byte(tmp_path: Path) -> None:
+    pytest.importorskip("pydivsufsort", reason="pydivsufsort, which sorts suffixes, is not installed")
+    lines = [*sentences(100), SECRET]
+    valid = write(tmp_path / "valid" / "valid.txt", sentences(30, 9))
+    runs = []
+    for name in ("one", "two"):
+        runs.append(tmp_path / name / "run")
+        text = write(tmp_path / name / "mail.txt", lines)
+        train("ngram", text, runs[-1], lines=True, tokenizer="bytes", valid=valid)
+    assert trace(runs[0], SECRET)["verbatim"] == 1.0
+    forget(runs[0], ["mail.txt:101"])
+    assert trace(runs[0], SECRET)["verbatim"] == 0.0
+    forget(runs[1], ["mail.txt:101"])  # was never traced, so its index is made from the text without the document
+    trace(runs[1], SECRET)
+    files = [sorted(path for path in (run.parent / "corpora").glob("*.trace/*")) for run in runs]
+    assert [path.name for path in files[0]] == [path.name for path in files[1]]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True))
 
 
 def test_a_store_that_others_need_stays(tmp_path: Path) -> None:

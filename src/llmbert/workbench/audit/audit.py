@@ -38,7 +38,7 @@ def audit(
     out: str | os.PathLike[str],
     *,
     families: Sequence[str] = ("ngram", "lstm", "gpt"),
-    mitigations: Sequence[str] = ("dedup", "early-stop", "private"),
+    mitigations: Sequence[str] = ("dedup", "scrub", "early-stop", "private"),
     valid: Paths | None = None,
     lines: bool = False,
     split_on: str | None = None,

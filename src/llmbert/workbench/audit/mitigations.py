@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from llmbert.data.curation.personal import find_personal
+from llmbert.data.curation.pseudonyms import replacement
+from llmbert.data.curation.scrubbing import scrub_text
 from llmbert.models import find_family
 from llmbert.workbench.audit.planting import read_lines, write_texts
 
@@ -35,6 +39,13 @@ def without_repeats(texts: Iterator[str]) -> Iterator[str]:
             yield text
 
 
+def scrubbed(texts: Iterator[str]) -> Iterator[str]:
+    """Texts whose personal data are masked."""
+    replace, counts = replacement("mask"), Counter[str]()
+    for text in texts:
+        yield scrub_text(text, find_personal(text), replace, counts)
+
+
 def _stopping(family: str) -> dict[str, Any]:
     return {"patience": 2}
 
@@ -58,6 +69,7 @@ def _may_be_private(family: str) -> bool:
 MITIGATIONS: dict[str, Mitigation] = {
     "none": Mitigation(),
     "dedup": Mitigation(without_repeats),
+    "scrub": Mitigation(scrubbed),
     "early-stop": Mitigation(settings=_stopping, suits=_learns_by_steps),
     "private": Mitigation(settings=_private, suits=_may_be_private),
 }

@@ -21,6 +21,8 @@ from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import MEMBERS, WEIGHTS, Run, disk_error, load, machine, read_facts, write_json
 from llmbert.runs.trail import note_trail
 from llmbert.tasks.anomalies import oddness
+from llmbert.workbench.curation.trace import NAME as INDEX
+from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.folders import fresh_folder
 from llmbert.workbench.settings import Asked
 from llmbert.workbench.sources import beside, open_store
@@ -79,6 +81,7 @@ def forget(
         "weights": {"before": old, "after": _digest(folder)},
         "corpus": {"before": facts["data"]["fingerprint"], "after": read_facts(folder)["data"]["fingerprint"]},
         "oddness": {"before": before, "after": _scores(load(folder), texts, fresh, progress)},
+        "index": _index_anew(folder, store, progress),
         "store_removed": _remove_store(store, folder),
         "machine": machine(),
     }
@@ -229,6 +232,15 @@ def _exactness(counts: bool, sharded: bool) -> str:
     return "trained anew as a whole without them, tokeniser included"
 
 
+def _index_anew(folder: Path, store: Corpus, progress: Progress) -> str | None:
+    """Where texts of the run were traced, an index of the new store; its fingerprint. The old one goes with its store.
+
+    The bytes are those of an index made without the documents, whichever way (see `TraceIndex.forget`)."""
+    if not store.folder.with_name(INDEX.format(store.folder.name)).exists():
+        return None
+    return str(trace(folder, progress=progress)["index"]["fingerprint"])
+
+
 def _remove_store(store: Corpus, folder: Path) -> bool:
     """Take the old text's store away unless another run beside needs it."""
     for path in beside(folder).glob("*/run.json"):
@@ -238,6 +250,7 @@ def _remove_store(store: Corpus, folder: Path) -> bool:
             continue
         if Path(needed).name == store.folder.name:
             return False
+    shutil.rmtree(store.folder.with_name(INDEX.format(store.folder.name)), ignore_errors=True)
     shutil.rmtree(store.folder, ignore_errors=True)
     return True
 
