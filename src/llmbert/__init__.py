@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
-    from llmbert.workbench.audit import audit
+    from llmbert.workbench.audit import audit, audit_run
     from llmbert.workbench.compare import compare
     from llmbert.workbench.curation.scrub import scrub
     from llmbert.workbench.curation.trace import trace
@@ -43,6 +43,7 @@ __all__ = [
     "UsageError",
     "anomalies",
     "audit",
+    "audit_run",
     "augment",
     "check",
     "classify",
@@ -72,6 +73,7 @@ _HOMES = {
     "evaluate": "llmbert.workbench.evaluate",
     "anomalies": "llmbert.workbench.documents",
     "audit": "llmbert.workbench.audit",
+    "audit_run": "llmbert.workbench.audit",
     "augment": "llmbert.workbench.documents",
     "map_texts": "llmbert.workbench.documents",
     "trace": "llmbert.workbench.curation.trace",

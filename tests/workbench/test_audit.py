@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
-from llmbert.workbench.audit import audit
+from llmbert.runs.trail import read_trail
+from llmbert.workbench.audit import audit, audit_run
 from llmbert.workbench.audit.planting import read_lines
+from llmbert.workbench.train import train
 
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 32, "steps": 60, "batch": 16, "preflight": False}
 PLACES, THINGS = ("hill", "mill", "sea", "town", "boat", "river"), ("water", "child", "stone", "bread", "letter")
@@ -144,3 +147,37 @@ def test_a_text_too_small_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(LLMBertError, match="give more held-out text"):
         audit(path, tmp_path / "out", lines=True)
     assert not (tmp_path / "out").exists()
+
+
+# ---- a run, as it is -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def audited(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    pytest.importorskip("pydivsufsort", reason="pydivsufsort, which sorts suffixes, is not installed")
+    run = tmp_path_factory.mktemp("runs") / "run"
+    train("ngram", text, run, lines=True, tokenizer="chars", settings={"order": 8}, licence="CC-BY-4.0")
+    assert "not measured" in (run / "README.md").read_text("utf-8")
+    return audit_run(run, samples=30), run
+
+
+def test_a_run_is_audited_without_planting_anything(audited: tuple[dict[str, Any], Path]) -> None:
+    found, run = audited
+    assert found["membership"][found["best"]]["auc"]["score"] > 70 and found["best"] != "blind"
+    assert found["copied"]["texts"] == 30 and 0 <= found["copied_by_people"]["share"] <= 1
+    assert load(run).facts["audit"] == found
+    assert [entry["action"] for entry in read_trail(run.parent / "corpora")] == ["train", "audit"]
+
+
+def test_the_card_says_what_was_measured(audited: tuple[dict[str, Any], Path]) -> None:
+    card = (audited[1] / "README.md").read_text("utf-8")
+    assert "CC-BY-4.0" in card and "50 is guessing" in card and "of 30 texts it drew" in card
+    assert "50 is guessing" in (audited[1] / "report.html").read_text("utf-8")
+
+
+def test_a_run_that_cannot_be_audited_is_refused(audited: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    with pytest.raises(LLMBertError, match="there is no run"):
+        audit_run(tmp_path / "nothing")
+    shutil.copytree(audited[1], tmp_path / "run")
+    with pytest.raises(LLMBertError, match="no corpus store"):
+        audit_run(tmp_path / "run")

@@ -13,7 +13,8 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
 from llmbert.runs.trail import read_trail
 from llmbert.workbench.curation.trace import trace
-from llmbert.workbench.privacy.forget import CERTIFICATE, forget
+from llmbert.workbench.privacy.forget import forget
+from llmbert.workbench.privacy.rows import CERTIFICATE
 from llmbert.workbench.train import train
 
 SECRET = "the key of the safe is under the third stone beside the old mill"

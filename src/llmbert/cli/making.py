@@ -65,6 +65,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a stopped run.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    licence: Annotated[str | None, typer.Option("--licence", help="Of the text, for the model card.")] = None,
     language: Language = "en",
 ) -> None:
     """Train a model on text and write a run folder: weights, tokeniser, log, report and card."""
@@ -73,7 +74,7 @@ def train(
     free: dict[str, Any] = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields}
     free |= {"--budget": budget, "--size": size, "--set": settings, "--tensorboard": tensorboard, "--task": task}
     free |= {"--languages": languages, "--lowercase": lowercase, "--detokenise": detokenise, "--mixture": mixture}
-    _check_train(resume, needed, free | {"--objective": objective, "--base": base})
+    _check_train(resume, needed, free | {"--objective": objective, "--base": base, "--licence": licence})
     from llmbert.cli.display import Display
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
@@ -106,6 +107,7 @@ def train(
                 progress=display,
                 stop=stop,
                 tensorboard=tensorboard,
+                licence=licence,
             )
     if "heads" in run.facts:
         from llmbert.cli.tuning import say_labelled

@@ -11,8 +11,14 @@ from llmbert.cli.making import Language, check_language, parse_fields
 
 
 def audit(
-    data: Annotated[list[str], typer.Option("--data", metavar="PATH", help="Text: file, folder, glob, - or hub:NAME.")],
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for runs, audit.json and report.html.")],
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run, measured as it is.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="PATH", help="Text to plant secrets in, if no run is given."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Folder for runs, audit.json and report.html.")
+    ] = None,
     families: Annotated[str, typer.Option("--families", metavar="A,B", help="Which to train.")] = "ngram,lstm,gpt",
     mitigations: Annotated[
         str, typer.Option("--mitigations", metavar="A,B", help="Of dedup, scrub, early-stop, private; none of them: -")
@@ -35,11 +41,20 @@ def audit(
     language: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Audit: plant secrets in a text, train families on it, and measure what each gives away, with and without help."""
+    """Audit a run: whose texts it gives away, and what it copies. Or with --data: plant secrets in a text, train
+    families on it, and measure what each keeps of them, with and without help."""
     from llmbert.cli.display import Display
+    from llmbert.protocols import UsageError
     from llmbert.workbench.audit import audit as verb
 
     check_language(language)
+    if run is not None:
+        if data or out:
+            raise UsageError("a run is audited as it is; leave out --data and --out, or the run")
+        _audit_run(run, samples, as_json)
+        return
+    if not data or not out:
+        raise UsageError("give a run, or --data and --out")
     with Display() as display:
         found = verb(
             data,
@@ -68,6 +83,25 @@ def audit(
     print(f"{out}/report.html")
 
 
+def _audit_run(run: str, samples: int, as_json: bool) -> None:
+    from llmbert.cli.display import Display
+    from llmbert.workbench.audit import audit_run
+
+    with Display() as display:
+        found = audit_run(run, samples=samples, progress=display)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for attack, figures in found["membership"].items():
+        auc, tpr = figures["auc"], figures["tpr"]
+        ends = f"{auc['interval'][0]:.1f} to {auc['interval'][1]:.1f}"
+        print(f"{attack:<14} AUC {auc['score']:5.1f} % ({ends})  found at 1 % false alarms {tpr['score']:.1f} %")
+    if found["copied"]:
+        people = found["copied_by_people"]["share"]
+        print(f"copied         {found['copied']['share']:.2%} of what it draws; of held-out text {people:.2%}")
+    print(f"{run}/report.html")
+
+
 def forget(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.")],
     documents: Annotated[list[str], typer.Argument(metavar="DOC...", help="Ids of documents, such as mail.txt:17.")],
@@ -76,8 +110,8 @@ def forget(
 ) -> None:
     """Forget documents: make a run as if they had never stood in its text, and write a certificate of it."""
     from llmbert.cli.display import Display
-    from llmbert.workbench.privacy.forget import CERTIFICATE
     from llmbert.workbench.privacy.forget import forget as verb
+    from llmbert.workbench.privacy.rows import CERTIFICATE
 
     with Display() as display:
         found = verb(run, documents, retrain=retrain, progress=display)

@@ -24,6 +24,7 @@ from llmbert.runs import LOG, Run, write_json
 from llmbert.tasks.latent import interpolate, reconstruct
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import SPECIAL_TOKENS, Tokeniser
+from llmbert.workbench.privacy.rows import kept_rows
 from llmbert.workbench.wording import run_summary, say
 
 SAMPLE_CHARACTERS = 280
@@ -237,6 +238,7 @@ def run_content(name: str, run: Run, store: Corpus | PairCorpus, progress: Progr
     own = (
         _pair_content(name, run, store) if isinstance(store, PairCorpus) else _text_content(name, run, store, progress)
     )
+    own["data"]["rows"] += kept_rows(facts, run.folder, language)
     line = curve(name, run, language)
     return {
         "title": f"{facts['family']} · {name}",

@@ -119,6 +119,7 @@ class Asked:
     store: Store | None = None
     without: Sequence[str] = ()
     part: tuple[int, int] | None = None
+    licence: str | None = None
 
 
 def source_of(asked: Asked, vocabulary_size: Any) -> Source:

@@ -126,6 +126,7 @@ def train(
     store: Store | None = None,
     without: Sequence[str] = (),
     part: tuple[int, int] | None = None,
+    licence: str | None = None,
 ) -> Run:
     """Train a model of a family on text and write a run folder at `out`.
 
@@ -139,7 +140,7 @@ def train(
     size: tiny, small, medium or large; settings: single values, which stand above both; stop: asked after every step
     whether to save and stop; store: what was read from this data already (standard input comes but once); without: ids
     of documents that are passed over, as if they did not stand there; part: which of how many parts of the documents
-    `store` holds.
+    `store` holds; licence: of the text, for the model card.
 
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
@@ -147,7 +148,7 @@ def train(
     parts = (fields, tokenizer, lowercase, detokenise, mixture, objective, task, languages)
     asked = Asked(
         family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store,
-        without, part,
+        without, part, licence,
     )  # fmt: skip
     training = prepare(asked, progress, began)
     training.stop = stop
@@ -185,6 +186,7 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     )  # fmt: skip
     facts |= {"base": None if asked.base is None else os.fspath(asked.base), "vocabulary_size": held}
     facts |= {"part": list(asked.part)} if asked.part else {}
+    facts |= {"licence": asked.licence} if asked.licence else {}
     told = chosen.mixes or plan.training.noise
     facts |= {"asked": {"seconds": seconds, "training": training_values}} if told else {}
     rest = (store.tokeniser, held, plan, seed, facts, facts["base"], progress)

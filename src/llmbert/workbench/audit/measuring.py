@@ -95,7 +95,7 @@ def verbatim(run: Run, index: TraceIndex, count: int, seed: int, progress: Progr
     in spans of SPAN or more, with an interval over texts, and the longest span. None for what draws no texts."""
     if run.reads_source or run.fills_gaps or not hasattr(run.model, "step"):
         return None
-    settings = {"max_tokens": SAMPLE_TOKENS, "temperature": 1.0, "seed": seed}
+    settings: dict[str, Any] = {"max_tokens": SAMPLE_TOKENS, "temperature": 1.0, "seed": seed}
     texts = run.generate_many([""] * count, progress=progress, **settings)
     return copied_share(texts, index)
 

@@ -75,11 +75,11 @@ def plant(
     train, valid = folder / "train.jsonl", folder / "valid.jsonl"
     write_texts(train, training())
     write_texts(valid, held)
-    asked = _asked(corpus.valid, tokeniser.decode, 2 * ASKED, random)
+    asked = texts_to_ask(corpus.valid, tokeniser.decode, 2 * ASKED, random)
     if len(asked) < 20:
         raise LLMBertError(f"only {len(asked)} held-out texts can be asked about, too few; give more held-out text")
     half = len(asked) // 2
-    members = _asked(corpus.train, tokeniser.decode, half, random)
+    members = texts_to_ask(corpus.train, tokeniser.decode, half, random)
     return Planted(train, valid, canaries, members, asked[:half], asked[half:])
 
 
@@ -111,7 +111,7 @@ def _space(kind: str, language: str, corpus: Corpus) -> Space:
     return SPACES[kind](language, words)
 
 
-def _asked(shard: Shard, decode: Callable[..., str], most: int, random: np.random.Generator) -> list[str]:
+def texts_to_ask(shard: Shard, decode: Callable[..., str], most: int, random: np.random.Generator) -> list[str]:
     """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of few."""
     found: dict[str, None] = {}
     if shard.documents >= FEW:

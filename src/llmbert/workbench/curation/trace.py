@@ -143,7 +143,7 @@ def run_tracer(run: Run, least: int | None = None, neighbours: int = 0, progress
 
     Raises LLMBertError for a run without a corpus store, and for a damaged index.
     """
-    index = _run_index(run, BLOCK_BYTES, progress)
+    index = run_index(run, BLOCK_BYTES, progress)
     return Tracer(run, index, partial(as_seen, tokeniser=run.tokeniser), least, neighbours)
 
 
@@ -176,7 +176,7 @@ def _store_folder(run: Run) -> Path:
     return folder
 
 
-def _run_index(run: Run, block_bytes: int, progress: Progress) -> TraceIndex:
+def run_index(run: Run, block_bytes: int, progress: Progress) -> TraceIndex:
     """The index beside a run's corpus store; made, where it is not there."""
     store = open_store(_store_folder(run))
     if store.fingerprint != (run.facts.get("data") or {}).get("fingerprint"):
@@ -198,7 +198,7 @@ def _index_of(
 ) -> tuple[TraceIndex, Callable[[str], str]]:
     """The index to look in, and how a text has to be written to be found there."""
     if isinstance(known, Run):
-        return _run_index(known, block_bytes, progress), partial(as_seen, tokeniser=known.tokeniser)
+        return run_index(known, block_bytes, progress), partial(as_seen, tokeniser=known.tokeniser)
     passing = passing_folder(Path(tempfile.gettempdir()), "trace", stack)
     stack.callback(shutil.rmtree, passing, ignore_errors=True)
     lines, split_on, fields = cutting

@@ -24,11 +24,11 @@ from llmbert.tasks.anomalies import oddness
 from llmbert.workbench.curation.trace import NAME as INDEX
 from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.folders import fresh_folder
+from llmbert.workbench.privacy.rows import CERTIFICATE
 from llmbert.workbench.settings import Asked
 from llmbert.workbench.sources import beside, open_store
 from llmbert.workbench.train import carry_out, prepare
 
-CERTIFICATE = "forgotten.json"
 OF_SEVERAL = ("gpt", "bert", "t5")  # families that learn by one objective or another
 COMPARED = 200  # documents never trained on that a forgotten one is compared with
 
@@ -178,6 +178,7 @@ def _made_anew(
         seed=facts["seed"],
         language=facts["language"],
         without=sorted({*wanted, *(source.get("without") or ())}),
+        licence=facts.get("licence"),
     )
     training = prepare(asked, progress, began)
     with fresh_folder(training.out):
