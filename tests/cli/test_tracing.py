@@ -117,16 +117,9 @@ def test_pairs_are_traced_on_both_sides(tmp_path: Path) -> None:
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     done = llmbert(
-        *(
-            "train",
-            "--data",
-            tmp_path / "pairs.jsonl",
-            "--fields",
-            "source=source,target=target",
-            "--tokenizer",
-            "bytes",
-        ),
-        *("--out", tmp_path / "run", *tiny("transformer"), "--set=heads=2", "--set=context=64"),
+        *("train", "--data", tmp_path / "pairs.jsonl", "--fields", "source=source,target=target"),
+        *("--tokenizer", "bytes"),
+        *("--out", tmp_path / "run", *tiny("transformer"), "--set=heads=2"),
     )
     assert done.code == 0, done.err
     store = open_store(tmp_path / read_facts(tmp_path / "run")["corpus"])

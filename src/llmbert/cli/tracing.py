@@ -47,7 +47,7 @@ def trace(
     from llmbert.workbench.curation.trace import trace as verb
 
     given = sys.stdin.read() if text == "-" else text
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed} if prompt is not None else {}
+    generation: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     with Display() as display:
         found = verb(
             run,
@@ -62,7 +62,7 @@ def trace(
             out=out,
             language=language,
             progress=display,
-            **settings,
+            **(generation if prompt is not None else {}),
         )
     if as_json:
         print(json.dumps(found, ensure_ascii=False))

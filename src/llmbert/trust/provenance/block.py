@@ -52,7 +52,7 @@ def write_block(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
     table["id_end"] = np.cumsum([len(name) for name in ids])
     for key in ("hash", "byte", "character", "owned", "exact"):
         table[key] = [getattr(row, key) for row in rows]
-    parts = {"text": text, "pieces": table.tobytes(), "ids": b"".join(ids)}
+    parts: dict[str, Any] = {"text": text, "pieces": table.tobytes(), "ids": b"".join(ids)}
     name = digest_of(*parts.values())
     suffixes = suffix_array(text).astype("<i4", copy=False)
     digests = {ending: digest_of(part) for ending, part in parts.items()} | {"suffixes": digest_of(suffixes.data)}
@@ -112,8 +112,9 @@ class Block:
         """A piece as `write_block` takes it."""
         row = self.rows[piece]
         start, size = int(row["start"]), int(row["size"])
-        numbers = (int(row[key]) for key in ("byte", "character", "owned"))
-        return Row(int(row["hash"]), self.ids[piece], self.text[start : start + size], *numbers, bool(row["exact"]))
+        byte, character, owned = (int(row[key]) for key in ("byte", "character", "owned"))
+        text = self.text[start : start + size]
+        return Row(int(row["hash"]), self.ids[piece], text, byte, character, owned, bool(row["exact"]))
 
 
 class _Ids(DocumentIds):

@@ -18,7 +18,7 @@ from llmbert.data.corpus import passing_folder, sweep_passing
 from llmbert.data.shards import refusing_full_disk
 from llmbert.data.suffixes import LARGEST, count_characters
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.trust.provenance.block import ENDINGS, Block, Row, write_block
+from llmbert.trust.provenance.block import ENDINGS, ROW, Block, Row, write_block
 from llmbert.trust.provenance.pieces import Given, cut_document, hash_piece, partition
 
 FORMAT = 1
@@ -108,7 +108,7 @@ class TraceIndex:
                 rows = [self.blocks[int(block)].row(int(piece)) for block, piece in some]
                 entries.append(write_block(self.folder, rows))
                 progress("indexing anew", end, len(hashes))
-            counts = _counts(self.blocks, pieces, kept)
+            counts = _counts(self.blocks, kept)
             facts = _write_head(self.folder, self.facts["origin"], self.facts["block_bytes"], counts, entries)
             _sweep(self.folder, facts)
         return open_index(self.folder, verify=False)
@@ -127,10 +127,8 @@ def _survivors(blocks: Sequence[Block], unwanted: set[str]) -> tuple[NDArray[np.
     return np.array(places, np.int64).reshape(-1, 2), np.array(kept, bool)
 
 
-def _counts(blocks: Sequence[Block], pieces: NDArray[np.int64], kept: NDArray[np.bool_]) -> dict[str, int]:
-    rows = np.concatenate([block.rows for block in blocks])[kept] if len(pieces) else np.zeros(0)
-    if not len(rows):
-        return {"documents": 0, "exact": 0, "bytes": 0}
+def _counts(blocks: Sequence[Block], kept: NDArray[np.bool_]) -> dict[str, int]:
+    rows: Any = np.concatenate([block.rows for block in blocks] or [np.zeros(0, ROW)])[kept]
     first = rows["byte"] == 0
     return {
         "documents": int(first.sum()),
@@ -242,7 +240,11 @@ def build_index(
         entries, counts = _write_blocks(spool, made, block_bytes, progress)
         _write_head(made, origin, block_bytes, counts, entries)
         made.chmod(0o755)
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not (folder / HEAD).is_file():  # another builder that was faster has made the same
+                raise
     return open_index(folder, verify=False)
 
 

@@ -39,7 +39,7 @@ def trace_text(index: TraceIndex, text: str, *, least: int | None = None, most: 
     if most < 1:
         raise UsageError(f"most is {most}; list 1 occurrence or more of a span")
     matcher = _Matcher(index, text)
-    spans = []
+    spans: list[dict[str, Any]] = []
     for start, end in matcher.spans(_weights(text, least), float(least or LEAST)):
         count, places = matcher.occurrences(start, end, most)
         spans.append(
@@ -136,7 +136,8 @@ class _Matcher:
     def occurrences(self, start: int, end: int, most: int) -> tuple[int, list[dict[str, Any]]]:
         """How often a span stands in the index, and the first `most` places of it."""
         wanted = self._data[int(self._borders[start]) : int(self._borders[end])]
-        pattern, count, found = wanted[: self._index.overlap], 0, []
+        pattern, count = wanted[: self._index.overlap], 0
+        found: list[tuple[int, int]] = []
         for number, block in enumerate(self._index.blocks):
             if len(wanted) > len(pattern):
                 whole = [each for each in self._places(number, pattern) if self._follow(*each, wanted) == len(wanted)]
