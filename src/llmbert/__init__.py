@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.dedup import dedup
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "classify",
     "compare",
+    "dedup",
     "evaluate",
     "fine_tune",
     "load",
@@ -67,6 +69,7 @@ _HOMES = {
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
+    "dedup": "llmbert.workbench.curation.dedup",
     "fine_tune": "llmbert.workbench.fine_tune",
     "Conversation": "llmbert.tasks.chat",
     "classify": "llmbert.tasks.classify",

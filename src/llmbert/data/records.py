@@ -20,7 +20,7 @@ class _Field:
     """Finds the text of a record: the field asked for, or "text", or the only one that holds text."""
 
     def __init__(self, source: Source, column: str | None) -> None:
-        self._source, self._column = source, column
+        self._source, self.column = source, column
 
     def text(self, record: Any, place: str) -> str:
         """The record's text. Raises LLMBertError naming `place` ("line 3") where it has none."""
@@ -35,24 +35,22 @@ class _Field:
     def _of_object(self, record: Any, place: str) -> str:
         if not isinstance(record, dict):
             raise self._refusal(place, f"is {_kind(record)}, not an object or a string; give one object a record")
-        if self._column is None:
-            self._column = self.choose(
-                [name for name, value in record.items() if isinstance(value, str)], record, place
-            )
-        if self._column not in record:
-            raise self._refusal(place, f"has no field {self._column!r} but {_names(record)}; name the field of text")
-        value = record[self._column]
+        if self.column is None:
+            self.column = self.choose([name for name, value in record.items() if isinstance(value, str)], record, place)
+        if self.column not in record:
+            raise self._refusal(place, f"has no field {self.column!r} but {_names(record)}; name the field of text")
+        value = record[self.column]
         if not isinstance(value, str):
-            raise self._refusal(place, f"holds {_kind(value)} in field {self._column!r}; give text there")
+            raise self._refusal(place, f"holds {_kind(value)} in field {self.column!r}; give text there")
         return value
 
     def choose(self, texts: list[str], names: Iterable[str], place: str) -> str:
         """The column of text among `texts`, the names of those that may be it."""
         names = list(names)
-        wanted = self._column or "text"
+        wanted = self.column or "text"
         if wanted in names:
             return wanted
-        if self._column is not None:
+        if self.column is not None:
             raise self._refusal(place, f"has no field {wanted!r} but {_names(names)}; name one of these")
         if len(texts) == 1:
             return texts[0]
@@ -331,6 +329,19 @@ def read_rows(source: Source, meter: Meter) -> Iterator[tuple[str, dict[str, Any
         if not isinstance(record, dict):
             raise LLMBertError(f"{source.name}, {place} is {_kind(record)}, not an object; give one object a record")
         yield place, record
+
+
+def read_whole(source: Source, meter: Meter, column: str | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Each record as its line, row or number, its text, and its other fields; those with a blank text passed over.
+
+    column: the field of text, else "text" or the only one. Raises LLMBertError as the readers of RECORDS do.
+    """
+    field = _Field(source, column)
+    for place, record in _rows(source, meter):
+        text = field.text(record, place)
+        if text and not text.isspace():
+            others = {} if isinstance(record, str) else {k: v for k, v in record.items() if k != field.column}
+            yield int(place.split(maxsplit=2)[1]), text, others
 
 
 def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:

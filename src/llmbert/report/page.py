@@ -17,7 +17,7 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import charts
 from llmbert.report.classes import class_sections
 from llmbert.report.conversations import usage_section
-from llmbert.report.documents import detection_section, map_section
+from llmbert.report.documents import detection_section, map_section, removal_section
 from llmbert.report.examples import example_section
 from llmbert.report.measures import evidence_section, metric_section
 from llmbert.report.numbers import data_size, duration, number, quantity, significant
@@ -27,8 +27,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "map", "detection", "scores", "table", "evidence", "mixtures"),
-    *("latent", "curves", "samples", "data", "advice", "settings", "facts"),
+    *("removals", "metrics", "usage", "classes", "examples", "map", "detection", "scores", "table", "evidence"),
+    *("mixtures", "latent", "curves", "samples", "data", "advice", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
 _SPARE = (*_OWN_SCALE, "none")  # kinds whose tables have no column without a figure
@@ -72,6 +72,7 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
     ...], line [text, ...] (between two texts);
     map: points [[x, y, label, text], ...]; detection: scores of documents, see `documents.detection_section`;
+    removals: what became of documents, see `documents.removal_section`;
     samples: name, prompt, text (what followed the prompt, without it), settings, tokens: [{text, probability}];
     data: rows [[name, value], ...], overlap; advice: sentences, the first of which says what to ship;
     settings: {run: {key: value}}; facts: [[name, value], ...].
@@ -155,6 +156,7 @@ class _Page:
             "usage": usage_section(content.get("usage"), sheet),
             "map": map_section(content.get("map"), sheet, self._both),
             "detection": detection_section(content.get("detection"), sheet, self._both),
+            "removals": removal_section(content.get("removals"), sheet),
             **{"bars": self._bars(), "tables": self._tables(), "curves": self._curves()},
             "table_note": self._table_note(),
             **{"samples": samples, "samples_left_out": samples_left_out, "surprise_levels": _levels()},
