@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.clean import clean
     from llmbert.workbench.curation.dedup import dedup
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
@@ -42,6 +43,7 @@ __all__ = [
     "augment",
     "check",
     "classify",
+    "clean",
     "compare",
     "dedup",
     "evaluate",
@@ -69,6 +71,7 @@ _HOMES = {
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
+    "clean": "llmbert.workbench.curation.clean",
     "dedup": "llmbert.workbench.curation.dedup",
     "fine_tune": "llmbert.workbench.fine_tune",
     "Conversation": "llmbert.tasks.chat",

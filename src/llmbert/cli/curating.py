@@ -76,3 +76,71 @@ def dedup(
             f"{found['repeated_span_share']:.2%} of the text repeats spans of 100 bytes or more; --spans 100 cuts them"
         )
     print(f"{found['removed_file']} says why; {found['page']} shows it")
+
+
+# ---- clean ---------------------------------------------------------------------------------------------------------
+
+
+@data.command("clean")
+def clean(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    out: Annotated[str | None, typer.Option("--out", metavar="OUT", help="A folder, or a file (.jsonl, .txt).")] = None,
+    keep_language: Annotated[
+        str | None, typer.Option("--keep-language", metavar="en,zh", help="Leave out documents in other languages.")
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules", metavar="R,...", help="encoding, controls, boilerplate, length, words, symbols, repetition; all."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="LIMIT=VALUE", help="A single limit; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
+    split_on: Annotated[
+        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")
+    ] = None,
+    language: Language = "en",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Repair encodings, take out boilerplate lines and control characters, leave out what is no text to learn from."""
+    check_language(language)
+    from llmbert.cli.display import Display
+    from llmbert.workbench.curation.clean import clean as verb
+    from llmbert.workbench.settings import parse_pairs
+
+    with Display() as display:
+        found = verb(
+            paths,
+            out,
+            rules=_names(rules),
+            limits=parse_pairs(settings or []),
+            keep_language=_names(keep_language),
+            dry_run=dry_run,
+            lines=lines,
+            split_on=split_on,
+            fields=parse_fields(fields, ("text",)),
+            language=language,
+            overwrite=overwrite,
+            progress=display,
+        )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    kept = f"{found['kept']:,} of {found['documents']:,} documents kept"
+    print(kept + (f" → {found['kept_file']}" if "kept_file" in found else " (a dry run: nothing is written)"))
+    for head in ("removed", "changed"):
+        for reason, count in found[head].items():
+            print(f"  {head} {count:>9,}  {reason}")
+    if "page" in found:
+        print(f"{found['removed_file']} says why; {found['page']} shows it")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmbert.data.curation.found import Found
 from llmbert.data.curation.near import Signatures, find_twins
 from llmbert.data.curation.output import Outputs
 from llmbert.data.curation.records import Record, Spool
@@ -21,36 +20,8 @@ from llmbert.data.curation.spans import LEAST, Cut, cut_out, in_blocks, repeated
 from llmbert.protocols import Progress, silent
 
 EXACT, NEAR, SPANS = "exact", "near", "spans"
-EXAMPLES = 6  # of each reason that are shown
-EXCERPT = 400  # characters of each
 _BATCH_CHARACTERS, _BATCH = 1 << 20, 4096
 _DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
-
-
-@dataclass
-class Found:
-    """What was found among documents: how many for each reason, sizes in bytes of UTF-8, and examples by reason."""
-
-    documents: int = 0
-    kept: int = 0
-    bytes_read: int = 0
-    bytes_kept: int = 0
-    removed: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
-    cut_bytes: int = 0
-    similarities: Counter[int] = field(default_factory=Counter)  # near duplicates by Jaccard similarity in percent
-    repeated: tuple[int, int] | None = None  # bytes that repeat earlier ones, of so many looked at, where none is cut
-    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    _seen: Counter[str] = field(default_factory=Counter)
-
-    def show(self, reason: str, **example: Any) -> None:
-        """Take in an example, or not: of all of a reason each is as likely to be shown (Vitter 1985)."""
-        some, seen = self.examples.setdefault(reason, []), self._seen[reason]
-        self._seen[reason] += 1
-        at = seen if seen < EXAMPLES else random.Random(f"{reason} {seen}").randrange(seen + 1)
-        if at < EXAMPLES:
-            example = {k: v[:EXCERPT] if isinstance(v, str) else v for k, v in example.items()}
-            some[at : at + 1] = [example]
 
 
 @dataclass
@@ -223,10 +194,11 @@ def _keep(record: Record, cuts: list[Cut], spool: Spool, outputs: Outputs, found
     if cuts:
         text = record.text.encode()
         shorter = cut_out(text, cuts).decode()
-        spans = [[len(text[: c.start].decode()), len(text[: c.end].decode()), spool[c.twin].id] for c in cuts]
+        places = [(len(text[: cut.start].decode()), len(text[: cut.end].decode())) for cut in cuts]
+        spans = [[*place, spool[cut.twin].id] for place, cut in zip(places, cuts, strict=True)]
         found.cut_bytes += sum(cut.end - cut.start for cut in cuts)
-        first = spans[0]
-        found.show(SPANS, text=record.text[first[0] : first[1]], id=record.id, twin=first[2], spans=len(spans))
+        start, end = places[0]
+        found.show(SPANS, text=record.text[start:end], id=record.id, twin=spans[0][2], spans=len(spans))
         if not shorter.strip():
             outputs.note(record, "removed", SPANS, cut=spans)
             found.removed[SPANS] += 1

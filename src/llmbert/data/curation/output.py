@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -25,7 +26,7 @@ class Outputs:
     Raises UsageError for a name of another kind, LLMBertError where a file is in the way or cannot be written.
     """
 
-    def __init__(self, out: str | Path, *, lines: bool, overwrite: bool) -> None:
+    def __init__(self, out: str | os.PathLike[str], *, lines: bool, overwrite: bool) -> None:
         path = Path(out)
         self._in_folder = path.is_dir() or path.suffix not in (*ENDINGS, *PACKED)
         if self._in_folder:

@@ -45,15 +45,21 @@ def _kinds() -> NDArray[np.uint8]:
     return kinds
 
 
-def words_of(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
-    """The words of many texts: their hashes (W,) one after another, and where each text's begin (texts + 1,)."""
-    codes = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
+def word_bounds(text: str) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """A text's code points, where its words (W,) start and end in them, and which are characters that stand alone."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = _kinds()[codes]
     letters = kinds == _LETTER
     before, after = np.zeros_like(letters), np.zeros_like(letters)
     before[1:], after[:-1] = letters[:-1], letters[1:]
     starts = np.flatnonzero((letters & ~before) | (kinds == _ALONE))
     ends = np.flatnonzero((letters & ~after) | (kinds == _ALONE)) + 1
+    return codes, starts, ends, kinds[starts] == _ALONE
+
+
+def words_of(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    """The words of many texts: their hashes (W,) one after another, and where each text's begin (texts + 1,)."""
+    codes, starts, ends, _ = word_bounds("\n".join([*texts, ""]))
     borders = np.cumsum([0, *(len(text) + 1 for text in texts)])
     return hash_stretches(codes, starts, ends), np.searchsorted(starts, borders)
 
