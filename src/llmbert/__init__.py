@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from llmbert.tasks.write import write
     from llmbert.workbench.audit import audit, audit_run
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.clean import clean
+    from llmbert.workbench.curation.dedup import dedup
     from llmbert.workbench.curation.scrub import scrub
     from llmbert.workbench.curation.trace import trace
     from llmbert.workbench.documents import anomalies, augment, map_texts
@@ -47,7 +49,9 @@ __all__ = [
     "augment",
     "check",
     "classify",
+    "clean",
     "compare",
+    "dedup",
     "evaluate",
     "fine_tune",
     "forget",
@@ -80,6 +84,8 @@ _HOMES = {
     "scrub": "llmbert.workbench.curation.scrub",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
+    "clean": "llmbert.workbench.curation.clean",
+    "dedup": "llmbert.workbench.curation.dedup",
     "fine_tune": "llmbert.workbench.fine_tune",
     "forget": "llmbert.workbench.privacy.forget",
     "Conversation": "llmbert.tasks.chat",

@@ -69,3 +69,132 @@ def scrub(
     print(f"{found['documents']:,} documents, finds in {found['found_in']:,}: {kept or 'none'} → {out}")
     if found["left"]:
         print(f"written as they were: {', '.join(found['left'])} (--fields text=* scrubs all fields)")
+
+
+# ---- dedup ---------------------------------------------------------------------------------------------------------
+
+
+@data.command("dedup")
+def dedup(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    out: Annotated[str, typer.Option("--out", metavar="OUT", help="A folder, or a file (.jsonl, .txt).")],
+    threshold: Annotated[float, typer.Option("--threshold", help="Jaccard similarity of near duplicates.")] = 0.8,
+    no_near: Annotated[bool, typer.Option("--no-near", help="Exact duplicates only.")] = False,
+    shingle: Annotated[int, typer.Option("--shingle", metavar="N", help="Words (Chinese: characters) a shingle.")] = 5,
+    spans: Annotated[
+        int | None, typer.Option("--spans", metavar="N", help="Cut what repeats N bytes or more; 0: do not look.")
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
+    split_on: Annotated[
+        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")
+    ] = None,
+    language: Language = "en",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Leave out documents that stand there already, exactly or nearly; with --spans cut repeated stretches."""
+    check_language(language)
+    from llmbert.cli.display import Display
+    from llmbert.workbench.curation.dedup import dedup as verb
+
+    with Display() as display:
+        found = verb(
+            paths,
+            out,
+            threshold=threshold,
+            near=not no_near,
+            shingle=shingle,
+            spans=spans,
+            lines=lines,
+            split_on=split_on,
+            fields=parse_fields(fields, ("text",)),
+            language=language,
+            overwrite=overwrite,
+            progress=display,
+        )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    removed = found["removed"]
+    print(
+        f"{found['kept']:,} of {found['documents']:,} documents kept → {found['kept_file']} "
+        f"(left out: {removed['exact']:,} exact, {removed['near']:,} near duplicates, {removed['spans']:,} repeated)"
+    )
+    if spans:
+        print(f"{found['changed']['spans']:,} documents shortened by {found['cut_bytes']:,} bytes of repeated spans")
+    elif found["repeated_span_share"] is not None:
+        print(
+            f"{found['repeated_span_share']:.2%} of the text repeats spans of 100 bytes or more; --spans 100 cuts them"
+        )
+    print(f"{found['removed_file']} says why; {found['page']} shows it")
+
+
+# ---- clean ---------------------------------------------------------------------------------------------------------
+
+
+@data.command("clean")
+def clean(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    out: Annotated[str | None, typer.Option("--out", metavar="OUT", help="A folder, or a file (.jsonl, .txt).")] = None,
+    keep_language: Annotated[
+        str | None, typer.Option("--keep-language", metavar="en,zh", help="Leave out documents in other languages.")
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules", metavar="R,...", help="encoding, controls, boilerplate, length, words, symbols, repetition; all."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="LIMIT=VALUE", help="A single limit; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
+    split_on: Annotated[
+        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")
+    ] = None,
+    language: Language = "en",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Repair encodings, take out boilerplate lines and control characters, leave out what is no text to learn from."""
+    check_language(language)
+    from llmbert.cli.display import Display
+    from llmbert.workbench.curation.clean import clean as verb
+    from llmbert.workbench.settings import parse_pairs
+
+    with Display() as display:
+        found = verb(
+            paths,
+            out,
+            rules=_names(rules),
+            limits=parse_pairs(settings or []),
+            keep_language=_names(keep_language),
+            dry_run=dry_run,
+            lines=lines,
+            split_on=split_on,
+            fields=parse_fields(fields, ("text",)),
+            language=language,
+            overwrite=overwrite,
+            progress=display,
+        )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    kept = f"{found['kept']:,} of {found['documents']:,} documents kept"
+    print(kept + (f" → {found['kept_file']}" if "kept_file" in found else " (a dry run: nothing is written)"))
+    for head in ("removed", "changed"):
+        for reason, count in found[head].items():
+            print(f"  {head} {count:>9,}  {reason}")
+    if "page" in found:
+        print(f"{found['removed_file']} says why; {found['page']} shows it")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]

@@ -93,7 +93,7 @@ class TextStream:
         try:
             codecs.getincrementaldecoder("utf-8")().decode(sample)
         except UnicodeDecodeError as error:
-            if _is_chinese(sample):
+            if is_chinese(sample):
                 return "gb18030"
             raise self._refusal(block, first + error.start, "is not UTF-8") from error
         return "utf-8"
@@ -129,7 +129,7 @@ def _first_beyond_ascii(block: bytes) -> int:
     return len(block) - len(block.lstrip(_ASCII))
 
 
-def _is_chinese(sample: bytes) -> bool:
+def is_chinese(sample: bytes) -> bool:
     """Whether the bytes read as GB18030 are Chinese: mostly Han and its marks, with the common characters common."""
     decoder = codecs.getincrementaldecoder("gb18030")()
     try:

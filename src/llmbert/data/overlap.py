@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmbert.data.hashes import Hashes, mix, powers
 from llmbert.data.shards import Shard
 from llmbert.protocols import Progress, silent
 
@@ -17,11 +17,6 @@ MOST_VALID_TOKENS = 1 << 20
 """Beyond this, evenly spread blocks of the validation tokens stand for all of them."""
 
 _CHUNK = 1 << 16
-_BASE = 0x9E3779B97F4A7C15
-_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFT = np.uint64(29)
-
-Hashes = NDArray[np.uint64]
 
 
 def measure_overlap(train: Shard, valid: Shard, progress: Progress = silent) -> dict[str, Any]:
@@ -115,21 +110,7 @@ def _windows(shard: Shard, start: int, end: int, window: int) -> Iterator[tuple[
 def _hash_windows(ids: NDArray[Any], window: int) -> Hashes:
     """Hashes (n - window + 1,) of all windows of ids (n,): polynomials modulo 2^64, by differences of one running sum
     (Karp and Rabin 1987), over token values that are mixed first and a result that is mixed last."""
-    powers, inverses = _powers(len(ids) if len(ids) < _CHUNK else _CHUNK + window)
+    base_powers, inverses = powers(len(ids) if len(ids) < _CHUNK else _CHUNK + window)
     sums = np.zeros(len(ids) + 1, np.uint64)
-    np.cumsum(_mix(ids.astype(np.uint64) + np.uint64(1)) * powers[: len(ids)], out=sums[1:])
-    return _mix((sums[window:] - sums[:-window]) * inverses[: len(ids) - window + 1])
-
-
-@lru_cache(maxsize=2)
-def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """The base's powers from 0 on, and their inverses, modulo 2^64 (it is odd, so it has one)."""
-    bases = np.full((2, count), [[_BASE], [pow(_BASE, -1, 2**64)]], np.uint64)
-    bases[:, 0] = 1
-    powers = np.cumprod(bases, axis=1, dtype=np.uint64)
-    return powers[0], powers[1]
-
-
-def _mix(values: Hashes) -> Hashes:
-    values = (values ^ (values >> _SHIFT)) * _FACTORS[0]
-    return (values ^ (values >> _SHIFT)) * _FACTORS[1]
+    np.cumsum(mix(ids.astype(np.uint64) + np.uint64(1)) * base_powers[: len(ids)], out=sums[1:])
+    return mix((sums[window:] - sums[:-window]) * inverses[: len(ids) - window + 1])

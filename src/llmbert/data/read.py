@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from llmbert.data.records import RECORDS
+from llmbert.data.records import RECORDS, read_whole
 from llmbert.data.sources import Meter, Source, find_sources, read_text
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 
@@ -22,12 +23,14 @@ class Document:
     """A text with a stable id: "<file name>" for a whole file, "<file name>:<line, row or number>" for a part of one.
 
     pieces: the text, in pieces of about a million characters; read them before the next document is asked for (what
-    is left of them is skipped then). source: the name of the file.
+    is left of them is skipped then). source: the name of the file. others: of a record its other fields, where they
+    were asked for.
     """
 
     id: str
     pieces: Iterator[str]
     source: str
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def read_documents(
@@ -38,6 +41,7 @@ def read_documents(
     fields: Mapping[str, str] | None = None,
     progress: Progress = silent,
     encodings: MutableMapping[str, str] | None = None,
+    whole: bool = False,
 ) -> Iterator[Document]:
     """The documents of files, folders, globs, "-" (standard input) and "hub:NAME", one after another.
 
@@ -46,6 +50,7 @@ def read_documents(
     documents; matches longer than CONTEXT characters are not seen. In .jsonl, .json, .csv, .tsv and .parquet each
     record is one: its field fields["text"], or "text", or its only field of text. Blank records are passed over.
     progress: "reading", bytes done and in all, as they are on disk. encodings: filled with each text file's encoding.
+    whole: of records, the other fields too.
 
     Raises LLMBertError for what cannot be read as text, naming file and line; UsageError for a broken split_on.
     """
@@ -59,7 +64,7 @@ def read_documents(
     column = (fields or {}).get("text")
     found = False
     for source in sources:
-        for document in _read_source(source, meter, lines, pattern, column):
+        for document in _read_source(source, meter, lines, pattern, column, whole):
             found = True
             yield document
     if not found:
@@ -79,7 +84,12 @@ def _read_source(
     lines: bool,
     pattern: re.Pattern[str] | None,
     column: str | None,
+    whole: bool,
 ) -> Iterator[Document]:
+    if source.ending in RECORDS and whole:
+        for number, text, others in read_whole(source, meter, column):
+            yield Document(f"{source.name}:{number}", iter((text,)), source.name, others)
+        return
     if source.ending in RECORDS:
         for number, text in RECORDS[source.ending](source, meter, column):
             yield Document(f"{source.name}:{number}", iter((text,)), source.name)

@@ -350,6 +350,19 @@ def read_rows_of_text(source: Source, meter: Meter, column: str | None) -> Itera
         yield int(place.split()[1]), record, None if isinstance(record, str) else field.column, text
 
 
+def read_whole(source: Source, meter: Meter, column: str | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Each record as its line, row or number, its text, and its other fields; those with a blank text passed over.
+
+    column: the field of text, else "text" or the only one. Raises LLMBertError as the readers of RECORDS do.
+    """
+    field = _Field(source, column)
+    for place, record in _rows(source, meter):
+        text = field.text(record, place)
+        if text and not text.isspace():
+            others = {} if isinstance(record, str) else {k: v for k, v in record.items() if k != field.column}
+            yield int(place.split(maxsplit=2)[1]), text, others
+
+
 def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:
     if source.ending == ".jsonl":
         return ((f"line {number}", value) for number, value in _json_line_values(source, meter))

@@ -1,4 +1,4 @@
-"""The sections of a page on documents: how odd they are, where they lie on a map, and where they come from."""
+"""The sections of a page on documents: how odd they are, where they lie, where they come from, which went."""
 
 from __future__ import annotations
 
@@ -169,3 +169,27 @@ def _neighbour(near: Mapping[str, Any], sheet: Sheet) -> dict[str, Any]:
         "left_out": left_out,
         "lang": script(text),
     }
+
+
+def removal_section(given: Any, sheet: Sheet) -> dict[str, Any] | None:
+    """Which documents were left out or changed: how that was told, how many, and examples; None where nothing is given.
+
+    given: {method: [sentence, ...], rows: [[name, value], ...], examples: [{reason, texts: [[heading, text], ...]}]}.
+    """
+    if not given:
+        return None
+    shown, left_out = sheet.some(list(given.get("examples") or []), 60)
+    room = int(400_000 * sheet.share / max(1, len(shown)))
+    examples = [
+        {
+            "reason": sheet.value(example.get("reason")),
+            "texts": [
+                {"heading": sheet.value(heading), "lang": script(str(text))}
+                | dict(zip(("text", "left_out"), sheet.cut(str(text), room), strict=True))
+                for heading, text in example.get("texts") or []
+            ],
+        }
+        for example in shown
+    ]
+    method = [sheet.value(sentence) for sentence in given.get("method") or []]
+    return {"method": method, "rows": sheet.pairs(given.get("rows")), "examples": examples, "left_out": left_out}

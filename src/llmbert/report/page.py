@@ -17,7 +17,7 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import charts
 from llmbert.report.classes import class_sections
 from llmbert.report.conversations import usage_section
-from llmbert.report.documents import detection_section, map_section, trace_section
+from llmbert.report.documents import detection_section, map_section, removal_section, trace_section
 from llmbert.report.examples import example_section
 from llmbert.report.figures import figure_names, figure_sections
 from llmbert.report.measures import evidence_section, metric_section
@@ -28,7 +28,8 @@ KINDS = ("exact", "conditional", "bound", "pseudo", "none", "unstated")
 PAGE_BYTES = 1_000_000  # a page stays below this: the longest texts are cut, and the page says so
 SURPRISE_BITS = (1, 3, 6, 10)  # where a token's shade deepens
 SECTIONS = (
-    *("metrics", "usage", "classes", "examples", "trace", "map", "detection", "figures", "scores", "table", "evidence"),
+    *("removals", "metrics", "usage", "classes", "examples", "trace", "map", "detection", "figures", "scores", "table"),
+    "evidence",
     *("mixtures", "latent", "curves", "samples", "data", "advice", "settings", "facts"),
 )
 _OWN_SCALE = ("conditional", "pseudo")  # kinds whose bars stand to a scale of their own, for they measure another thing
@@ -72,6 +73,7 @@ def write_report(path: Path, content: dict[str, Any], language: str = "en") -> N
     ways [[way, nats/token], ...];
     latent: how a latent variable is used: verdict, rows [[name, value], ...], rebuilt [[text, what was made of it],
     ...], line [text, ...] (between two texts);
+    removals: what became of documents, see `documents.removal_section`;
     trace: texts with where they stand in training text, see `documents.trace_section`;
     map: points [[x, y, label, text], ...]; detection: scores of documents, see `documents.detection_section`;
     figures: whatever else is drawn, each {title, group (a heading of the page), kind ("lines", "points", "steps" or
@@ -162,6 +164,7 @@ class _Page:
             ),
             "classes": class_sections(content.get("classes"), sheet),
             "usage": usage_section(content.get("usage"), sheet),
+            "removals": removal_section(content.get("removals"), sheet),
             "trace": trace_section(content.get("trace"), sheet),
             "map": map_section(content.get("map"), sheet, self._both),
             "detection": detection_section(content.get("detection"), sheet, self._both),
