@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmbert.runs import machine
 from llmbert.trust.provenance import Given, build_index, open_index, trace_text
 
 LEAST = 20
@@ -220,8 +219,9 @@ def speed(data: Path, megabytes: int, held_out: dict[str, str], folder: Path) ->
 
 
 def _baselines(text: str, joined: bytes, folder: Path) -> None:
-    """All windows of LEAST characters of a text, looked for without an index."""
-    windows = [text[start : start + LEAST] for start in range(len(text) - LEAST + 1)]
+    """All windows of a text that are as short as a span may be, looked for without an index."""
+    width = LEAST if text[:100].isascii() else 8
+    windows = [text[start : start + width] for start in range(len(text) - width + 1)]
     windows = [window for window in windows if "\n" not in window]
     began = time.perf_counter()
     for window in windows[:: max(1, len(windows) // WINDOWS)][:WINDOWS]:
@@ -236,7 +236,7 @@ def _baselines(text: str, joined: bytes, folder: Path) -> None:
         check=False,
     )
     print(
-        f"    its {len(windows)} windows of {LEAST}: grep -F {time.perf_counter() - began:.2f} s, bytes.find "
+        f"    its {len(windows)} windows of {width}: grep -F {time.perf_counter() - began:.2f} s, bytes.find "
         f"{whole:.1f} s (of {WINDOWS} windows, scaled); neither says how far a match goes on"
     )
 
@@ -250,6 +250,8 @@ def main() -> None:
     chosen = options.parse_args()
     parts = chosen.parts or ["planted", "invented", "speed"]
     texts = corpora(chosen.data)
+    from llmbert.runs import machine  # which brings torch, and that into each process, if it stands above
+
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         for name, (documents, held_out) in texts.items():
