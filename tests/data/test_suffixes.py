@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbert.data.suffixes import common_length, count_characters, find_range, longest_match, suffix_array
+from llmbert.data.suffixes import common_length, count_characters, find_range, longest_match, stand, suffix_array
 from llmbert.protocols import LLMBertError
 
 texts = st.lists(st.sampled_from([b"a", b"b", "春".encode(), b"\xff", b"\x00"]), max_size=120).map(b"".join)
@@ -34,6 +34,17 @@ def test_the_longest_match_is_the_longest(text: bytes, before: bytes, after: byt
     suffixes = memoryview(suffix_array(text))
     expected = max(length for length in range(len(pattern) + 1) if pattern[:length] in text)
     assert longest_match(text, suffixes, pattern) == expected
+
+
+@given(text=texts, data=texts.map(lambda data: data.replace(b"\xff", b"ab")), draw=st.data())
+def test_of_many_stretches_those_stand_that_are_in_the_text(text: bytes, data: bytes, draw: st.DataObject) -> None:
+    text += b"\xff"
+    data += text.replace(b"\xff", b"a")[:60]
+    places = st.integers(0, len(data))
+    begins = np.array(draw.draw(st.lists(places, max_size=20)), np.int64)
+    ends = np.minimum(begins + draw.draw(st.integers(1, 30)), len(data))
+    found = stand(np.frombuffer(text, np.uint8), suffix_array(text), data, begins, ends)
+    assert found.tolist() == [data[b:e] in text for b, e in zip(begins, ends, strict=True)]
 
 
 @given(first=texts, second=texts)

@@ -178,14 +178,28 @@ class _Spool:
     def numbers(self, key: str) -> NDArray[np.int64]:
         return np.frombuffer(self._numbers[key], np.int64)
 
-    def row(self, index: int) -> Row:
-        values = {key: self._numbers[key][index] for key in self._numbers}
-        self._ids.seek(values["id"])
-        name = self._ids.read(int.from_bytes(self._ids.read(4), "little")).decode("utf-8", "surrogateescape")
-        self._text.seek(values["place"])
-        text = self._text.read(values["size"])
-        place = (values["byte"], values["character"], values["owned"])
-        return Row(self.hashes[index], name, text, *place, bool(values["exact"]))
+    def rows(self, order: NDArray[np.int64]) -> list[Row]:
+        """Some pieces, in the order given."""
+        columns = {key: self.numbers(key)[order].tolist() for key in self._numbers}
+        names = [self._name(place) for place in columns["id"]]
+        texts = [self._read(*place) for place in zip(columns["place"], columns["size"], strict=True)]
+        exact = map(bool, columns["exact"])
+        numbers = (columns[key] for key in ("byte", "character", "owned"))
+        hashes = np.frombuffer(self.hashes, np.uint64)[order].tolist()
+        return [Row(*row) for row in zip(hashes, names, texts, *numbers, exact, strict=True)]
+
+    def _read(self, place: int, size: int) -> bytes:
+        return os.pread(self._text.fileno(), size, place)
+
+    def _name(self, place: int) -> str:
+        begin = place + 4
+        size = int.from_bytes(os.pread(self._ids.fileno(), 4, place), "little")
+        return os.pread(self._ids.fileno(), size, begin).decode("utf-8", "surrogateescape")
+
+    def flush(self) -> None:
+        """Let all that was taken be read."""
+        self._text.flush()
+        self._ids.flush()
 
     def close(self) -> None:
         self._text.close()
@@ -199,7 +213,7 @@ class _Spool:
             return order
         dropped = []
         for at in same.tolist():
-            first, second = self.row(int(order[at])), self.row(int(order[at + 1]))
+            first, second = self.rows(order[at : at + 2])
             if first[:-1] != second[:-1]:
                 raise LLMBertError(f"two documents are called {second.id}; give each a name of its own")
             dropped.append(at + 1)
@@ -255,11 +269,12 @@ def _overlap(block_bytes: int) -> int:
 def _write_blocks(
     spool: _Spool, folder: Path, block_bytes: int, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    spool.flush()
     order = spool.ordered()
     hashes, sizes = np.frombuffer(spool.hashes, np.uint64)[order], spool.numbers("size")[order] + 1
     entries, done, total = [], 0, int(sizes.sum())
     for begin, end in partition(hashes, sizes, block_bytes):
-        entries.append(write_block(folder, [spool.row(index) for index in order[begin:end].tolist()]))
+        entries.append(write_block(folder, spool.rows(order[begin:end])))
         done += int(sizes[begin:end].sum())
         progress("sorting suffixes", done, total)
     first = spool.numbers("byte")[order] == 0

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmbert.data.suffixes import common_length, find_range, longest_match
+from llmbert.data.suffixes import common_length, find_range, longest_match, stand
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.trust.provenance.index import TraceIndex
 
 LEAST = 20  # characters of a span, where nothing is said
 IDEOGRAPH = 2.5
 """Letters that one character of Chinese, Japanese or Korean counts for, where nothing is said: 8 of them are a span."""
+_TOGETHER = 256  # places that are looked up at once
 _WIDE = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
@@ -30,7 +31,8 @@ def trace_text(index: TraceIndex, text: str, *, least: int | None = None, most: 
     Returns text; characters; verbatim: the share of them that lie in a span; spans: start, length (characters), text,
     count (of all occurrences, overlapping ones too), documents: [{id, character (where in it), length}, ...].
     Matching statistics (Chang & Lawler 1994) by binary search in the suffix array of each block: O(log n) comparisons a
-    character, and far fewer inside a span, whose end holds for all that begins in it.
+    character, and far fewer inside a span, whose end holds for all that begins in it; only where a stretch as short as
+    may be listed stands at all.
 
     Raises UsageError for least or most below 1, LLMBertError for a text with half a character in it.
     """
@@ -87,14 +89,30 @@ class _Matcher:
     def spans(self, weights: NDArray[np.float64], least: float) -> Iterator[tuple[int, int]]:
         """The maximal spans [start, end) that count for `least`, in order."""
         start = farthest = 0
-        while start < self._length and weights[-1] - weights[start] >= least:
-            end = self._reach(start)
-            if end > farthest and weights[end] - weights[start] >= least:
-                yield start, end
-                farthest = end
-                start = self._next_beyond(start, end)
-            else:
-                start += 1
+        ends = np.searchsorted(weights, weights + least - 1e-9)  # where a span has to reach, if it begins there
+        last = int(np.searchsorted(ends, len(weights)))
+        for first in range(0, last, _TOGETHER):
+            places = np.arange(first, min(first + _TOGETHER, last))
+            if start > places[-1]:
+                continue
+            for place in places[self._stand(places, ends[places])].tolist():
+                if place < start:
+                    continue
+                end = self._reach(place)
+                if end > farthest and weights[end] - weights[place] >= least:
+                    yield place, end
+                    farthest = end
+                    start = self._next_beyond(place, end)
+
+    def _stand(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which stretches stand in any block; of a long one its first `overlap` bytes."""
+        begins = self._borders[starts]
+        until = np.minimum(self._borders[ends], begins + self._index.overlap)
+        found = np.zeros(len(starts), bool)
+        for block in self._index.blocks:
+            left = np.flatnonzero(~found)
+            found[left] = stand(block.bytes, block.places, self._data, begins[left], until[left])
+        return found
 
     def _next_beyond(self, start: int, end: int) -> int:
         """The first place behind `start` whose match goes beyond `end`: reaches never fall, so it can be halved."""
