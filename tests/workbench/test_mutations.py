@@ -113,7 +113,7 @@ BUGS = [
         "without_gradients(model.discriminator.parameters())", "torch.enable_grad()", ("adversaries",)),
     Bug("softened texts carry no gradient", SOFTENED, "llmbert.models.gan:GAN.soft_texts",
         "found.append(soft * alive)", "found.append((soft * alive).detach())", ("adversaries",)),
-    Bug("a generator that writes its likeliest text alone", "gan", "llmbert.models.gan:GAN.finish",
+    Bug("a generator that writes its likeliest text alone", "gan", "llmbert.models.gan:GAN.go_on",
         "torch.multinomial(chances, 1)", "chances.argmax(-1, keepdim=True)", ("variety",)),
     # ---- loss and gradients
     Bug("loss averaged in each micro-batch", "transformer", f"{LOOP}.step",
