@@ -5,8 +5,8 @@ python benchmarks/near_duplicates.py [NAME ...] [--threshold 0.8] [--planted 300
 english: paragraphs of WikiText-2's train, of which some stand there again with 1 to 40 % of their words replaced, left
 out or put in; abstracts and headlines: the same with characters of CSL and THUCNews, in Chinese. Of each distance: the
 mean true Jaccard similarity of the pairs, the share of pairs that reach the threshold (what a comparison of all pairs
-would find), and the share found. Whatever else is left out counts as false unless its true similarity to the twin
-that is named, computed from plain sets, reaches the threshold: the text has near duplicates of its own.
+would find), and the share found. Whatever else is left out counts as false unless its true similarity to the twin that
+is named, computed from plain sets, reaches the threshold: the text has near duplicates of its own.
 present: how much of AESLC's and SST-2's train is there already. speed: megabytes a second and the most memory, on
 WikiText-2's lines over and over with the number of the turn in each (all near duplicates of the first turn's), and with
 their words in another order at each turn (hardly any); each in a process of its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,14 @@ def test_bad_data_and_names_taken_are_refused(text: Path, tmp_path: Path) -> Non
     refused(dedup(text, "--out", tmp_path / "kept.jsonl" / "out"), 1, "kept.jsonl")
     assert snapshot(tmp_path) == before
     assert dedup(text, "--lines", "--out", tmp_path / "kept.jsonl", "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(("library", "mend"), [("rensa", "--no-near"), ("pydivsufsort", "--spans 0")])
+def test_a_missing_library_is_named_with_its_extra(
+    library: str, mend: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    before = snapshot(tmp_path)
+    refused(dedup(text, "--out", tmp_path / "out", "--spans=20"), 1, library, "llmbert[curate]", mend)
+    assert snapshot(tmp_path) == before
+    assert dedup(text, "--lines", "--out", tmp_path / "out", "--no-near", "--spans=0").code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import HOSTILE, Page
 
 from llmbert.report import write_report
 from llmbert.report.clouds import BINS, Sample, bin_shares, shared_bins
@@ -78,3 +79,20 @@ def test_without_matplotlib_the_oddest_stand_there_all_the_same(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     shown = page(tmp_path, {"detection": detection(), "map": {"points": [[0, 1, "a", "x"], [1, 0, "b", "y"]]}})
     assert "<svg" not in shown and "odd&lt;/b&gt; text" in shown and "pip install" in shown
+
+
+def test_removals_are_counted_told_and_shown_side_by_side(tmp_path: Path) -> None:
+    given_ = {
+        "method": ["How it was told."],
+        "rows": [["left out", "12 (3.00%)"]],
+        "examples": [{"reason": "similarity 0.91", "texts": [["a.txt:2", HOSTILE], ["kept: a.txt:1", "保留的文本"]]}],
+    }
+    for language, heading in (("en", "What was left out or changed"), ("zh", "剔除与改动")):
+        shown = page(tmp_path, {"removals": given_}, language)
+        parsed = Page(shown)
+        assert not any("onload" in attributes for _, attributes in parsed.elements)
+        for said in (heading, "How it was told.", "12 (3.00%)", "similarity 0.91", "kept: a.txt:1", "alert(1)"):
+            assert said in parsed.text
+        assert 'lang="zh-Hans">保留的文本' in shown
+    assert "20 more" in Page(page(tmp_path, {"removals": given_ | {"examples": given_["examples"] * 80}})).text
+    assert 'id="removals"' not in page(tmp_path, {})

@@ -22,7 +22,7 @@ class Record(NamedTuple):
     """A document: its id (a record's own field "id" where it has one), its text, its other fields, and where it stood:
     "<file>" or "<file>:<line, row or number>"."""
 
-    id: str | int
+    id: Any
     text: str
     others: dict[str, Any]
     place: str
@@ -65,7 +65,7 @@ def read_records(
             raise LLMBertError(
                 f"{document.id} has a field 'text' beside the one that is read as text; rename one of the two"
             )
-        own = others.pop("id", None) if isinstance(others.get("id"), str | int) else None
+        own = others.pop("id", None)
         yield Record(document.id if own is None else own, text, others, document.id)
 
 

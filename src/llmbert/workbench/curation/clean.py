@@ -21,6 +21,8 @@ from llmbert.workbench.documents.reading import names_of
 from llmbert.workbench.sources import Paths, path_list
 from llmbert.workbench.wording import say as fact
 
+SHOWN = 60  # examples on the page
+
 
 def clean(
     data: Paths,
@@ -135,8 +137,9 @@ def _content(
 
 def _examples(found: Found, language: str) -> list[dict[str, Any]]:
     shown = []
+    each_reason = max(2, SHOWN // max(1, len(found.examples)))
     for name, some in found.examples.items():
-        for each in some:
+        for each in some[:each_reason]:
             texts = [[f"{each['id']}", each["text"]]]
             if "twin_text" in each:
                 texts.append([say("repaired", language), each["twin_text"]])
