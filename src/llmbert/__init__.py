@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.statistics import statistics
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "map_texts",
     "resume",
+    "statistics",
     "summarise",
     "tag",
     "train",
@@ -65,6 +67,7 @@ _HOMES = {
     "anomalies": "llmbert.workbench.documents",
     "augment": "llmbert.workbench.documents",
     "map_texts": "llmbert.workbench.documents",
+    "statistics": "llmbert.workbench.curation.statistics",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "fine_tune": "llmbert.workbench.fine_tune",

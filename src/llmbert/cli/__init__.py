@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, checking, documents, labelling, making, serving, tuning, using
+from llmbert.cli import asking, checking, curating, documents, labelling, making, serving, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -35,9 +35,10 @@ app.command("classify")(labelling.classify)
 app.command("tag")(labelling.tag)
 app.command("serve")(serving.serve)
 app.add_typer(serving.feedback, name="feedback")
+app.add_typer(curating.data, name="data")
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MANY = ("--data", "--valid", "--odd")  # options that take any number of values
+MANY = ("--data", "--valid", "--odd", "--against")  # options that take any number of values
 NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 

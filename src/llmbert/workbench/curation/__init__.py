@@ -1,0 +1,1 @@
+"""Text before a training: what it holds, and what of it should stay."""
