@@ -110,7 +110,10 @@ def _stats_lines(found: dict[str, Any]) -> list[str]:
         apart = found["against"]["divergence"][what]
         halves = ", ".join("–" if each is None else f"{each:.4f}" for each in apart["halves"])
         ends = _ends(apart["interval"], 4) if apart["interval"] else ""
-        lines.append(f"Jensen-Shannon, {what}: {apart['js']:.4f} bits {ends}; halves of each text: {halves}")
+        lines.append(
+            f"Jensen-Shannon, {what}: {apart['js']:.4f} bits {ends}, uncorrected {apart['plug_in']:.4f}; "
+            f"halves of each text: {halves}"
+        )
     return lines
 
 

@@ -43,12 +43,13 @@ def _weighed(p: Numbers, q: Numbers) -> Numbers:
 
 def divergence_interval(
     first: Any, second: Any, *, resamples: int = 200, seed: int = 0, level: float = 0.95
-) -> list[float] | None:
-    """An interval of the Jensen-Shannon divergence by resampling units (documents): first (n, k), second (m, k).
+) -> tuple[float, list[float]] | None:
+    """The Jensen-Shannon divergence without its bias, and its interval, by resampling units (documents).
 
-    Any matrices that multiply (dense or scipy's sparse). Drawing units again makes the two sides differ more, as the
-    estimate itself does against the truth; so the interval is the basic one, 2 θ - quantiles (Davison and Hinkley 1997,
-    section 5.2.1), which takes that shift back. None for fewer than two units on either side.
+    first (n, k), second (m, k): counts of each unit, any matrices that multiply (dense or scipy's sparse). A text is
+    further from another than its source is, since rare words are left to chance; drawing units again adds as much once
+    more. So the estimate is 2 θ - the mean of the draws and the interval the basic one, 2 θ - their quantiles (Davison
+    and Hinkley 1997, sections 2.1 and 5.2.1): the plug-in θ may lie above it. None for fewer than two units on a side.
     """
     if min(first.shape[0], second.shape[0]) < 2:
         return None
@@ -58,7 +59,9 @@ def divergence_interval(
     for i in range(resamples):
         drawn[i] = jensen_shannon_bits(*(_resampled(side, generator) for side in (first, second)))
     low, high = percentile_interval(drawn, level)
-    return [max(0.0, 2 * whole - high), min(1.0, max(0.0, 2 * whole - low))]
+    ends = (2 * whole - float(drawn.mean()), 2 * whole - high, 2 * whole - low)
+    corrected, *interval = (min(1.0, max(0.0, end)) for end in ends)
+    return corrected, interval
 
 
 def split_half_bits(units: Any, *, splits: int = 20, seed: int = 0) -> float | None:

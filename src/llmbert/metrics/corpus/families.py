@@ -3,8 +3,8 @@ closed form where there is one, with intervals and the two functions that judge 
 
 A prior is worth `weight` observations of a guess that knows nothing of the data: conjugate, beta for a probability,
 gamma for a rate, normal-inverse-gamma for mean and variance. As the weight falls to 0 the mode of the posterior becomes
-the maximum of the likelihood. Continuous families stand for their value rounded to a whole number: their density there
-is the probability of the number, their distribution function is taken half a step on.
+the maximum of the likelihood. Continuous families stand for their value rounded to a whole number, so that all families
+say how probable a number is and can be compared; with rounding the likelihood has no closed form, and is climbed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmbert.metrics.corpus.growth import Z, _zero
 Numbers = NDArray[Any]
 GUESS = 10.0  # the length, in whatever unit, that a prior's observations have
 SPREAD = 10.0  # and their standard deviation
-ENDLESS = 1e7  # where the search for a size ends: there a binomial or negative binomial is a Poisson
+ENDLESS = 1e7  # where the search for a size ends (and 100 times the largest): there the family is a Poisson
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,6 @@ class Histogram:
         """Over all, not all but one."""
         return float(self.counts @ (self.values - self.mean) ** 2) / self.total
 
-    def logs(self) -> Histogram:
-        return Histogram(np.log(self.values), self.counts)
-
     def cumulative(self) -> Numbers:
         """The share of all at or below each value (k,)."""
         return np.cumsum(self.counts) / self.total
@@ -78,7 +75,7 @@ class Family:
 
     names: of its parameters; fit: their likeliest values; mode: the most probable ones under a prior; errors: standard
     errors of the fit (0 for what has none); scipy: what scipy calls it; arguments: the parameters as scipy takes them;
-    prior: the prior in words.
+    prior: the prior in words; edges: of a continuous one, between which values (k,) of a normal variable a number lies.
     """
 
     names: tuple[str, ...]
@@ -89,17 +86,17 @@ class Family:
     arguments: Callable[..., tuple[float, ...]]
     prior: Callable[[Histogram, Prior], str]
     least: int = 0
-    continuous: bool = False
+    edges: Callable[[Numbers], tuple[Numbers, Numbers]] | None = None
 
     def log_probability(self, values: Numbers, parameters: Parameters) -> Numbers:
         """Of each value (k,), in nats."""
-        known = self._scipy()
-        score = known.logpdf if self.continuous else known.logpmf
-        return score(values, *self.arguments(*parameters))
+        if self.edges is not None:
+            return _cells(*self.edges(values), *parameters)[0]
+        return self._scipy().logpmf(values, *self.arguments(*parameters))
 
     def cumulative(self, values: Numbers, parameters: Parameters) -> Numbers:
         """The probability of at most each value (k,)."""
-        return self._scipy().cdf(values + 0.5 if self.continuous else values, *self.arguments(*parameters))
+        return self._scipy().cdf(values + 0.5 if self.edges else values, *self.arguments(*parameters))
 
     def draw(self, parameters: Parameters, count: int, generator: np.random.Generator) -> Numbers:
         """Whole numbers (count,) as the fit would give them, none below `least`."""
@@ -126,15 +123,13 @@ def binomial_size(data: Histogram) -> float:
         tail = (n - mean) * math.log1p(-mean / n) if n > mean else 0.0
         return float(data.counts @ chosen) / data.total + mean * math.log(mean / n) + tail
 
+    end = max(ENDLESS, 100 * largest)
     if data.variance >= mean:
-        return ENDLESS
-    low, high = largest, ENDLESS
-    while high - low > 2:
-        left, right = (math.floor(math.exp(math.log(low) + t * math.log(high / low))) for t in (0.382, 0.618))
-        left, right = (left, right) if left < right else (left, left + 1)
+        return end
+    low, high = largest, end
+    while high - low > 8:
+        left, right = (round(low * (high / low) ** share) for share in (0.382, 0.618))
         low, high = (low, right) if likelihood(left) >= likelihood(right) else (left, high)
-        if right - left == 1 and high - low <= 3:
-            break
     return float(max(np.arange(low, high + 1), key=likelihood))
 
 
@@ -157,22 +152,65 @@ def _size_error(data: Histogram, r: float) -> float:
     return 1 / math.sqrt(data.total * curvature) if curvature > 0 and r < ENDLESS / 2 else 0.0
 
 
-# ---- normal ones ---------------------------------------------------------------------------------------------------
+# ---- normal ones, rounded ------------------------------------------------------------------------------------------
 
 
-def _normal(data: Histogram) -> Parameters:
-    return data.mean, math.sqrt(max(data.variance, 1e-12))
+def plain_edges(values: Numbers) -> tuple[Numbers, Numbers]:
+    return values - 0.5, values + 0.5
 
 
-def _normal_mode(data: Histogram, prior: Prior) -> Parameters:
-    """Mean and standard deviation at the mode of a normal-inverse-gamma posterior (Murphy 2007, section 6).
+def log_edges(values: Numbers) -> tuple[Numbers, Numbers]:
+    """Of the logarithm of a positive variable; what is rounded to 0 lies below one half."""
+    with np.errstate(divide="ignore"):
+        return np.log(np.maximum(values - 0.5, 0.0)), np.log(values + 0.5)
 
-    κ = weight, α = weight / 2 - 3 / 2 and β = weight · spread² / 2: with weight 0 the prior is flat in both.
+
+def _cells(low: Numbers, high: Numbers, mean: float, deviation: float) -> tuple[Numbers, Numbers, Numbers]:
+    """ln of a normal variable's probability between edges (k,), and its slopes in the mean and in ln deviation."""
+    from scipy.special import log_ndtr
+
+    a, b = (low - mean) / deviation, (high - mean) / deviation
+    flipped = a > 0  # above the mean the upper tail is the exact one
+    near, far = log_ndtr(np.where(flipped, -a, b)), log_ndtr(np.where(flipped, -b, a))
+    logs = near + np.log(-np.expm1(np.minimum(far - near, -1e-300)))
+
+    def density(z: Numbers) -> Numbers:
+        return np.exp(-0.5 * z**2 - 0.5 * math.log(2 * math.pi) - logs)
+
+    inner = np.where(np.isfinite(a), a, 0.0)
+    at_low, at_high = np.where(np.isfinite(a), density(inner), 0.0), density(b)
+    return logs, (at_low - at_high) / deviation, inner * at_low - b * at_high
+
+
+def _climbed(data: Histogram, edges: Any, prior: Prior | None) -> Parameters:
+    """Mean and deviation where the likelihood of rounded values is greatest, times the prior's density where given.
+
+    The prior is normal-inverse-gamma in mean and variance (Murphy 2007, section 6) with κ = weight,
+    α = weight / 2 - 3 / 2 and β = weight · spread² / 2: with weight 0 it is flat in both.
     """
-    n, w = data.total, prior.weight
-    mean = (n * data.mean + w * prior.guess) / (n + w)
-    squares = n * data.variance + n * w / (n + w) * (data.mean - prior.guess) ** 2 + w * prior.spread**2
-    return mean, math.sqrt(max(squares / (n + w), 1e-12))
+    from scipy.optimize import minimize
+
+    low, high = edges(data.values)
+    middles = np.where(np.isfinite(low), 0.5 * (low + high), high)
+    mean = float(data.counts @ middles) / data.total
+    deviation = max(math.sqrt(float(data.counts @ (middles - mean) ** 2) / data.total), 0.05)
+    unit, weight = deviation, 0.0 if prior is None else prior.weight
+
+    def loss(place: Numbers) -> tuple[float, Numbers]:
+        m, log_s = mean + unit * float(place[0]), float(np.clip(place[1], -12, 30))
+        s = math.exp(log_s)
+        logs, by_mean, by_log = _cells(low, high, m, s)
+        value, slopes = float(data.counts @ logs), [float(data.counts @ by_mean), float(data.counts @ by_log)]
+        if prior is not None and weight:
+            away = (m - prior.guess) ** 2 + prior.spread**2
+            value += -weight * log_s - 0.5 * weight * away / s**2
+            slopes[0] -= weight * (m - prior.guess) / s**2
+            slopes[1] += weight * away / s**2 - weight
+        return -value / data.total, -np.array([unit * slopes[0], slopes[1]]) / data.total
+
+    with np.errstate(all="ignore"):
+        found = minimize(loss, np.array([0.0, math.log(deviation)]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    return mean + unit * float(found.x[0]), math.exp(float(np.clip(found.x[1], -12, 30)))
 
 
 def _normal_errors(data: Histogram, fitted: Parameters) -> Parameters:
@@ -214,7 +252,7 @@ FAMILIES: dict[str, Family] = {
         ),
         lambda data, fitted: (0.0, math.sqrt(fitted[1] * (1 - fitted[1]) / (fitted[0] * data.total))),
         "binom",
-        lambda n, p: (n, p),
+        lambda n, p: (int(n), p),
         lambda data, prior: _beta(
             "p", prior.weight * prior.guess, prior.weight * max(0.0, binomial_size(data) - prior.guess)
         ),
@@ -259,24 +297,23 @@ FAMILIES: dict[str, Family] = {
     ),
     "normal": Family(
         ("mean", "deviation"),
-        _normal,
-        _normal_mode,
+        lambda data: _climbed(data, plain_edges, None),
+        lambda data, prior: _climbed(data, plain_edges, prior),
         _normal_errors,
         "norm",
         lambda mean, deviation: (mean, deviation),
         _normal_prior,
-        continuous=True,
+        edges=plain_edges,
     ),
     "log-normal": Family(
         ("mean of ln", "deviation of ln"),
-        lambda data: _normal(data.logs()),
-        lambda data, prior: _normal_mode(data.logs(), _in_logs(prior)),
-        lambda data, fitted: _normal_errors(data, fitted),
+        lambda data: _climbed(data, log_edges, None),
+        lambda data, prior: _climbed(data, log_edges, _in_logs(prior)),
+        _normal_errors,
         "lognorm",
         lambda mean, deviation: (deviation, 0.0, math.exp(mean)),
         lambda data, prior: _normal_prior(data, _in_logs(prior), "mean, variance of ln"),
-        least=1,
-        continuous=True,
+        edges=log_edges,
     ),
 }
 

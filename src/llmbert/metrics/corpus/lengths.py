@@ -53,7 +53,10 @@ def fit_lengths(
         rows.append(
             {
                 **{"name": name, "log_likelihood": likelihood, "aic": 2 * free - 2 * likelihood},
-                **{"bic": free * math.log(data.total) - 2 * likelihood, "limit": fitted[0] >= ENDLESS},
+                **{
+                    "bic": free * math.log(data.total) - 2 * likelihood,
+                    "limit": family.names[0] in ("n", "r") and fitted[0] > 0.99 * ENDLESS,
+                },
                 "mle": dict(zip(family.names, fitted, strict=True)),
                 "map": dict(zip(family.names, mode, strict=True)),
                 "intervals": dict(zip(family.names, ends, strict=True)),

@@ -60,9 +60,10 @@ def _units(ids: Numbers, units: Numbers, kinds: int) -> Any:
 def _divergences(units: list[Any], seed: int) -> dict[str, Any]:
     one, other = (_sum(unit) for unit in units)
     halves = [split_half_bits(unit, seed=seed) for unit in units]
+    plug_in = jensen_shannon_bits(one, other)
+    corrected, interval = divergence_interval(units[0], units[1], resamples=RESAMPLES, seed=seed) or (plug_in, None)
     return {
-        "js": jensen_shannon_bits(one, other),
-        "interval": divergence_interval(units[0], units[1], resamples=RESAMPLES, seed=seed),
+        **{"js": corrected, "interval": interval, "plug_in": plug_in},
         "halves": halves,
         "kl": [kullback_leibler_bits(one, other), kullback_leibler_bits(other, one)],
         "shared": [float(side[(one > 0) & (other > 0)].sum() / side.sum()) for side in (one, other)],

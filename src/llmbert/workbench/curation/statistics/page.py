@@ -285,6 +285,7 @@ def _against(found: Found, language: str) -> list[dict[str, Any]]:
             if value is not None
         ]
     kl = [*known["words"]["kl"], *known["characters"]["kl"]]
+    raw = [known[what]["plug_in"] for what in ("words", "characters")]
     head = [say("word", language), *names, say("thousandths", language)]
     rows = [
         [each["word"], *(significant(value, 3) for value in each["per_million"]), f"{1000 * each['bits']:.3f}"]
@@ -293,4 +294,4 @@ def _against(found: Found, language: str) -> list[dict[str, Any]]:
     group = {"group": say("group_against", language)}
     apart = {"title": say("divergence", language), "kind": "bars", "y_label": say("bits", language), "bars": bars}
     differing = {"title": say("differing", language), "table": [head, *rows], "note": say("differing_note", language)}
-    return [apart | {"note": say("divergence_note", language, kl=kl)} | group, differing | group]
+    return [apart | {"note": say("divergence_note", language, kl=kl, raw=raw)} | group, differing | group]

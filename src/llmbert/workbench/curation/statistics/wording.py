@@ -157,9 +157,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "halves_of": ("{what}: halves of {name}", "{what}：{name} 的两半"),
     "divergence_note": (
         "0 bits: the same shares; 1 bit: nothing in common. Grey: what two random halves of the same text are apart, "
-        "which is chance. Intervals resample documents. Kullback-Leibler, counts smoothed by a half: words "
-        "{kl[0]:.3f} and {kl[1]:.3f} bits, characters {kl[2]:.3f} and {kl[3]:.3f}.",
-        "0 比特：分布相同；1 比特：毫无共同之处。灰色：同一文本随机两半的距离，即偶然所致。区间由对文档重抽样得出。"
+        "which is chance. Intervals resample documents, which also takes the bias away that rare words "
+        "give (uncorrected: words {raw[0]:.3f}, characters {raw[1]:.3f}). Kullback-Leibler, counts smoothed by a half: "
+        "words {kl[0]:.3f} and {kl[1]:.3f} bits, characters {kl[2]:.3f} and {kl[3]:.3f}.",
+        "0 比特：分布相同；1 比特：毫无共同之处。灰色：同一文本随机两半的距离，即偶然所致。区间由对文档重抽样得出，"
+        "并据此消除罕见词造成的偏差（未修正：词 {raw[0]:.3f}，字符 {raw[1]:.3f}）。"
         "KL 散度（计数加 0.5 平滑）：词 {kl[0]:.3f} 与 {kl[1]:.3f} 比特，字符 {kl[2]:.3f} 与 {kl[3]:.3f}。",
     ),
     "differing": ("The words that differ most", "差异最大的词"),
