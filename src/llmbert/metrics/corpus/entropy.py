@@ -18,7 +18,8 @@ from llmbert.protocols import Progress, silent
 Numbers = NDArray[Any]
 KEY_LIMIT = 1 << 62
 COVERED = 0.1  # share of blocks met only once from which a block entropy is called undersampled
-ALPHABET = 1024  # most different symbols of a joint table; the rarer ones count as one
+ALPHABET = (16, 1024)  # different symbols of a joint table, at least and at most; the rarer ones count as one
+CELL = 10  # symbols of the text for each cell of it
 
 
 def entropy_bits(counts: Numbers) -> float:
@@ -97,10 +98,12 @@ def information_at_distances(
     """How many bits a symbol says about the one d places on in the same document, for each d (Li 1990).
 
     The baseline is the same text with its symbols shuffled: nothing is left to say, so what the estimate still finds
-    is its bias, and `bits` - `shuffled` is what stands above it. Beyond the most frequent ALPHABET - 1 symbols the
-    rest count as one, which can only lower the figure. Distances with fewer than `least` pairs are left out.
+    is its bias, and `bits` - `shuffled` is what stands above it. So that the bias stays small there are CELL symbols of
+    text for each cell of the table of pairs: all but the most frequent kinds count as one (`alphabet` is how many are
+    told apart), which can only lower the figure. Distances with fewer than `least` pairs are left out.
     """
-    symbols, base = merged_alphabet(ids)
+    most = min(ALPHABET[1], max(ALPHABET[0], math.isqrt(len(ids) // CELL)))
+    symbols, base = merged_alphabet(ids, most)
     shuffled = np.random.default_rng(seed).permutation(symbols)
     rows = []
     for done, d in enumerate(distances):
@@ -108,12 +111,21 @@ def information_at_distances(
         pairs = int(within.sum())
         if pairs >= least:
             bits, floor = (_information(one, d, within, base) for one in (symbols, shuffled))
-            rows.append({"distance": d, "pairs": pairs, "bits": bits, "shuffled": floor, "above": bits - floor})
+            rows.append(
+                {
+                    "distance": d,
+                    "pairs": pairs,
+                    "bits": bits,
+                    "shuffled": floor,
+                    "above": bits - floor,
+                    "alphabet": base,
+                }
+            )
         progress("measuring distances", done + 1, len(distances))
     return rows
 
 
-def merged_alphabet(ids: Numbers, most: int = ALPHABET) -> tuple[Numbers, int]:
+def merged_alphabet(ids: Numbers, most: int) -> tuple[Numbers, int]:
     """The ids numbered anew by falling count, the rarer ones all as `most` - 1; and how many numbers there are."""
     counts = np.bincount(ids)
     order = np.lexsort((np.arange(len(counts)), -counts))

@@ -23,6 +23,7 @@ Numbers = NDArray[Any]
 GUESS = 10.0  # the length, in whatever unit, that a prior's observations have
 SPREAD = 10.0  # and their standard deviation
 ENDLESS = 1e7  # where the search for a size ends (and 100 times the largest): there the family is a Poisson
+NARROW = 0.1  # of a step between whole numbers: a deviation below it would round to one number anyway
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _climbed(data: Histogram, edges: Any, prior: Prior | None) -> Parameters:
     unit, weight = deviation, 0.0 if prior is None else prior.weight
 
     def loss(place: Numbers) -> tuple[float, Numbers]:
-        m, log_s = mean + unit * float(place[0]), float(np.clip(place[1], -12, 30))
+        m, log_s = mean + unit * float(place[0]), float(place[1])
         s = math.exp(log_s)
         logs, by_mean, by_log = _cells(low, high, m, s)
         value, slopes = float(data.counts @ logs), [float(data.counts @ by_mean), float(data.counts @ by_log)]
@@ -208,9 +209,17 @@ def _climbed(data: Histogram, edges: Any, prior: Prior | None) -> Parameters:
             slopes[1] += weight * away / s**2 - weight
         return -value / data.total, -np.array([unit * slopes[0], slopes[1]]) / data.total
 
+    narrowest = math.log(NARROW * (1.0 if edges is plain_edges else 1 / max(1.0, float(data.values[-1]))))
     with np.errstate(all="ignore"):
-        found = minimize(loss, np.array([0.0, math.log(deviation)]), jac=True, method="BFGS", options={"gtol": 1e-9})
-    return mean + unit * float(found.x[0]), math.exp(float(np.clip(found.x[1], -12, 30)))
+        found = minimize(
+            loss,
+            np.array([0.0, math.log(deviation)]),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-20.0, 20.0), (min(narrowest, math.log(deviation)), 40.0)],
+            options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 100},
+        )
+    return mean + unit * float(found.x[0]), math.exp(float(found.x[1]))
 
 
 def _normal_errors(data: Histogram, fitted: Parameters) -> Parameters:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from llmbert.metrics.corpus.entropy import ALPHABET
 from llmbert.metrics.corpus.families import Prior
+from llmbert.metrics.corpus.growth import LEAST
 from llmbert.metrics.corpus.lengths import fitted_shares
 from llmbert.report.numbers import significant
 from llmbert.runs import command_line, machine
@@ -58,6 +58,10 @@ def summary(found: Found, language: str) -> str:
         interval = say("within", language, low=ends[0], high=ends[1]) if ends else ""
         said = say("and", language).join(halves) or say("nothing", language)
         sentences.append(say("apart", language, js=apart["js"], interval=interval, halves=said))
+    return _joined(sentences, language)
+
+
+def _joined(sentences: list[str], language: str) -> str:
     return ("" if language == "zh" else " ").join(sentences)
 
 
@@ -104,7 +108,7 @@ def _words(found: Found, language: str) -> list[dict[str, Any]]:
             "title": say("ranks", language),
             "kind": "points",
             "series": series,
-            "note": " ".join(notes),
+            "note": _joined(notes, language),
             **labels,
             **group,
         },
@@ -119,7 +123,7 @@ def _growth(grown: Found, language: str) -> dict[str, Any]:
     series = [{"name": say("measured", language), "points": grown["points"], "style": "points"}]
     note, law = "", grown["heaps"]
     if law:
-        points = [[n, law["factor"] * n ** law["exponent"]] for n, _ in grown["points"]]
+        points = [[n, law["factor"] * n ** law["exponent"]] for n, _ in grown["points"] if n >= LEAST]
         label = say("law_heaps", language, beta=law["exponent"])
         series.append({"name": label, "points": points, "style": "line"})
         note = say("growth_note", language, low=law["interval"][0], high=law["interval"][1])
@@ -193,9 +197,12 @@ def _entropy(found: Found, language: str) -> list[dict[str, Any]]:
     bars = [
         {"name": say("one_by_one", language), "value": known["characters"]["corrected"], "muted": True},
         *(
-            {"name": say("given_two", language), "value": row["conditional_corrected"], "muted": True}
+            {
+                "name": say("given_before", language, n=row["n"] - 1),
+                **{"value": row["conditional_corrected"], "muted": True},
+            }
             for row in known["characters"]["blocks"]
-            if row["n"] == 3
+            if row["n"] > 1 and not row["undersampled"]
         ),
         *({"name": name, "value": known["packed"][name]["bits_per_character"]} for name in ("zlib -9", "xz -6")),
     ]
@@ -245,7 +252,7 @@ def _information(name: str, rows: list[Found], language: str) -> dict[str, Any]:
         [str(row["distance"]), row["pairs"], *(f"{row[key]:.5f}" for key in ("bits", "shuffled", "above"))]
         for row in rows
     ]
-    note = say("information_note", language, what=say(f"of_{name}", language), most=ALPHABET - 1)
+    note = say("information_note", language, what=say(f"of_{name}", language), most=rows[0]["alphabet"] - 1)
     labels = {"x_label": say("distance", language), "y_label": say("bits", language), "x_log": True, "y_log": True}
     figure = {"title": say(f"information_{name}", language), "series": series, "note": note}
     return figure | labels | {"table": [head, *table]}

@@ -62,13 +62,23 @@ def statistics(
         if not counted.words:
             raise LLMBertError(f"{', '.join(names_of(data))} holds no word; give some text, or another --tokenizer")
         sampled = Sampled(counted)
-        found = {"data": names_of(data)} | measure(counted, sampled, seed=seed, progress=progress)
+        names = _names(data, against)
+        found = {"data": names[0]} | measure(counted, sampled, seed=seed, progress=progress)
         if against is not None:
-            found["against"] = _against(count(against), names_of(against), sampled, seed, progress)
+            found["against"] = _against(count(against), names[1], sampled, seed, progress)
         if folder is not None:
             write_json(folder / "statistics.json", found)
             write_page(folder, page_content(found, language), language)
     return found
+
+
+def _names(data: Paths, against: Paths | None) -> list[list[str]]:
+    """What the paths of both texts are called; with their folders where the names alone are the same."""
+    sides = [path_list(side) for side in (data, against) if side is not None]
+    names = [names_of(side) for side in sides]
+    if len(names) > 1 and set(names[0]) & set(names[1]):
+        return [["/".join(Path(path).parts[-2:]) for path in side] for side in sides]
+    return names
 
 
 def _against(counted: Tally, names: list[str], sampled: Sampled, seed: int, progress: Progress) -> dict[str, Any]:

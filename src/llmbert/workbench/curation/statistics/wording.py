@@ -121,7 +121,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "单字符熵是不看上下文的编码的下界；压缩程序利用上文，其结果是文本熵的上界。压缩了 {characters:,} 个字符。",
     ),
     "one_by_one": ("entropy of single characters", "单字符熵"),
-    "given_two": ("entropy given two before", "给定前两个字符的熵"),
+    "given_before": ("entropy given {n} before", "给定前 {n} 个字符的熵"),
     "information_characters": ("What a character says about another", "字符之间的互信息"),
     "information_words": ("What a word says about another", "词之间的互信息"),
     "distance": ("distance", "距离"),
