@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llmbert.workbench.curation.clean import clean
     from llmbert.workbench.curation.dedup import dedup
     from llmbert.workbench.curation.scrub import scrub
+    from llmbert.workbench.curation.statistics import statistics
     from llmbert.workbench.curation.trace import trace
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
@@ -59,6 +60,7 @@ __all__ = [
     "map_texts",
     "resume",
     "scrub",
+    "statistics",
     "summarise",
     "tag",
     "trace",
@@ -82,6 +84,7 @@ _HOMES = {
     "map_texts": "llmbert.workbench.documents",
     "trace": "llmbert.workbench.curation.trace",
     "scrub": "llmbert.workbench.curation.scrub",
+    "statistics": "llmbert.workbench.curation.statistics",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
     "clean": "llmbert.workbench.curation.clean",

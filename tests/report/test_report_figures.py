@@ -43,7 +43,7 @@ FIGURES: list[dict[str, Any]] = [
         ],
         "table": [["what", "bits"], ["words", 0.25], ["halves of one", 0.05]],
     },
-    {"title": "Pairs of words", "group": "Documents", "table": [["pair", "PMI", "times"], ["New York", 8.25, 12345]]},
+    {"title": "Pairs of words", "group": "Documents", "table": [["pair", "PMI", "times"], ["New York", 8.25, 1234]]},
 ]
 
 
@@ -79,7 +79,7 @@ def test_numbers_stand_as_a_table_below(english: tuple[str, Page]) -> None:
     text = english[1].text
     assert "law 1.000 900.0 law 199.0 5.000" in text, "some points of each series where no table is given"
     assert "seen 2.000 3.000 2.000 to 5.000" in text, "with their intervals"
-    assert "what bits words 0.2500" in text and "New York 8.250 12,345" in text
+    assert "what bits words 0.2500" in text and "New York 8.250 1,234" in text
     assert english[0].count("<details>") == 4, "a table alone is open"
 
 

@@ -53,7 +53,7 @@ app.add_typer(serving.feedback, name="feedback")
 app.add_typer(curating.data, name="data")
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MANY = ("--data", "--valid", "--odd")  # options that take any number of values
+MANY = ("--data", "--valid", "--odd", "--against")  # options that take any number of values
 NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 

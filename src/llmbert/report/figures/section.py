@@ -171,4 +171,7 @@ def _point_rows(series: Series, banded: bool, sheet: Sheet) -> list[list[str]]:
 
 
 def _cell(value: Any, sheet: Sheet) -> str:
+    """A cell as text; whole numbers have commas, since they stand under one another."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return significant(value) if isinstance(value, float) and number(value) is not None else sheet.value(value)

@@ -1,0 +1,1 @@
+"""Counts of a corpus → what they say: laws of words, lengths, entropy, dependence, collocations, divergence."""
