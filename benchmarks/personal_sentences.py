@@ -525,6 +525,36 @@ HELD_OUT = {
         "累计播放{lot}次，评分{price}，链接https://example.cn/{order}",
     ],
 }
+UNSEEN = {  # written last
+    "en": [
+        "Attn. Ms Quill\tmobile {phone}\te-mail {mail}\tid {id}",
+        "{mail} wrote:\n> my card is {card}\n> and my phone {phone}\n> thanks",
+        "* {phone} (home)\n* {phone} (work)\n* {mail}",
+        "Whoever sits behind {ip} (build {version}) paid {price} with {card}; not with {no_card}!",
+        "<contact><tel>{phone}</tel><mail>{mail}</mail><acct>{iban}</acct></contact>",
+        "tel={phone}&mail={mail}&when={date}",
+        "ward 7, bed 3, seen {date} {time}, next of kin {phone}, insurer ref {order}",
+        "The account number {iban}, the reference {no_iban}, the article {isbn}, and the sum {price}.",
+        "ping {ip}: 64 bytes, ttl 54, {time}; ping {ip}: lost",
+        "Subject: {phone}... nobody picks up; {handle} says try {mail}.",
+        "id: {id}, not {no_id}; {amount} rows; {code}",
+        "**{mail}**, _{mail}_, [{mail}](mailto:{mail})",
+    ],
+    "zh": [
+        "姓名：钱某某\t性别：女\t电话：{phone}\t身份证：{id}",
+        "《告知书》签署人证件号码为{id}，签署时间{date}。",
+        "1、{phone}；2、{phone}；3、{mail}",
+        "我{date}在{ip}上看到{handle}发的{mail}，赶紧删了吧",
+        "病历号{order}，床号3，联系人（女儿）{phone}，医保卡{card}",
+        "tel:{phone} mail:{mail} 卡:{card}",
+        "汇款账号为{iban}（欧元），{no_iban}已作废，金额{price}",
+        "“{mail}”不是“{mail}”，别发错了",
+        "设备{ip}升级至{version}，用时{time}，共{amount}字节",
+        "校验失败：{no_id}、{no_card}；校验通过：{id}、{card}",
+        "微信同号{phone}，加我时请注明{isbn}",
+        "原证件（15位）身份证{old_id}，现用{id}。",
+    ],
+}
 LEADS = {
     "en": ["", "", "Hello, ", "As agreed: ", "Note to self. ", "(Draft) ", "Re: Friday. "],
     "zh": ["", "", "您好，", "备注：", "【转发】", "另外，", "如题。"],
@@ -532,8 +562,11 @@ LEADS = {
 _SLOT = re.compile(r"{{|}}|{(\w+)}")
 
 
-def sentence(template: str, language: str, draw: Draw) -> Sentence:
-    """A template with its slots filled; spans are those of VALUES."""
+Values = dict[str, Callable[[Draw, str], str]]
+
+
+def sentence(template: str, language: str, draw: Draw, values: Values = VALUES) -> Sentence:
+    """A template with its slots filled; spans are those of the values."""
     text, spans, at = draw.choice(LEADS[language]), [], 0
     for slot in _SLOT.finditer(template):
         text += template[at : slot.start()]
@@ -541,8 +574,8 @@ def sentence(template: str, language: str, draw: Draw) -> Sentence:
         name = slot[1]
         if name is None:
             text += slot[0][0]
-        elif name in VALUES:
-            value = VALUES[name](draw, language)
+        elif name in values:
+            value = values[name](draw, language)
             spans.append((name, len(text), len(text) + len(value)))
             text += value
         else:
@@ -550,8 +583,8 @@ def sentence(template: str, language: str, draw: Draw) -> Sentence:
     return Sentence(text + template[at:], spans, language)
 
 
-def sentences(count: int, seed: int, templates: dict[str, list[str]]) -> list[Sentence]:
+def sentences(count: int, seed: int, templates: dict[str, list[str]], values: Values = VALUES) -> list[Sentence]:
     """So many sentences, half English and half Chinese."""
     draw = random.Random(seed)
     languages = ["en" if i % 2 else "zh" for i in range(count)]
-    return [sentence(draw.choice(templates[language]), language, draw) for language in languages]
+    return [sentence(draw.choice(templates[language]), language, draw, values) for language in languages]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -64,6 +65,8 @@ def find_personal(
     wanted = check_kinds(kinds)
     plain = normalise_widths(text)
     found = [Find("name", start, end) for start, end in names(text)] if names and "name" in wanted else []
+    if not _SIGNS.search(plain):
+        return resolve(found)
     if "mail" in wanted:
         found += [Find("mail", *span) for span in _mails(plain)]
     if "ip" in wanted:
@@ -75,6 +78,9 @@ def find_personal(
     if "phone" in wanted:
         found += [Find("phone", *span) for span in find_phones(plain, regions)]
     return resolve(found)
+
+
+_SIGNS = re.compile(r"[0-9@]|[ (\[{<][Aa][Tt][ )\]}>]")  # without one of these a text holds nothing but names
 
 
 def check_kinds(kinds: Collection[str] | None) -> frozenset[str]:
@@ -112,25 +118,28 @@ def _kept(ranked: Sequence[Find]) -> list[Find]:
 
 # ---- one width -----------------------------------------------------------------------------------------------------
 
-_WIDTHS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full-width forms of ASCII
-_WIDTHS |= dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63], ord("-"))
-_WIDTHS |= dict.fromkeys([0xA0, *range(0x2000, 0x2010), 0x202F, 0x205F, 0x2060, 0x3000, 0xFEFF, 0xAD], ord(" "))
+_WIDTHS = {chr(0xFEE0 + ord(c)): c for c in string.digits + string.ascii_letters + "@+-().%/#_"}  # full-width forms
+_WIDTHS |= dict.fromkeys(map(chr, [*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63]), "-")
+_WIDTHS |= dict.fromkeys(map(chr, [0xA0, *range(0x2000, 0x2010), 0x202F, 0x205F, 0x2060, 0x3000, 0xFEFF, 0xAD]), " ")
+_WIDE = re.compile("[" + "".join(map(re.escape, _WIDTHS)) + "]")
 
 
 def normalise_widths(text: str) -> str:
-    """The text with full-width characters, dashes and spaces of all kinds as ASCII; as long as before."""
-    return text if text.isascii() else text.translate(_WIDTHS)
+    """The text with full-width letters, digits and signs of numbers, and dashes and spaces of all kinds, as ASCII; as
+    long as before."""
+    return text if text.isascii() else _WIDE.sub(lambda wide: _WIDTHS[wide[0]], text)
 
 
 # ---- mail ----------------------------------------------------------------------------------------------------------
 
-_AT = re.compile(r"@|%40|[ ]?[(\[{<][ ]?at[ ]?[)\]}>][ ]?", re.IGNORECASE)
+# What stands for the @, each begun by what is quickly looked for.
+_ATS = tuple(map(re.compile, ("@", "%40", " AT ", r"[(\[{<][ ]?[Aa][Tt][ ]?[)\]}>]")))
 _LETTER = r"A-Za-z0-9\u00c0-\u024f"
 _LOCAL = re.compile(rf"(?:\"[^\"\n]{{1,62}}\"|[{_LETTER}!#$%&'*+/=?^_`{{|}}~.-]{{1,64}})\Z")
-_DOT = r"(?:\.|[ ]?[(\[{<][ ]?dot[ ]?[)\]}>][ ]?)"
+_DOT = r"(?:\.|(?-i:[ ]DOT[ ])|[ ]?[(\[{<][ ]?dot[ ]?[)\]}>][ ]?)"
 _LABEL = rf"[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?"
 _DOMAIN = re.compile(
-    rf"(?:{_LABEL}{_DOT}){{1,8}}(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}})(?![{_LETTER}_-])"
+    rf"(?:{_LABEL}{_DOT}){{1,8}}(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}})(?![{_LETTER}-])"
     r"|\[(?:[0-9]{1,3}\.){3}[0-9]{1,3}\]",
     re.IGNORECASE,
 )
@@ -140,33 +149,51 @@ _FRINGE = "!#$%&'*+/=?^`{|}~.-"  # may stand in a local part, and hardly ever be
 
 
 def _mails(text: str) -> Iterator[tuple[int, int]]:
-    for at in _AT.finditer(text):
-        local = _LOCAL.search(text, max(0, at.start() - 64), at.start())
-        domain = _DOMAIN.match(text, at.end())
-        if local is None or domain is None or _ENDINGS.search(domain[0]):
-            continue
-        name = local[0]
-        # 'mail=joe@…', 'a|joe@…': what stands before the last of these is no part of the address.
-        cut = max((name.rfind(mark) for mark in "=|?&`{}/"), default=-1) + 1 if name[0] != '"' else 0
-        name = name[cut:].lstrip(_FRINGE)
-        late = _SENTENCE.search(domain[0])
-        if name and ".." not in name and not name.endswith("."):
-            yield at.start() - len(name), domain.end() - (len(late[0]) if late else 0)
+    for sign in _ATS:
+        for at in sign.finditer(text):
+            before, after = at.start(), at.end()
+            if text[before] in "([{<":  # joe [at] example
+                before -= text[before - 1 : before] == " "
+                after += text[after : after + 1] == " "
+            if (span := _mail(text, before, after)) is not None:
+                yield span
+
+
+def _mail(text: str, before: int, after: int) -> tuple[int, int] | None:
+    """The address whose local part ends at `before` and whose domain begins at `after`."""
+    local = _LOCAL.search(text, max(0, before - 64), before)
+    domain = _DOMAIN.match(text, after) if local else None
+    if local is None or domain is None or _ENDINGS.search(domain[0]):
+        return None
+    name = local[0]
+    # 'mail=joe@…', 'a|joe@…': what stands before the last of these is no part of the address.
+    cut = max((name.rfind(mark) for mark in "=|?&`{}/"), default=-1) + 1 if name[0] != '"' else 0
+    emphasised = text[domain.end() : domain.end() + 1] == "_"
+    name = name[cut:].lstrip(_FRINGE + "_" * emphasised)
+    if not name or ".." in name or name.endswith("."):
+        return None
+    late = _SENTENCE.search(domain[0])
+    return before - len(name), domain.end() - (len(late[0]) if late else 0)
 
 
 # ---- addresses of machines -----------------------------------------------------------------------------------------
 
-_V4 = re.compile(r"(?<![0-9.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
+_V4_END = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9]|\.[0-9])")
+_V4_BEGINNING = re.compile(r"(?<![0-9.])[0-9]{1,3}\Z")
 _VERSION = re.compile(r"(?:\bv|\bver|version|release|firmware|build|版本|版|固件)[ .:号为是]{0,3}\Z", re.IGNORECASE)
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _BEFORE_COLONS, _FROM_COLONS = re.compile(r"[0-9A-Fa-f:]*\Z"), re.compile(r"[0-9A-Fa-f:.]*")
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    for match in _V4.finditer(text):
-        says_version = _VERSION.search(text, max(0, match.start() - 12), match.start())
-        if not says_version and _stands_alone(text, *match.span()) and _is_address(match[0]):
-            yield match.span()
+    for match in _V4_END.finditer(text):
+        beginning = _V4_BEGINNING.search(text, max(0, match.start() - 3), match.start())
+        if beginning is None:
+            continue
+        start, end = beginning.start(), match.end()
+        says_version = _VERSION.search(text, max(0, start - 12), start)
+        if not says_version and _stands_alone(text, start, end) and _is_address(text[start:end]):
+            yield start, end
     end = 0
     for colons in _COLONS.finditer(text):
         if colons.start() >= end:
@@ -191,7 +218,8 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        # Octets filled with zeros are written, though no library reads them.
+        ipaddress.ip_address(text if ":" in text else ".".join(str(int(octet)) for octet in text.split(".")))
     except ValueError:
         return False
     return True

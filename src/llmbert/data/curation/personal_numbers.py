@@ -16,17 +16,17 @@ from llmbert.protocols import LLMBertError
 BREAK = r"[ \-]?\r?\n[ \t]?"
 """A line's end within a number."""
 
-_CLUSTER = re.compile(rf"[0-9](?:(?:[ \-]|{BREAK})?[0-9]){{11,}}[Xx]?")
+_CLUSTER = re.compile(rf"[0-9](?:(?:[ \-.]|[ ]{{2}}|[ ]-[ ]|{BREAK})?[0-9]){{12,}}[Xx]?")
 _THREE_MORE = re.compile(r"[ \-][0-9]{3}(?![0-9])")
 _GROUP = re.compile(r"[0-9]+[Xx]?")
-_MOST_GROUPS = 8
+_MOST_GROUPS = 10
 IN_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ \-][A-Za-z0-9]{4}){0,7}[ \-]\Z")
 """What stands before the middle of something written like an IBAN."""
 _AFTER_POINT = re.compile(r"[0-9]\.\Z")
 
 CARD_GROUPS = {
     *((4, 4, 4, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (6, 13), (8, 8)),
-    *((4, 4, 4, 1), (4, 4, 5), (6, 10), (4, 12), (4, 4, 4), (4, 4, 4, 2)),
+    *((4, 4, 4, 1), (4, 4, 5), (6, 10), (4, 12), (4, 4, 4, 2)),
 }
 """How cards are written in groups of digits (ISO 7812 leaves it open; these are the issuers' ways)."""
 
@@ -39,8 +39,8 @@ _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (2200, 2204, frozenset(range(16, 20))),  # Mir
     (3528, 3589, frozenset(range(16, 20))),  # JCB
     (6011, 6011, frozenset(range(16, 20))),  # Discover
-    (6304, 6304, frozenset(range(12, 20))),  # Maestro, as 6759 to 6763, 50 and 56 to 58
-    (6759, 6763, frozenset(range(12, 20))),
+    (6304, 6304, frozenset(range(16, 20))),  # Maestro, as 6759 to 6763, 50 and 56 to 58
+    (6759, 6763, frozenset(range(16, 20))),
     (3095, 3095, frozenset({14})),  # Diners Club, as 300 to 305, 36, 38 and 39
     (300, 305, frozenset({14})),
     (644, 649, frozenset(range(16, 20))),
@@ -48,9 +48,9 @@ _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (37, 37, frozenset({15})),
     (36, 36, frozenset(range(14, 20))),
     (38, 39, frozenset(range(14, 20))),
-    (50, 50, frozenset(range(12, 20))),
+    (50, 50, frozenset(range(16, 20))),
     (51, 55, frozenset({16})),
-    (56, 58, frozenset(range(12, 20))),
+    (56, 58, frozenset(range(16, 20))),
     (60, 60, frozenset({16})),  # RuPay, as 81 and 82
     (62, 62, frozenset(range(16, 20))),  # UnionPay
     (65, 65, frozenset(range(16, 20))),
@@ -108,7 +108,7 @@ def _kind(text: str, window: Window) -> str | None:
         return "old_id"
     if length == 18 and _is_born(digits):  # an ID with a slip of the pen
         return None
-    is_own = 12 <= length <= 19 and _grouped(window, CARD_GROUPS) and not _goes_on(text, window)
+    is_own = 13 <= length <= 19 and _grouped(window, CARD_GROUPS) and not _goes_on(text, window)
     return "card" if is_own and is_card(digits) else None
 
 
@@ -145,7 +145,7 @@ def _windows(text: str, start: int, end: int) -> Iterator[Window]:
             apart[-1] += stop - begin
             if len(digits) > 19 or breaks > 1:
                 break
-            if len(digits) >= 12:
+            if len(digits) >= 13:
                 whole = first == 0 and last == len(groups) - 1
                 span = groups[first][0], stop
                 yield Window(*span, digits, tuple(sizes), whole)
@@ -196,8 +196,8 @@ def _is_day(year: int, month_day: str) -> bool:
 
 # ---- IBAN ----------------------------------------------------------------------------------------------------------
 
-_IBAN = re.compile(r"(?<=(?<![A-Za-z0-9_])[A-Za-z]{2})[0-9]{2}(?=[ \-\n]?[A-Za-z0-9])")
-_IBAN_BREAK = re.compile(rf"[ \-]|{BREAK}")
+_IBAN = re.compile(r"[0-9]{2}(?<=(?<![A-Za-z0-9_])[A-Za-z]{2}[0-9]{2})(?=[ \-.\r\n]{0,2}[A-Za-z0-9])")
+_IBAN_BREAK = re.compile(rf"{BREAK}|[ ]{{1,2}}|[\-.]")
 
 
 @cache

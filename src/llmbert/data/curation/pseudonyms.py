@@ -54,6 +54,7 @@ def canonical(kind: str, raw: str, regions: Sequence[str] = REGIONS) -> str:
     """A value in one writing: mail in lower case, numbers without gaps, phones as E.164 where a plan knows them."""
     plain = normalise_widths(raw)
     if kind == "mail":
+        plain = plain.replace(" AT ", "@").replace(" DOT ", ".")
         plain = re.sub(r"[ ]?[(\[{<][ ]?at[ ]?[)\]}>][ ]?|%40", "@", plain, flags=re.IGNORECASE)
         return re.sub(r"[ ]?[(\[{<][ ]?dot[ ]?[)\]}>][ ]?", ".", plain, flags=re.IGNORECASE).lower()
     if kind == "phone":
@@ -122,7 +123,7 @@ _VOWELS, _CONSONANTS = "aeiou", "bcdfghklmnprstvz"
 
 
 def _fake_mail(raw: str, draw: _Draw) -> str:
-    local = re.split(r"@|%40|[ ]?[(\[{<]", normalise_widths(raw), maxsplit=1, flags=re.IGNORECASE)[0]
+    local = re.split(r"@|%40|(?-i:[ ]AT[ ])|[ ]?[(\[{<]", normalise_widths(raw), maxsplit=1, flags=re.IGNORECASE)[0]
     made = []
     for i, c in enumerate(local):
         letter = draw.pick(_VOWELS if i % 2 else _CONSONANTS)

@@ -16,7 +16,8 @@ BLOCK = 1 << 16
 """Characters that are searched at once."""
 REACH = 1 << 10
 """No find is longer, and none depends on what stands farther from it."""
-_QUIET = re.compile(r"[^0-9０-９@＠:：%+＋]{200}")
+_QUIET = re.compile(r"[^0-9０-９@＠:：%+＋]+")
+QUIET = 200
 
 
 def scrub_text(text: str, found: list[Find], replace: Replace, counts: Counter[str]) -> str:
@@ -30,8 +31,8 @@ def scrub_pieces(
     """A long text's pieces, scrubbed, with about two blocks of it held at a time.
 
     Each block is searched together with REACH characters before and after it, so that a find across the ends of pieces
-    or blocks is found as in the whole; it ends where for 200 characters nothing looks like personal data, if it can. A
-    tagger sees the text a block at a time.
+    or blocks is found as in the whole; it ends where for QUIET characters nothing looks like personal data, if it can.
+    A tagger sees the text a block at a time.
     """
     stream, held, at, ended = iter(pieces), "", 0, False
     while True:
@@ -53,8 +54,9 @@ def scrub_pieces(
 def _stop(window: str, start: int, found: list[Find], block: int) -> int:
     """Where a block ends: in a quiet place of its last half, or where the find across its end begins."""
     stop = min(start + block, len(window) - REACH)
-    quiet = _QUIET.search(window, max(start + 1, stop - block // 2), stop)
-    return _clear(quiet.start() + 100 if quiet else stop, found, start)
+    runs = _QUIET.finditer(window, max(start + 1, stop - block // 2), stop)
+    quiet = next((run.start() + QUIET // 2 for run in runs if run.end() - run.start() >= QUIET), stop)
+    return _clear(quiet, found, start)
 
 
 def _clear(stop: int, found: list[Find], start: int) -> int:
