@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
+    from llmbert.trust.watermark import detect_watermark
     from llmbert.workbench.compare import compare
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "classify",
     "compare",
+    "detect_watermark",
     "evaluate",
     "fine_tune",
     "load",
@@ -67,6 +69,7 @@ _HOMES = {
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",
+    "detect_watermark": "llmbert.trust.watermark",
     "fine_tune": "llmbert.workbench.fine_tune",
     "Conversation": "llmbert.tasks.chat",
     "classify": "llmbert.tasks.classify",
