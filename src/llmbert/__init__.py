@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmbert.tasks.write import write
     from llmbert.trust.watermark import detect_watermark
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.augmentation import augment_data
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -40,6 +41,7 @@ __all__ = [
     "UsageError",
     "anomalies",
     "augment",
+    "augment_data",
     "check",
     "classify",
     "compare",
@@ -66,6 +68,7 @@ _HOMES = {
     "evaluate": "llmbert.workbench.evaluate",
     "anomalies": "llmbert.workbench.documents",
     "augment": "llmbert.workbench.documents",
+    "augment_data": "llmbert.workbench.curation.augmentation",
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",

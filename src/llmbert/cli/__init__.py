@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from llmbert.cli import asking, checking, documents, labelling, making, serving, trusting, tuning, using
+from llmbert.cli import asking, checking, curating, documents, labelling, making, serving, trusting, tuning, using
 from llmbert.protocols import LLMBertError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("tag")(labelling.tag)
 app.command("serve")(serving.serve)
 app.add_typer(serving.feedback, name="feedback")
 app.add_typer(trusting.watermark, name="watermark")
+app.add_typer(curating.data, name="data")
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 MANY = ("--data", "--valid", "--odd")  # options that take any number of values

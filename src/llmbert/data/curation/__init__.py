@@ -1,0 +1,1 @@
+"""Documents → fewer, cleaner or safer documents."""

@@ -1,0 +1,1 @@
+"""Documents → fewer, cleaner, safer or more documents."""
