@@ -133,7 +133,10 @@ def main() -> None:
             for seed in range(chosen.seeds):
                 with tempfile.TemporaryDirectory(dir=folder) as work:
                     found.append(one_seed(name, seed, lexicon, Path(work), chosen))
-                print(f"  seed {seed}: {', '.join(f'{added} {score:.1f}' for added, score in found[-1].items())}")
+                print(
+                    f"  seed {seed}: {', '.join(f'{added} {score:.1f}' for added, score in found[-1].items())}",
+                    flush=True,
+                )
             say(name, found, split(name, chosen.data, 0)[2])
             print(f"  {time.monotonic() - began:.0f} s")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmbert.trust.watermark import detect_watermark
     from llmbert.workbench.compare import compare
     from llmbert.workbench.curation.augmentation import augment_data
+    from llmbert.workbench.curation.self_training import self_train
     from llmbert.workbench.documents import anomalies, augment, map_texts
     from llmbert.workbench.evaluate import evaluate
     from llmbert.workbench.fine_tune import fine_tune
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "map_texts",
     "resume",
+    "self_train",
     "summarise",
     "tag",
     "train",
@@ -69,6 +71,7 @@ _HOMES = {
     "anomalies": "llmbert.workbench.documents",
     "augment": "llmbert.workbench.documents",
     "augment_data": "llmbert.workbench.curation.augmentation",
+    "self_train": "llmbert.workbench.curation.self_training",
     "map_texts": "llmbert.workbench.documents",
     "check": "llmbert.workbench.preflight.check",
     "compare": "llmbert.workbench.compare",

@@ -111,7 +111,7 @@ class TestTheProcessor:
         texts = Context([[token] for token in range(40)])
         logits = torch.randn(40, 64)
         whole = Watermark(LISTS, 2.0)(logits, texts)
-        monkeypatch.setattr("llmbert.decoding.watermark._REMEMBERED", 64 * 4 * 41)
+        monkeypatch.setattr("llmbert.decoding.watermark._REMEMBERED", 64 * 41)
         mark = Watermark(LISTS, 2.0)
         mark(logits, Context([[token] for token in range(100, 140)]))
         assert torch.equal(mark(logits, texts), whole)

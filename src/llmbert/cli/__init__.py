@@ -37,9 +37,10 @@ app.command("serve")(serving.serve)
 app.add_typer(serving.feedback, name="feedback")
 app.add_typer(trusting.watermark, name="watermark")
 app.add_typer(curating.data, name="data")
+app.command("self-train")(curating.self_train)
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MANY = ("--data", "--valid", "--odd")  # options that take any number of values
+MANY = ("--data", "--valid", "--odd", "--unlabelled")  # options that take any number of values
 NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 

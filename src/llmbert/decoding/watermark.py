@@ -84,10 +84,11 @@ def number_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _mix(values: NDArray[np.uint32]) -> None:
     """MurmurHash3's finaliser of 32 bits, in place: a bijection that spreads every bit over all."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        values ^= values >> np.uint32(shift)
-        values *= np.uint32(factor)
-    values ^= values >> np.uint32(16)
+    shifted = np.empty_like(values)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, None)):
+        values ^= np.right_shift(values, np.uint32(shift), out=shifted)
+        if factor is not None:
+            values *= np.uint32(factor)
 
 
 class Watermark:
@@ -106,18 +107,19 @@ class Watermark:
         self.lists, self.strength = lists, float(strength)
         self._special = sorted({int(token) for token in special_ids if token >= 0})
         self._known: dict[tuple[int, ...], Tensor] = {}
+        self._places: tuple[object, Tensor] = (None, torch.empty(0))
+        self._rooms: dict[str, Tensor] = {}
 
     def __call__(self, logits: Tensor, context: Context) -> Tensor:
-        green = self._rows(context.tokens, logits)
-        special = [token for token in self._special if token < logits.shape[-1]]
-        weights = (logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)).exp_()
-        weights[:, special] = 0.0
-        text = weights.sum(-1, keepdim=True)
-        share = torch.where(text > 0, weights.mul_(green).sum(-1, keepdim=True) / text, torch.zeros_like(text))
-        marked = torch.add(logits, green, alpha=self.strength)
+        green, special = self._rows(context.tokens, logits), self._special_of(logits)
+        largest = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
+        weights = torch.sub(logits, largest, out=self._room("weights", logits)).exp_().index_fill_(-1, special, 0.0)
+        text = weights.sum(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).tiny)
+        share = weights.mul_(green).sum(-1, keepdim=True).div_(text)
         # what the text tokens' mass grows by, special ones get as well: behind a softmax they are what they were
-        marked[:, special] += torch.log1p(share * math.expm1(self.strength))
-        return marked
+        growth = share.mul_(math.expm1(self.strength)).log1p_()
+        marked = torch.add(logits, green, alpha=self.strength)
+        return marked.index_add_(-1, special, growth.expand(-1, len(special)))
 
     def _rows(self, texts: Sequence[Sequence[int]], like: Tensor) -> Tensor:
         """1 where a token is green and 0 elsewhere, (B, V), from what is remembered and what is not yet."""
@@ -125,15 +127,29 @@ class Watermark:
         contexts = [tuple(map(int, tokens[-width:])) if len(tokens) >= width else () for tokens in texts]
         if any(context not in self._known for context in contexts):
             self._remember(contexts, like)
-        return torch.stack([self._known[context] for context in contexts]).to(like)
+        return self._room("green", like).copy_(torch.stack([self._known[context] for context in contexts]))
 
     def _remember(self, contexts: Sequence[tuple[int, ...]], like: Tensor) -> None:
         vocabulary = like.shape[-1]
-        if (len(self._known) + len(contexts)) * vocabulary * 4 > _REMEMBERED:
+        if (len(self._known) + len(contexts)) * vocabulary > _REMEMBERED:
             self._known.clear()
         new = [context for context in dict.fromkeys(contexts) if context and context not in self._known]
         if new:
-            rows = self.lists.rows(np.array(new, dtype=np.int64), vocabulary).astype(np.float32)
-            rows[:, [token for token in self._special if token < vocabulary]] = 0.0
-            self._known |= dict(zip(new, torch.from_numpy(rows).to(like.device), strict=True))
-        self._known[()] = torch.zeros(vocabulary, device=like.device)
+            rows = torch.from_numpy(self.lists.rows(np.array(new, dtype=np.int64), vocabulary)).to(like.device)
+            rows.index_fill_(-1, self._special_of(like), False)
+            self._known |= dict(zip(new, rows.unbind(0), strict=True))
+        self._known[()] = torch.zeros(vocabulary, dtype=torch.bool, device=like.device)
+
+    def _special_of(self, like: Tensor) -> Tensor:
+        key = (like.shape[-1], like.device)
+        if self._places[0] != key:
+            inside = [token for token in self._special if token < like.shape[-1]]
+            self._places = (key, torch.tensor(inside, dtype=torch.int64, device=like.device))
+        return self._places[1]
+
+    def _room(self, name: str, like: Tensor) -> Tensor:
+        """Memory as large as `like` that is used again: to take some anew costs more than what is done in it."""
+        found = self._rooms.get(name)
+        if found is None or (found.shape, found.dtype, found.device) != (like.shape, like.dtype, like.device):
+            found = self._rooms[name] = torch.empty_like(like)
+        return found
