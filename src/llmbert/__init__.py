@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from llmbert.tasks.tag import tag
     from llmbert.tasks.translate import translate
     from llmbert.tasks.write import write
+    from llmbert.trust.watermark import detect_watermark
     from llmbert.workbench.audit import audit, audit_run
     from llmbert.workbench.compare import compare
+    from llmbert.workbench.curation.augmentation import augment_data
     from llmbert.workbench.curation.clean import clean
     from llmbert.workbench.curation.dedup import dedup
     from llmbert.workbench.curation.scrub import scrub
+    from llmbert.workbench.curation.self_training import self_train
     from llmbert.workbench.curation.statistics import statistics
     from llmbert.workbench.curation.trace import trace
     from llmbert.workbench.documents import anomalies, augment, map_texts
@@ -48,11 +51,13 @@ __all__ = [
     "audit",
     "audit_run",
     "augment",
+    "augment_data",
     "check",
     "classify",
     "clean",
     "compare",
     "dedup",
+    "detect_watermark",
     "evaluate",
     "fine_tune",
     "forget",
@@ -61,6 +66,7 @@ __all__ = [
     "resume",
     "scrub",
     "statistics",
+    "self_train",
     "summarise",
     "tag",
     "trace",
@@ -81,6 +87,8 @@ _HOMES = {
     "audit": "llmbert.workbench.audit",
     "audit_run": "llmbert.workbench.audit",
     "augment": "llmbert.workbench.documents",
+    "augment_data": "llmbert.workbench.curation.augmentation",
+    "self_train": "llmbert.workbench.curation.self_training",
     "map_texts": "llmbert.workbench.documents",
     "trace": "llmbert.workbench.curation.trace",
     "scrub": "llmbert.workbench.curation.scrub",
@@ -89,6 +97,7 @@ _HOMES = {
     "compare": "llmbert.workbench.compare",
     "clean": "llmbert.workbench.curation.clean",
     "dedup": "llmbert.workbench.curation.dedup",
+    "detect_watermark": "llmbert.trust.watermark",
     "fine_tune": "llmbert.workbench.fine_tune",
     "forget": "llmbert.workbench.privacy.forget",
     "Conversation": "llmbert.tasks.chat",

@@ -54,6 +54,9 @@ app.add_typer(curating.data, name="data")
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 MANY = ("--data", "--valid", "--odd", "--against")  # options that take any number of values
+app.add_typer(trusting.watermark, name="watermark")
+app.command("self-train")(curating.self_train)
+MANY = ("--data", "--valid", "--odd", "--unlabelled")  # options that take any number of values
 NO_MEMORY = "the memory of this machine is not enough; take a smaller --size or --set batch=…"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli.exchange import Weights
+from llmbert.cli.trusting import KeyFile, Strength, mark_runs
 from llmbert.protocols import LLMBertError, UsageError
 
 MISSING = "llmbert serve needs FastAPI and uvicorn; install them: pip install 'llmbert[serve]'"
@@ -39,6 +40,8 @@ def serve(
         str | None, typer.Option("--feedback", metavar="FILE", help="Database of thumbs and response times.")
     ] = None,
     log_text: Annotated[bool, typer.Option("--log-text", help="Let the log hold prompts and answers.")] = False,
+    watermark: KeyFile = None,
+    watermark_strength: Strength = 2.0,
     weights: Weights = None,
 ) -> None:
     """Serve runs by OpenAI's protocol, with a page to see them at work."""
@@ -71,6 +74,7 @@ def serve(
     with listening:
         with Display() as display:
             known = load_runs(runs, weights, display)
+        mark_runs([served.run for served in known.values() if served.writes], watermark, watermark_strength)
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"http://{shown}:{listening.getsockname()[1]}/   {', '.join(known)}", err=True)
         answer(known, settings, listening)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli.exchange import Weights
+from llmbert.cli.trusting import KeyFile, Strength, mark_runs
 from llmbert.protocols import UsageError
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
@@ -105,6 +106,8 @@ def generate(
     draft: Annotated[
         str | None, typer.Option("--draft", metavar="RUN", help="An n-gram that guesses ahead, or lookup: sooner done.")
     ] = None,
+    watermark: KeyFile = None,
+    watermark_strength: Strength = 2.0,
     weights: Weights = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
@@ -131,7 +134,9 @@ def generate(
         settings["temperature"] = 0.0
     if beams < 1:
         raise UsageError(f"--beams must be at least 1, not {beams}")
-    deltas = load(run, weights).write(text, draft=draft, **settings)
+    known = load(run, weights)
+    mark_runs([known], watermark, watermark_strength)
+    deltas = known.write(text, draft=draft, **settings)
     if as_json:
         written = list(deltas)
         print(

@@ -9,6 +9,7 @@ from llmbert.decoding.processors import Context, Processor, WrittenPenalty, buil
 from llmbert.decoding.settings import GenerationSettings, Request
 from llmbert.decoding.streaming import StopFinder, TextStream, cut_at_stop
 from llmbert.decoding.utf8 import ValidUtf8
+from llmbert.decoding.watermark import GreenLists, Watermark
 
 __all__ = [
     "Context",
@@ -16,6 +17,7 @@ __all__ = [
     "Draft",
     "Engine",
     "FinishReason",
+    "GreenLists",
     "GenerationSettings",
     "Guide",
     "Guided",
@@ -30,6 +32,7 @@ __all__ = [
     "TextStream",
     "Token",
     "ValidUtf8",
+    "Watermark",
     "WrittenPenalty",
     "beam_search",
     "build_processors",

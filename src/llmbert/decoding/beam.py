@@ -74,6 +74,7 @@ def beam_search(
     n_best: int = 1,
     device: torch.device | str | None = None,
     progress: Progress = silent,
+    watermark: Processor | None = None,
 ) -> list[list[Hypothesis]]:
     """The best hypotheses of each request, best first: at most `n_best`, which may not exceed its `beams`.
 
@@ -82,7 +83,7 @@ def beam_search(
     higher alpha favours longer texts; 0 compares bare probabilities. At every step the `beams` best by score are kept
     of all one-token continuations and of the hypotheses already ended, so one beam is greedy decoding and enough
     beams are exhaustive search. Processors (forbidden tokens, valid UTF-8, repetition) act on log-probabilities,
-    which are not normalised again: p stays the model's own.
+    which are not normalised again: p stays the model's own; under a `watermark` it is the marked model's.
 
     A request is done when no hypothesis goes on, or as soon as its `n_best` ended ones score at least what any other
     could still reach: the result is the same as without this early finish.
@@ -100,7 +101,9 @@ def beam_search(
         if request.constraint is not None:
             raise UsageError("A constraint follows one text token by token; leave out beams.")
         unknown = () if unknown_id is None or request.settings.allow_unknown else (unknown_id,)
-        rules = build_processors(request.settings, forbidden_ids=never + unknown, valid_utf8=valid_utf8)
+        rules = build_processors(
+            request.settings, forbidden_ids=never + unknown, valid_utf8=valid_utf8, watermark=watermark
+        )
         root = _Beam(check_prompt(request.prompt, model.vocabulary_size), request.condition)
         searches.append(_Search(request, rules, [root]))
     batch: RunningBatch[_Beam] = RunningBatch(model, begin_id, device)

@@ -157,6 +157,8 @@ class Engine:
     prefixes: prompts whose state is kept for others that begin alike (a chat's history, a system text); equal prompts
     that come together are taken in once in any case. `saved_tokens` counts what was not taken in again.
 
+    watermark: put into every text, whatever its request asks for (see `Watermark`).
+
     Texts longer than the model reaches slide (see `RunningBatch`). Not for use by several threads at once.
     """
 
@@ -177,6 +179,7 @@ class Engine:
         draft: Draft | None = None,
         guesses: int = 4,
         prefixes: int = 0,
+        watermark: Processor | None = None,
     ):
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, not {max_batch}.")
@@ -197,6 +200,7 @@ class Engine:
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
         self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device, prefixes)
         self._waiting: deque[_Row] = deque()
+        self._watermark = watermark
         self._progress = progress
 
     @property
@@ -218,20 +222,26 @@ class Engine:
     def peek(self, request: Request) -> tuple[Tensor, Tensor]:
         """Logits (1, V) of the token after a prompt: the model's own, and what the request's settings make of them.
 
-        Nothing is written, and no text under way is touched; UsageError as from `add`.
+        Nothing is written, and no text under way is touched; a watermark is left out, since the two together would tell
+        which tokens it favours. UsageError as from `add`.
         """
         row = self._row(request)
         with resting(self._modules):
             logits = RunningBatch[_Row](self.model, self._begin_id, self._batch.device).advance([row])
             context = Context([row.tokens], [row.remaining], [len(request.prompt)])
-            return logits, _apply(row.processors, logits, context)
+            shown = [processor for processor in row.processors if processor is not self._watermark]
+            return logits, _apply(shown, logits, context)
 
     def _row(self, request: Request) -> _Row:
         prompt = self._check(request)
         settings = request.settings
         forbidden = self._never if settings.allow_unknown else self._never + self._unknown
         processors = build_processors(
-            settings, forbidden_ids=forbidden, valid_utf8=self._valid_utf8, constraint=request.constraint
+            settings,
+            forbidden_ids=forbidden,
+            valid_utf8=self._valid_utf8,
+            constraint=request.constraint,
+            watermark=self._watermark,
         )
         generator = torch.Generator().manual_seed(settings.seed)
         handle = Handle(request, self.decode)

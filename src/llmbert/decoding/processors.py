@@ -218,15 +218,17 @@ def build_processors(
     forbidden_ids: Iterable[int] = (),
     valid_utf8: Processor | None = None,
     constraint: Processor | None = None,
+    watermark: Processor | None = None,
 ) -> list[Processor]:
     """The processors that `settings` ask for, in a fixed order.
 
     1 forbidden tokens, 2 valid UTF-8, 3 a constraint of the text's own, 4 repetition penalty, 5 penalties of what was
     written, 6 no repeated n-gram, 7 temperature, 8 top-k, 9 top-p, 10 min-p, 11 locally typical: first what may not be
     written at all, then what is discouraged, then the shape of the distribution, and only then its truncations (7 to 11
-    as Transformers orders them). Those at their neutral value are left out, and greedy decoding and beam search use 1
-    to 6 only.
+    as Transformers orders them), 12 a watermark, which moves mass among what is left. Those at their neutral value are
+    left out, and greedy decoding and beam search use 1 to 6 and 12 only.
     """
+    last = [] if watermark is None else [watermark]
     rules: list[Processor] = [ForbidTokens(tuple(sorted(set(forbidden_ids))))]
     rules += [rule for rule in (valid_utf8, constraint) if rule is not None]
     if settings.repetition_penalty != 1:
@@ -236,7 +238,7 @@ def build_processors(
     if settings.no_repeat_ngram:
         rules.append(NoRepeatNgram(settings.no_repeat_ngram))
     if settings.greedy or settings.beams > 1:
-        return rules
+        return rules + last
     if settings.temperature != 1:
         rules.append(Temperature(settings.temperature))
     if settings.top_k:
@@ -247,4 +249,4 @@ def build_processors(
         rules.append(MinP(settings.min_p))
     if settings.typical_p < 1:
         rules.append(Typical(settings.typical_p))
-    return rules
+    return rules + last

@@ -18,13 +18,16 @@ from llmbert.decoding import (
     Delta,
     Engine,
     GenerationSettings,
+    GreenLists,
     Request,
     Token,
+    Watermark,
     beam_search,
     cut_at_stop,
     split_condition,
 )
 from llmbert.decoding.stepping import device_of, evaluating
+from llmbert.decoding.watermark import GAMMA, STRENGTH, WIDTH
 from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
 from llmbert.runs.drafting import find_draft
@@ -47,6 +50,7 @@ class Run:
     ) -> None:
         self.folder, self.model, self.facts = folder, model, facts
         self._tokeniser = tokeniser
+        self._watermark: Watermark | None = None
 
     @property
     def family(self) -> str:
@@ -116,6 +120,28 @@ class Run:
         return block.to(device_of(self.model))
 
     # ---- write -----------------------------------------------------------------------------------------------------
+
+    @property
+    def marked(self) -> bool:
+        """Whether what it writes carries a watermark."""
+        return self._watermark is not None
+
+    def mark(self, key: bytes | None, strength: float = STRENGTH, gamma: float = GAMMA, width: int = WIDTH) -> None:
+        """Let every text that it writes from now on carry the watermark of a key (see `Watermark`); None: none.
+
+        The key is in no file of the run. Raises UsageError for a setting out of range, or a model that does not write
+        from left to right.
+        """
+        if key is None:
+            self._watermark = None
+            return
+        if not hasattr(self.model, "step") or self.fills_gaps:
+            raise UsageError(
+                f"a {self.family} does not write from left to right and carries no watermark; leave it out"
+            )
+        t = self._ending()
+        special = {*t.reserved_ids, *getattr(t, "end_ids", (t.end_id,))}
+        self._watermark = Watermark(GreenLists(key, gamma, width), strength, special)
 
     def generate(self, prompt: str = "", source: str | None = None, **settings: Any) -> str:
         """The text the model writes after `prompt` (the prompt itself is not repeated); see `GenerationSettings`.
@@ -403,6 +429,7 @@ class Run:
             "token_bytes": t.token_bytes(),
             "decode": t.decode,
             "never_ids": never,
+            "watermark": self._watermark,
         }
         if not isinstance(t, ForeignTokeniser):
             return found | {"end_id": t.end_id, "padding_id": t.padding_id, "unknown_id": t.unknown_id}

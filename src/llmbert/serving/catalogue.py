@@ -113,6 +113,7 @@ class Served:
                 "likelihood": getattr(model, "likelihood", "none"),
                 "reads_source": run.reads_source,
                 "fills_gaps": run.fills_gaps,
+                "watermarked": run.marked,
                 "context": getattr(model, "max_length", None),
                 "parameters": sum(weight.numel() for weight in weights) or None,
                 "vocabulary": model.vocabulary_size,

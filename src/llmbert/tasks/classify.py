@@ -76,6 +76,19 @@ def _named(scores: np.ndarray, settings: HeadSettings) -> dict[str, Any]:
     return {"label": labels[int(scores.argmax())], "probabilities": probabilities}
 
 
+def class_scores(
+    run: AnyRun, texts: Sequence[Text], *, head: str | None = None, batch: int = 64, progress: Progress = silent
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of a head, and its scores of them before softmax for each text, float32 (texts, classes).
+
+    Raises UsageError where the run has no head that chooses one class.
+    """
+    known, name, settings = open_headed(run, ("classify",), head)
+    if not len(texts):
+        return settings.labels, np.zeros((0, len(settings.labels)), np.float32)
+    return settings.labels, np.stack(list(_outputs(known, name, texts, batch, progress)))
+
+
 def estimate(
     run: AnyRun, texts: Sequence[Text], *, head: str | None = None, batch: int = 64, progress: Progress = silent
 ) -> list[float]:

@@ -1,0 +1,167 @@
+"""Few labelled texts and many without → a classifier that learned from both: self-training by calibrated confidence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmbert.data.labelled import Examples, read_examples, split_examples
+from llmbert.data.read import read_documents
+from llmbert.metrics.calibration import calibration_scores, fit_temperature, softmax
+from llmbert.metrics.labels import score_labels
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.runs import Run, check_out, write_json, write_text
+from llmbert.tasks.classify import class_scores
+from llmbert.workbench.fine_tune import fine_tune
+from llmbert.workbench.folders import fresh_folder
+from llmbert.workbench.sources import Paths, path_list
+
+HELD = 0.2  # of the labelled texts, where no held-out ones are given
+AT_ONCE = 4096  # texts whose labels are guessed together
+SUMMARY = "self_training.json"
+
+
+def self_train(
+    data: Paths,
+    unlabelled: Paths,
+    out: str | os.PathLike[str],
+    *,
+    valid: Paths | None = None,
+    rounds: int = 2,
+    least: float = 0.9,
+    fields: Mapping[str, str] | None = None,
+    lines: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a classifier, let it label texts that it is sure of, and train anew with those, `rounds` times (Lee 2013).
+
+    Sure means a probability of `least` after temperature scaling (Guo et al. 2017), fitted anew each round. Held-out
+    examples (valid, or a fifth of `data`) are cut in two: by one half each training's best weights are chosen and the
+    rounds compared, on the other the temperature is fitted; what is found of it is stated of the first half. fields:
+    text= and label= of `data`, text= of `unlabelled` too; lines: each line of an unlabelled text file is a text.
+    options: as of `fine_tune`.
+
+    Writes runs out/round-0 (labelled texts alone) to out/round-N, the texts each learned from, and self_training.json,
+    which is returned: "rounds", each with accuracy, ece before and after scaling, temperature and pseudo-labels by
+    class, and "best", the folder of the round with the highest accuracy, of equals the first.
+
+    Raises UsageError for what is asked wrongly, LLMBertError for what cannot be read or learned from.
+    """
+    if rounds < 1:
+        raise UsageError(f"rounds must be at least 1, not {rounds}")
+    if not 0 < least <= 1:
+        raise UsageError(f"least is a probability, above 0 and at most 1, not {least}")
+    folder = Path(out)
+    check_out(folder)
+    named = {role: name for role, name in (fields or {}).items() if role in ("text", "label")}
+    if set(named) != set(fields or {}):
+        raise UsageError("self-training takes the fields text= and label=")
+    train, held = _read(path_list(data), None if valid is None else path_list(valid), named, progress)
+    choosing, fitting = _halves(held, seed)
+    asked = {"lines": lines, "text": named.get("text")}
+    found: list[dict[str, Any]] = []
+    with fresh_folder(folder):
+        paths = {name: folder / f"{name}.jsonl" for name in ("train", "valid")}
+        for name, some in (("train", train), ("valid", choosing)):
+            _write_rows(paths[name], zip(some.texts, some.labels or [], strict=True))
+        pseudo: Path | None = None
+        for number in range(rounds + 1):
+            learned = [paths["train"], *([pseudo] if pseudo is not None else [])]
+            run = fine_tune(
+                "classify", learned, folder / f"round-{number}", valid=[paths["valid"]], seed=seed, progress=progress,
+                **options,
+            )  # fmt: skip
+            found.append({"run": f"round-{number}"} | _measured(run, choosing, fitting))
+            if number < rounds:
+                pseudo = folder / f"pseudo-{number + 1}.jsonl"
+                texts = _texts(path_list(unlabelled), asked, progress)
+                counts = _label(run, texts, found[-1]["temperature"], least, pseudo, progress)
+                found[-1] |= counts
+                if not counts["pseudo_labels"]:
+                    break
+        best = max(found, key=lambda each: each["accuracy"]["score"])
+        summary = {"best": best["run"], "least": least, "rounds": found}
+        write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def _read(
+    data: list[str], valid: list[str] | None, named: Mapping[str, str], progress: Progress
+) -> tuple[Examples, Examples]:
+    examples = read_examples(data, "classify", named, progress)
+    if valid is None:
+        train, held = split_examples(examples, HELD)
+    else:
+        train, held = examples, read_examples(valid, "classify", named, progress)
+    known = set(train.counts())
+    strange = sorted(set(held.counts()) - known)
+    if strange:
+        raise LLMBertError(
+            f"the held-out label {strange[0]!r} is nowhere in what is learned from; give an example of it"
+        )
+    if len(held) < 20:
+        raise LLMBertError(f"{len(held)} held-out examples are too few to fit a temperature; give 20 or more")
+    return train, held
+
+
+def _halves(held: Examples, seed: int) -> tuple[Examples, Examples]:
+    order = np.random.default_rng(seed).permutation(len(held)).tolist()
+    middle = len(held) // 2
+    return held.take(order[:middle]), held.take(order[middle:])
+
+
+def _measured(run: Run, choosing: Examples, fitting: Examples) -> dict[str, Any]:
+    """Accuracy, temperature, and the calibration error without and with it."""
+    labels, scores = class_scores(run, choosing.texts)
+    number = {label: at for at, label in enumerate(labels)}
+    own = [number[label] for label in choosing.labels or []]
+    temperature = fit_temperature(
+        class_scores(run, fitting.texts)[1], [number[label] for label in fitting.labels or []]
+    )
+    predicted = [labels[at] for at in scores.argmax(1)]
+    return {
+        "accuracy": score_labels(predicted, choosing.labels or [])["accuracy"],
+        "temperature": temperature,
+        "ece_before": calibration_scores(scores, own)["ece"],
+        "ece_after": calibration_scores(scores, own, temperature)["ece"],
+    }
+
+
+def _label(
+    run: Run, texts: Iterator[str], temperature: float, least: float, path: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write the texts that the run is sure of with their labels; how many there were, and of which class."""
+    counts: Counter[str] = Counter()
+    seen = 0
+    rows: list[tuple[str, str]] = []
+    while some := list(islice(texts, AT_ONCE)):
+        labels, scores = class_scores(run, some)
+        shares = softmax(scores / temperature)
+        for text, best, sure in zip(some, shares.argmax(1).tolist(), shares.max(1) >= least, strict=True):
+            if sure:
+                counts[labels[best]] += 1
+                rows.append((text, labels[best]))
+        seen += len(some)
+        progress("labelling", seen, None)
+    _write_rows(path, iter(rows))
+    return {"unlabelled": seen, "pseudo_labels": dict(sorted(counts.items()))}
+
+
+def _texts(paths: list[str], asked: Mapping[str, Any], progress: Progress) -> Iterator[str]:
+    fields = {"text": asked["text"]} if asked["text"] else None
+    for document in read_documents(paths, lines=asked["lines"], fields=fields, progress=progress):
+        yield "".join(document.pieces)
+
+
+def _write_rows(path: Path, rows: Iterator[tuple[str, str]]) -> None:
+    lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows)
+    write_text(path, "".join(line + "\n" for line in lines))
