@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import performance
-from llmbert.data.curation.personal import KINDS, find_personal
+from llmbert.data.personal.find import KINDS, find_personal
 from llmbert.runs import machine
 from personal_rare import RARE
 from personal_sentences import HELD_OUT, TUNED, UNSEEN, VALUES, Sentence, sentences

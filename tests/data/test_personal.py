@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbert.data.curation.personal import CHECKSUMMED, KINDS, Find, find_personal, normalise_widths, resolve
-from llmbert.data.curation.personal_numbers import is_card, is_resident_id
-from llmbert.data.curation.pseudonyms import canonical, replacement
-from llmbert.data.curation.scrubbing import scrub_pieces, scrub_text
+from llmbert.data.personal.find import CHECKSUMMED, KINDS, Find, find_personal, normalise_widths, resolve
+from llmbert.data.personal.numbers import is_card, is_resident_id
+from llmbert.data.personal.pseudonyms import canonical, replacement
+from llmbert.data.personal.scrubbing import scrub_pieces, scrub_text
 from llmbert.protocols import UsageError
 
 phonenumbers = pytest.importorskip("phonenumbers", reason="the extra privacy is not installed")

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from llmbert.data.curation.personal import find_personal
-from llmbert.data.curation.pseudonyms import replacement
-from llmbert.data.curation.scrubbing import scrub_text
+from llmbert.data.personal.find import find_personal
+from llmbert.data.personal.pseudonyms import replacement
+from llmbert.data.personal.scrubbing import scrub_text
 from llmbert.models import find_family
 from llmbert.workbench.audit.planting import read_lines, write_texts
 

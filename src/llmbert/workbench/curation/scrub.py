@@ -12,9 +12,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from llmbert.data.curation.personal import KINDS, REGIONS, Find, Tagger, check_kinds, find_personal
-from llmbert.data.curation.pseudonyms import Replace, replacement
-from llmbert.data.curation.scrubbing import BLOCK, scrub_pieces, scrub_text
+from llmbert.data.personal.find import KINDS, REGIONS, Find, Tagger, check_kinds, find_personal
+from llmbert.data.personal.pseudonyms import Replace, replacement
+from llmbert.data.personal.scrubbing import BLOCK, scrub_pieces, scrub_text
 from llmbert.data.read import LONG
 from llmbert.data.records import RECORDS, read_rows, read_rows_of_text
 from llmbert.data.sources import Meter, Source, find_sources, read_text

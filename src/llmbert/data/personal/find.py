@@ -12,8 +12,8 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from llmbert.data.curation.personal_numbers import find_ibans, find_numbers
-from llmbert.data.curation.personal_phones import find_phones
+from llmbert.data.personal.numbers import find_ibans, find_numbers
+from llmbert.data.personal.phones import find_phones
 from llmbert.protocols import UsageError
 
 REGIONS = ("CN", "US", "GB")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llmbert.data.curation.personal_numbers import BREAK, IN_IBAN
+from llmbert.data.personal.numbers import BREAK, IN_IBAN
 from llmbert.protocols import LLMBertError, UsageError
 
 Span = tuple[int, int]

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from llmbert.data.curation.personal import Find
-from llmbert.data.curation.pseudonyms import Replace
+from llmbert.data.personal.find import Find
+from llmbert.data.personal.pseudonyms import Replace
 
 Finder = Callable[[str], list[Find]]
 """A text → its finds, in order and apart."""

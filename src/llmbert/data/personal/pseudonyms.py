@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmbert.data.curation.personal import REGIONS, normalise_widths
-from llmbert.data.curation.personal_numbers import stdnum_module
-from llmbert.data.curation.personal_phones import is_north_american, library, read_phone, read_possible
+from llmbert.data.personal.find import REGIONS, normalise_widths
+from llmbert.data.personal.numbers import stdnum_module
+from llmbert.data.personal.phones import is_north_american, library, read_phone, read_possible
 from llmbert.protocols import UsageError
 
 WAYS = ("mask", "hash", "pseudonym")
