@@ -390,14 +390,17 @@ def _content(work: _Work, found: Mapping[str, Any], language: str) -> dict[str, 
         [say("documents", language), f"{found['documents']:,}"],
         [say("found_in", language), f"{found['found_in']:,}"],
     ]
-    rows += [[say(kind, language), say(f"rests_{KINDS[kind]}", language, count=count)] for kind, count in kinds]
+    rows += [
+        [say(kind, language), say(f"rests_{KINDS[kind]}", language, count=count) if count else "0"]
+        for kind, count in kinds
+    ]
     rows += [
         [identity, ", ".join(f"{say(kind, language)} {count:,}" for kind, count in by_kind.items())]
         for _, _, identity, by_kind in most
     ]
-    advice = [say("advice", language), *([say("no_names", language)] if "name" not in found["kinds"] else [])]
+    limits = [say("limits", language), *([say("no_names", language)] if "name" not in found["kinds"] else [])]
     if found["left"]:
-        advice.append(say("left", language, names=", ".join(found["left"])))
+        limits.append(say("left", language, names=", ".join(found["left"])))
     return {
         "title": say("title", language),
         "subtitle": ", ".join(work.clean(source.name) for source in work.sources[:10]),
@@ -405,12 +408,7 @@ def _content(work: _Work, found: Mapping[str, Any], language: str) -> dict[str, 
             "summary", language, finds=found["finds"], found_in=found["found_in"], documents=found["documents"]
         )
         + say(found["how"], language),
-        "metrics": [
-            {"name": say(kind, language), "metric": say("finds", language), "value": count, "unit": ""}
-            for kind, count in kinds
-        ],
-        "data": {"rows": rows},
-        "advice": advice,
+        "data": {"rows": rows, "overlap": ("" if language == "zh" else " ").join(limits)},
         "facts": [[fact("command", language), work.clean(command_line())], [fact("machine", language), machine()]],
         "found": dict(found),
     }

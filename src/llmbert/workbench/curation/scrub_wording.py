@@ -23,7 +23,6 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "documents": ("documents", "文档数"),
     "found_in": ("documents with finds", "含个人信息的文档数"),
-    "finds": ("finds", "发现数"),
     "mail": ("mail addresses", "电子邮箱"),
     "phone": ("phone numbers", "电话号码"),
     "card": ("payment cards", "银行卡号"),
@@ -36,7 +35,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "rests_form": ("{count:,}, by their form", "{count:,}，依书写形式判断"),
     "rests_numbering plan": ("{count:,}, by the numbering plans", "{count:,}，依号码编制规则判断"),
     "rests_model": ("{count:,}, by a model, which misses some", "{count:,}，由模型判断，会有遗漏"),
-    "advice": (
+    "limits": (
         "What is not of these kinds stays: street addresses, birthdays, patient numbers, numbers with a typing error. "
         "Read a sample of the result before it leaves the house.",
         "其他类别的信息不会清除：住址、出生日期、病历号、输错的号码等。结果对外提供之前，请抽样核对。",
