@@ -12,6 +12,9 @@ LOOKED_AT = 2000  # characters of a text for its script
 ASKED = 300  # characters that lingua is asked about
 SURE = 0.2  # how much likelier than the next one lingua must find a language (from 0 to 0.99)
 LEAST_LETTERS = 20  # a text with fewer tells nothing; a Han character counts as three
+ASKED_LETTERS = 60
+"""Letters that lingua needs. Of WikiText-2's English lines with 20 to 40 it takes 28 % for another language (they are
+headings, mostly names), of those with 60 or more 0.3 %; of Multi30k's German sentences 1 in 1,000 for another one."""
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _ENGLISH = frozenset(
@@ -48,6 +51,8 @@ def language_of(text: str) -> str | None:
     common = [word for word in words if word in _ENGLISH]
     if 5 * len(common) >= len(words) and len(set(common)) >= 3:
         return "en"
+    if letters < ASKED_LETTERS:
+        return None
     found = _detector().detect_language_of(text[:ASKED])
     return None if found is None else found.iso_code_639_1.name.lower()
 
