@@ -30,9 +30,9 @@ def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
             secrets=secrets,
         ),
         "summary": " ".join(_summary(found, plain, language)),
-        "advice": [*_helped(runs, language), *_private_note(runs, language)],
         "figures": [
             *_exposure_figures(found, names, language),
+            *_helped(runs, language),
             _trade(runs, language),
             _exposure_table(found, names, language),
             *_membership_figures(found, names, language),
@@ -102,33 +102,31 @@ def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> l
     return told
 
 
-def _helped(runs: Sequence[Row], language: str) -> list[str]:
-    """What each mitigation brought and cost, a sentence each."""
+def _helped(runs: Sequence[Row], language: str) -> list[dict[str, Any]]:
+    """What each mitigation brought and cost, as a table; none where there is no mitigation."""
     key, unit = _quality(runs)
     before = {row["family"]: row for row in runs if row["mitigation"] == "none"}
-    told = []
+    rows = []
     for row in runs:
-        old = before[row["family"]]
+        old, privacy = before[row["family"]], row.get("privacy")
         if row is old:
             continue
         known = row["quality"][key] is not None and old["quality"][key] is not None
-        privacy = row.get("privacy")
-        told.append(
-            say(
-                "helped",
-                language,
-                run=_name(row, language),
-                **{"before": _most(old)["exposure"]["mean"], "after": _most(row)["exposure"]["mean"]},
-                **{"repeats": _most(row)["repeats"], "unit": unit},
-                cost=row["quality"][key] - old["quality"][key] if known else float("nan"),
-                epsilon=say("epsilon", language, classic=privacy["epsilon"], delta=privacy["delta"]) if privacy else "",
-            )
+        rows.append(
+            [
+                _name(row, language),
+                f"{_most(old)['exposure']['mean']:.1f} → {_most(row)['exposure']['mean']:.1f}",
+                f"{row['quality'][key] - old['quality'][key]:+.3f}" if known else "–",
+                f"{privacy['epsilon']:.2f} ({privacy['epsilon_tight']:.2f})" if privacy else "–",
+                f"{privacy['delta']:.1e}" if privacy else "–",
+            ]
         )
-    return told
-
-
-def _private_note(runs: Sequence[Row], language: str) -> list[str]:
-    return [say("not_private", language)] if any(row.get("privacy") for row in runs) else []
+    if not rows:
+        return []
+    repeats = say("times", language, n=_most(runs[0])["repeats"])
+    head = [say("run", language), f"{say('bits', language)}, {repeats}", say("cost", language, unit=unit), "ε", "δ"]
+    note = say("not_private", language) if any(row.get("privacy") for row in runs) else ""
+    return [{"title": say("helps", language), "group": say("helps", language), "table": [head, *rows], "note": note}]
 
 
 def _exposure_figures(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> list[dict[str, Any]]:

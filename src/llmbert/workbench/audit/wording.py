@@ -24,14 +24,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "对该文本建模最好的是 {best}({quality:.3f} {unit});重复 {repeats} 次的秘密在其中的暴露度为 {bits:.1f} 比特，"
         "提问时它能逐字说出其中的 {share:.0%}。",
     ),
-    "helped": (
-        "{run}: exposure {before:.1f} → {after:.1f} bits at {repeats} repeats, at {cost:+.3f} {unit}{epsilon}.",
-        "{run}：重复 {repeats} 次时暴露度 {before:.1f} → {after:.1f} 比特，代价为 {cost:+.3f} {unit}{epsilon}。",
-    ),
-    "epsilon": (
-        " (ε = {classic:.2f} at δ = {delta:.0e} a document)",
-        "(每篇文档 ε = {classic:.2f}，δ = {delta:.0e})",
-    ),
+    "helps": ("What helps, and what it costs", "措施的效果与代价"),
+    "cost": ("{unit} more", "增加的 {unit}"),
     "control": (
         "Secrets never planted have a mean exposure of {mean:.2f} bits ({low:.2f} to {high:.2f}) over all runs; "
         "1.44 is what chance gives.",
@@ -83,9 +77,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "private": ("private", "差分隐私"),
     "privacy": ("privacy", "隐私"),
     "not_private": (
-        "ε is for one document, however often others repeat what it says; the tokeniser and the number of documents "
-        "are not covered by it.",
-        "ε 针对单篇文档，不论其他文档重复其内容多少次；分词器与文档数量不在其保护之内。",
+        "ε is for one document, however often others repeat what it says; in brackets by the tighter conversion. The "
+        "tokeniser and the number of documents are not covered by it.",
+        "ε 针对单篇文档，不论其他文档重复其内容多少次；括号内为更紧的换算。分词器与文档数量不在其保护之内。",
     ),
 }
 
