@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import llmbert
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.tasks.classify import class_scores
-from llmbert.workbench.curation.self_training import self_train
+from llmbert.workbench.curation.self_training import _in_proportion, self_train
 
 WORDS = {"water": ["river", "sea", "rain", "wave"], "land": ["hill", "mill", "town", "road"]}
 SMALL = {"steps": 200, "learning_rate": 0.01, "layers": 1, "width": 16, "batch": 16, "patience": 20}
@@ -59,8 +60,11 @@ def test_the_rounds_and_what_they_learn_from(folder: Path) -> None:
     labels, scores = class_scores(run, texts)
     shares = np.exp(scores / first["temperature"])
     shares /= shares.sum(1, keepdims=True)
-    sure = [(text, labels[share.argmax()]) for text, share in zip(texts, shares, strict=True) if share.max() >= 0.6]
-    assert sure == [(each["text"], each["label"]) for each in pseudo]
+    sure = {(text, labels[share.argmax()]) for text, share in zip(texts, shares, strict=True) if share.max() >= 0.6}
+    assert {(each["text"], each["label"]) for each in pseudo} <= sure
+    few = Counter(label for _, label in rows(60, 3))
+    scale = {label: count / few[label] for label, count in first["pseudo_labels"].items()}
+    assert set(scale) == set(few) and max(scale.values()) - min(scale.values()) <= 1 / min(few.values())
     assert found["best"] == ("round-1" if second["accuracy"]["score"] > first["accuracy"]["score"] else "round-0")
     assert 0 <= first["ece_after"]["score"] <= 100 and first["temperature"] > 0
 
@@ -92,3 +96,9 @@ def test_too_few_held_out_ones_or_a_strange_label(folder: Path) -> None:
     (folder / "held.jsonl").write_text('{"text": "a", "label": "air"}\n' * 30)
     with pytest.raises(LLMBertError, match="'air'"):
         train(folder)
+
+
+def test_the_surest_of_each_class_are_taken_in_proportion() -> None:
+    sure = [(0.9, "a", "x"), (0.99, "b", "x"), (0.95, "c", "x"), (0.91, "d", "y")]
+    assert _in_proportion(sure, {"x": 20, "y": 10}) == [("b", "x"), ("c", "x"), ("d", "y")]
+    assert _in_proportion(sure[:3], {"x": 20, "y": 10}) == []

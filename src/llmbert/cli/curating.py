@@ -441,4 +441,4 @@ def _pseudo(each: dict[str, Any]) -> str:
     if "pseudo_labels" not in each:
         return ""
     total = sum(each["pseudo_labels"].values())
-    return f"; sure of {total:,} of {each['unlabelled']:,} texts"
+    return f"; sure of {each['sure']:,} of {each['unlabelled']:,} texts, {total:,} taken"

@@ -108,6 +108,7 @@ class Watermark:
         self._special = sorted({int(token) for token in special_ids if token >= 0})
         self._known: dict[tuple[int, ...], Tensor] = {}
         self._places: tuple[object, Tensor] = (None, torch.empty(0))
+        self._table: tuple[object, Tensor] = (None, torch.empty(0))
         self._rooms: dict[str, Tensor] = {}
 
     def __call__(self, logits: Tensor, context: Context) -> Tensor:
@@ -123,11 +124,28 @@ class Watermark:
 
     def _rows(self, texts: Sequence[Sequence[int]], like: Tensor) -> Tensor:
         """1 where a token is green and 0 elsewhere, (B, V), from what is remembered and what is not yet."""
-        width = self.lists.width
+        width, vocabulary = self.lists.width, like.shape[-1]
+        if width == 1 and vocabulary**2 <= _REMEMBERED:
+            last = [int(tokens[-1]) if len(tokens) else -1 for tokens in texts]
+            if max(last) < vocabulary:
+                places = [token % (vocabulary + 1) for token in last]  # -1, no context, is the last row
+                chosen = self._whole(like).index_select(0, torch.tensor(places, device=like.device))
+                return self._room("green", like).copy_(chosen)
         contexts = [tuple(map(int, tokens[-width:])) if len(tokens) >= width else () for tokens in texts]
         if any(context not in self._known for context in contexts):
             self._remember(contexts, like)
         return self._room("green", like).copy_(torch.stack([self._known[context] for context in contexts]))
+
+    def _whole(self, like: Tensor) -> Tensor:
+        """All lists of a small vocabulary, (V + 1, V): behind each token, and none behind nothing."""
+        key = (like.shape[-1], like.device)
+        if self._table[0] != key:
+            vocabulary, blocks = like.shape[-1], range(0, like.shape[-1], 256)
+            places = np.arange(vocabulary)[:, None]
+            parts = [self.lists.rows(places[first : first + 256], vocabulary) for first in blocks]
+            table = torch.from_numpy(np.concatenate((*parts, np.zeros((1, vocabulary), dtype=bool)))).to(like.device)
+            self._table = (key, table.index_fill_(-1, self._special_of(like), False))
+        return self._table[1]
 
     def _remember(self, contexts: Sequence[tuple[int, ...]], like: Tensor) -> None:
         vocabulary = like.shape[-1]

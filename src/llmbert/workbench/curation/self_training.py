@@ -44,7 +44,9 @@ def self_train(
 ) -> dict[str, Any]:
     """Train a classifier, let it label texts that it is sure of, and train anew with those, `rounds` times (Lee 2013).
 
-    Sure means a probability of `least` after temperature scaling (Guo et al. 2017), fitted anew each round. Held-out
+    Sure means a probability of `least` after temperature scaling (Guo et al. 2017), fitted anew each round; of the sure
+    texts the surest of each class are taken, in the proportions of `data` (after Zou et al. 2018), or the class that is
+    easiest would crowd out the others. Held-out
     examples (valid, or a fifth of `data`) are cut in two: by one half each training's best weights are chosen and the
     rounds compared, on the other the temperature is fitted; what is found of it is stated of the first half. fields:
     text= and label= of `data`, text= of `unlabelled` too; lines: each line of an unlabelled text file is a text.
@@ -84,7 +86,7 @@ def self_train(
             if number < rounds:
                 pseudo = folder / f"pseudo-{number + 1}.jsonl"
                 texts = _texts(path_list(unlabelled), asked, progress)
-                counts = _label(run, texts, found[-1]["temperature"], least, pseudo, progress)
+                counts = _label(run, texts, found[-1]["temperature"], least, train.counts(), pseudo, progress)
                 found[-1] |= counts
                 if not counts["pseudo_labels"]:
                     break
@@ -137,23 +139,43 @@ def _measured(run: Run, choosing: Examples, fitting: Examples) -> dict[str, Any]
 
 
 def _label(
-    run: Run, texts: Iterator[str], temperature: float, least: float, path: Path, progress: Progress
+    run: Run,
+    texts: Iterator[str],
+    temperature: float,
+    least: float,
+    known: Mapping[str, int],
+    path: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Write the texts that the run is sure of with their labels; how many there were, and of which class."""
-    counts: Counter[str] = Counter()
+    """Write the texts that the run is sure of with their labels; how many it was sure of, and how many of each class
+    were taken, in the proportions of `known`."""
     seen = 0
-    rows: list[tuple[str, str]] = []
+    sure: list[tuple[float, str, str]] = []
     while some := list(islice(texts, AT_ONCE)):
         labels, scores = class_scores(run, some)
         shares = softmax(scores / temperature)
-        for text, best, sure in zip(some, shares.argmax(1).tolist(), shares.max(1) >= least, strict=True):
-            if sure:
-                counts[labels[best]] += 1
-                rows.append((text, labels[best]))
+        for text, best, share in zip(some, shares.argmax(1).tolist(), shares.max(1).tolist(), strict=True):
+            if share >= least:
+                sure.append((share, text, labels[best]))
         seen += len(some)
         progress("labelling", seen, None)
-    _write_rows(path, iter(rows))
-    return {"unlabelled": seen, "pseudo_labels": dict(sorted(counts.items()))}
+    taken = _in_proportion(sure, known)
+    _write_rows(path, iter(taken))
+    counts = Counter(label for _, label in taken)
+    return {"unlabelled": seen, "sure": len(sure), "pseudo_labels": dict(sorted(counts.items()))}
+
+
+def _in_proportion(sure: list[tuple[float, str, str]], known: Mapping[str, int]) -> list[tuple[str, str]]:
+    """As many (text, label) as can be had in the proportions of `known`, the surest of each class first."""
+    met = Counter(label for _, _, label in sure)
+    scale = min(met[label] / count for label, count in known.items())
+    left = {label: int(scale * count + 1e-9) for label, count in known.items()}
+    taken = []
+    for _, text, label in sorted(sure, key=lambda each: -each[0]):
+        if left[label]:
+            left[label] -= 1
+            taken.append((text, label))
+    return taken
 
 
 def _texts(paths: list[str], asked: Mapping[str, Any], progress: Progress) -> Iterator[str]:
