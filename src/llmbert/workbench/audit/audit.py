@@ -210,7 +210,8 @@ def _trained(
     path = cleaned(planted.train, name)
     timed: dict[str, Any] = {} if find_family(family).counts else {"budget": budget}
     values = {**settings, **MITIGATIONS[name].settings(family)}
-    return train(family, path, out, valid=planted.valid, settings=values, **timed, **given)
+    known = {**given, "tokenizer": MITIGATIONS[name].tokenizer or given["tokenizer"]}
+    return train(family, path, out, valid=planted.valid, settings=values, **timed, **known)
 
 
 def _measured(

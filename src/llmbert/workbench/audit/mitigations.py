@@ -22,11 +22,13 @@ PRIVATE_RATE = 2e-3
 
 @dataclass(frozen=True)
 class Mitigation:
-    """clean: texts → fewer or other texts; settings: of a family's training; suits: whether it is of use to one."""
+    """clean: texts → fewer or other texts; settings: of a family's training; suits: whether it is of use to one;
+    tokenizer: in the place of the one asked for."""
 
     clean: Callable[[Iterator[str]], Iterator[str]] | None = None
     settings: Callable[[str], dict[str, Any]] = lambda family: {}
     suits: Callable[[str], bool] = lambda family: True
+    tokenizer: str | None = None
 
 
 def without_repeats(texts: Iterator[str]) -> Iterator[str]:
@@ -71,7 +73,8 @@ MITIGATIONS: dict[str, Mitigation] = {
     "dedup": Mitigation(without_repeats),
     "scrub": Mitigation(scrubbed),
     "early-stop": Mitigation(settings=_stopping, suits=_learns_by_steps),
-    "private": Mitigation(settings=_private, suits=_may_be_private),
+    # A tokeniser that is made of the text has words of its own for what stands there often, noise or not.
+    "private": Mitigation(settings=_private, suits=_may_be_private, tokenizer="bytes"),
 }
 
 
