@@ -50,6 +50,16 @@ def test_what_one_document_alone_says_is_gone() -> None:
     assert plain.token_nats(*packed([secret])).sum() < 20
 
 
+def test_a_long_document_alone_brings_nothing_in() -> None:
+    """It has many times more n-grams than it may count for, and each of those gets noise."""
+    long = [int(token) for token in np.random.default_rng(1).integers(10, 60, 5000)]
+    for seed in range(10):
+        ids, starts = packed([*[[5]] * 50, long])
+        levels = private_counts(ids, starts, 64, 2, noise=2.0, contributions=1, delta=0.3, random=seeded(seed))
+        alone = [] if len(levels) < 2 else [int(word) for word in levels[1].words if word >= 10]
+        assert len(alone) <= 1  # the one that it may count for
+
+
 def test_what_is_common_stays_and_the_tables_fit_together() -> None:
     settings = NGramSettings(order=3, noise=1.0, contributions=8)
     model = NGram.fit(*packed(COMMON), 32, settings)

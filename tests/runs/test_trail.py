@@ -29,6 +29,14 @@ def test_many_at_once_keep_the_chain(tmp_path: Path) -> None:
     assert len({entry["run"] for entry in read_trail(tmp_path)}) == 20
 
 
+def test_a_line_cut_short_spoils_nothing(tmp_path: Path) -> None:
+    note_trail(tmp_path, "train", "gpt")
+    with (tmp_path / TRAIL).open("a", encoding="utf-8") as file:
+        file.write('{"time": "20')
+    note_trail(tmp_path, "export", "gpt")
+    assert [entry["action"] for entry in read_trail(tmp_path)] == ["train", "cut short", "export"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -11,6 +11,7 @@ import torch
 
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.training import private
 from llmbert.training.private import learn_privately
 from llmbert.training.settings import TrainingSettings
 
@@ -107,6 +108,15 @@ def test_it_learns_and_stops_when_told() -> None:
         stop=lambda: len(losses) >= 50,
     )
     assert len(losses) == 50 and losses[-1] < 0.5 * losses[0]
+
+
+def test_the_systems_generator_is_no_seed() -> None:
+    draws = {float(torch.rand(1, generator=private._system_generator())) for _ in range(50)}
+    assert len(draws) == 50
+    many = torch.randn(20_000, generator=private._system_generator())
+    assert abs(float(many.mean())) < 0.05 and float(many.std()) == pytest.approx(1.0, abs=0.05)
+    first, second = (private._system_generator().get_state() for _ in range(2))
+    assert int((first != second).sum()) > 2000  # of 2,496 random bytes
 
 
 def test_what_cannot_be_private_is_refused() -> None:

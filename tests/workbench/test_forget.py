@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llmbert.data.corpus import open_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
 from llmbert.runs.trail import read_trail
@@ -35,8 +36,6 @@ def write(path: Path, lines: list[str]) -> Path:
 
 def trained_place(run: Path) -> str:
     """The id of a document that the run was trained on."""
-    from llmbert.data.corpus import open_corpus
-
     facts = read_facts(run)
     ids = open_corpus(run.parent / facts["corpus"]).train.document_ids
     return str(ids[len(ids) // 2])
@@ -152,6 +151,69 @@ def test_other_families_are_trained_anew_when_asked(tmp_path: Path) -> None:
     assert found["retrained"] == ["gpt"] and load(run).facts["source"]["without"] == [document]
 
 
+def test_files_that_changed_are_refused(tmp_path: Path) -> None:
+    lines = sentences(80)
+    text, run = write(tmp_path / "mail.txt", lines), tmp_path / "run"
+    train("ngram", text, run, lines=True, tokenizer="chars")
+    document = trained_place(run)
+    write(text, lines[1:])  # all that follows has other numbers now
+    with pytest.raises(LLMBertError, match="have changed since the training"):
+        forget(run, [document])
+    assert not (run / CERTIFICATE).exists()
+
+
+def test_one_document_cannot_be_forgotten_in_parts(tmp_path: Path) -> None:
+    text, run = write(tmp_path / "book.txt", sentences(200)), tmp_path / "run"
+    train("ngram", text, run, tokenizer="chars")
+    with pytest.raises(UsageError, match="but one document"):
+        forget(run, [trained_place(run)])
+
+
+def test_an_id_that_stands_twice_is_forgotten_twice(tmp_path: Path) -> None:
+    text = write(tmp_path / "train" / "mail.txt", sentences(120))
+    valid = write(tmp_path / "valid" / "mail.txt", sentences(40, 5))
+    run = tmp_path / "run"
+    learning = {"steps": 12, "batch": 8, "preflight": False}
+    settings = {"members": "gpt layers=1 width=16 heads=2 context=16", "shards": 3, **learning}
+    train("mixture", text, run, valid=valid, lines=True, tokenizer="chars", settings=settings)
+    found = forget(run, ["mail.txt:1"])
+    assert len(found["digests"]) == 2 and len(found["retrained"]) == 1
+
+
+def test_the_card_tells_of_it_and_members_tell_nothing(tmp_path: Path) -> None:
+    text, run = write(tmp_path / "mail.txt", sentences(1010)), tmp_path / "run"
+    learning = {"steps": 12, "batch": 8, "preflight": False}
+    settings = {"members": "gpt layers=1 width=16 heads=2 context=16", "shards": 3, "way": "linear", **learning}
+    train("mixture", text, run, lines=True, tokenizer="chars", settings=settings)
+    stores = [open_corpus(tmp_path / read_facts(run)["corpus"])]
+    gone = [str(stores[0].train.document_ids[number]) for number in range(12)]
+    found = forget(run, gone)
+    stores.append(open_corpus(tmp_path / read_facts(run)["corpus"]))
+    # Below a thousand documents a tenth would be held out; what members have learned must not be.
+    assert not set(stores[1].valid.document_ids[:]) - set(stores[0].valid.document_ids[:])
+    assert "12 documents" in (run / "README.md").read_text("utf-8")
+    kept = {path.name for path in (run / MEMBERS).glob("*")} - set(found["retrained"])
+    assert not any((run / MEMBERS / name / "report.html").exists() for name in kept)
+    assert load(run).facts["settings"]["model"]["way"] == "linear"
+
+
+def test_what_was_cut_short_afterwards_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, run = write(tmp_path / "mail.txt", sentences(80)), tmp_path / "run"
+    train("ngram", text, run, lines=True, tokenizer="chars")
+    store, first = tmp_path / read_facts(run)["corpus"], trained_place(run)
+
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmbert.workbench.privacy.forget._index_anew", stop)
+    with pytest.raises(KeyboardInterrupt):
+        forget(run, [first])
+    assert json.loads((run / CERTIFICATE).read_text("utf-8"))[0]["documents"] == [first] and store.exists()
+    monkeypatch.undo()
+    forget(run, [trained_place(run)])
+    assert not store.exists() and not list(tmp_path.glob(".run*"))
+
+
 def test_what_fails_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = write(tmp_path / "mail.txt", sentences(80))
     run = tmp_path / "run"
@@ -162,6 +224,7 @@ def test_what_fails_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(LLMBertError, match="does not exist"):
         forget(run, [document])
     assert (run / WEIGHTS).read_bytes() == before and not list(tmp_path.glob(".run*"))
+    write(text, sentences(80))
     with pytest.raises(UsageError, match=r"such as 'mail\.txt:"):
         forget(run, ["letter.txt"])
     with pytest.raises(UsageError, match="at least one"):

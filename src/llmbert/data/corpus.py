@@ -101,6 +101,11 @@ class Corpus:
         self.kept = None if kept is None else Shard(folder, "kept", kept["unknown"], dtype)
         self.overlap: dict[str, Any] = self._described["overlap"]
 
+    @property
+    def shards(self) -> list[Shard]:
+        """All there are."""
+        return [self.train, self.valid, *([self.kept] if self.kept is not None else [])]
+
     def part(self, number: int, parts: int) -> Corpus:
         """The same with only those training documents whose hash modulo `parts` is `number`; its shard is written
         beside the whole one's, or found there again. Raises LLMBertError where none is left."""
@@ -356,10 +361,15 @@ def _survey(plan: _Plan, paths: list[str], progress: Progress, what: str) -> _Su
     return survey
 
 
+def usual_share(documents: int) -> float:
+    """Of so many documents the share that is held out unless somebody says otherwise."""
+    return 1 / 20 if documents >= 1000 else 1 / 10
+
+
 def drawn(hashes: NDArray[np.uint64], share: float | None) -> NDArray[np.bool_]:
     """Which documents are for validation by the hash of each: (documents,) bool, some of either kind."""
     if share is None:
-        share = 1 / 20 if len(hashes) >= 1000 else 1 / 10
+        share = usual_share(len(hashes))
     low, high = int(hashes.min()), int(hashes.max())
     if low == high:  # one text, over and over: it cannot be kept apart
         return np.arange(len(hashes)) == len(hashes) - 1

@@ -26,7 +26,10 @@ def note_trail(folder: Path, action: str, run: str, **details: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file, _locked(file):
             file.seek(0)
-            lines = file.read().splitlines()
+            written = file.read()
+            if written and not written.endswith(b"\n"):  # a line was cut short as its writer was killed
+                file.write(b"\n")
+            lines = written.splitlines()
             entry = {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 "user": _user(),
@@ -54,7 +57,10 @@ def note_export(run: Path, file: Path) -> None:
 
 
 def read_trail(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a trail, checked. Raises LLMBertError where a line was changed, taken out or put in."""
+    """The entries of a trail, checked; what a killed writer left is the entry {"action": "cut short"}.
+
+    Raises LLMBertError where a line was changed, taken out or put in, but for the last, which no other is bound to.
+    """
     path = folder / TRAIL
     if not path.exists():
         return []
@@ -64,7 +70,7 @@ def read_trail(folder: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
             bound = entry["previous"]
         except (ValueError, KeyError, TypeError):
-            raise LLMBertError(f"{path}: line {number} is not an entry of a trail; restore it from a backup") from None
+            entry, bound = {"action": "cut short", "line": number}, previous
         if bound != previous:
             raise LLMBertError(f"{path}: the trail was changed before line {number}; restore it from a backup")
         previous = hashlib.sha256(line).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from llmbert.training.optimisers import OPTIMISERS
 from llmbert.training.schedules import factor
 from llmbert.training.settings import TrainingSettings
 
+FROM_SYSTEM = 1 << 40  # the seed that a generator of the system's says it has
+STATE_AT, STATE_WORDS = 24, 624  # where the words of the Mersenne Twister lie in what torch tells of a generator
 GRADIENT_BYTES = 256 << 20  # of the gradients of single documents that are held at once
 
 
@@ -151,10 +154,16 @@ def _on_device(generator: torch.Generator, device: torch.device) -> torch.Genera
     """A generator whose numbers lie on a device."""
     if device.type == "cpu":
         return generator
+    if generator.initial_seed() == FROM_SYSTEM:
+        return torch.Generator(device).manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
 
 
 def _system_generator() -> torch.Generator:
-    generator = torch.Generator()
-    generator.seed()
+    """A generator whose whole state is the system's randomness: of a seed torch takes 32 bits, which can be tried."""
+    generator = torch.Generator().manual_seed(FROM_SYSTEM)
+    state = generator.get_state().clone()
+    words = state.numpy()[STATE_AT : STATE_AT + 8 * STATE_WORDS].view(np.uint64)
+    words[:] = np.frombuffer(os.urandom(4 * STATE_WORDS), np.uint32)
+    generator.set_state(state)
     return generator

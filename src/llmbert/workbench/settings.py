@@ -120,6 +120,7 @@ class Asked:
     without: Sequence[str] = ()
     part: tuple[int, int] | None = None
     licence: str | None = None
+    valid_share: float | None = None
 
 
 def source_of(asked: Asked, vocabulary_size: Any) -> Source:
@@ -136,6 +137,7 @@ def source_of(asked: Asked, vocabulary_size: Any) -> Source:
         [dict(part) for part in asked.mixture] if asked.mixture else None,
         keep=FAMILIES[asked.family].mixes,
         without=sorted(asked.without) or None,
+        valid_share=asked.valid_share,
     )
 
 

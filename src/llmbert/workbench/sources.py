@@ -42,6 +42,7 @@ class Source:
     mixture: list[dict[str, Any]] | None = None
     keep: bool = False  # a part of the training text, for the weights of a mixture of models
     without: list[str] | None = None  # ids of documents that are passed over
+    valid_share: float | None = None  # of the documents that are held out; None: as `build_corpus` draws them
 
     @property
     def has_pairs(self) -> bool:
@@ -112,6 +113,7 @@ def read_corpus(source: Source, root: Path, progress: Progress, special_tokens: 
             keep=source.keep,
             special_tokens=special_tokens,
             without=source.without or (),
+            valid_share=source.valid_share,
             progress=progress,
         )
 

@@ -21,6 +21,7 @@ def private_counts(
     contributions: int,
     delta: float,
     begin_id: int = 2,
+    padding_id: int = 0,
     random: np.random.Generator | None = None,
     progress: Progress = silent,
 ) -> list[CountLevel]:
@@ -43,7 +44,8 @@ def private_counts(
     begins = tokens == begin_id
     spread = noise * math.sqrt(contributions)
     rare = 1 + spread * NormalDist().inv_cdf(1 - delta / (contributions * max(1, order - 1)))
-    noisy = _noisy(tokens, documents, vocabulary_size, contributions, spread, random)
+    noisy, _ = _noisy(tokens, documents, vocabulary_size, contributions, spread, random)
+    noisy[padding_id] = 0.0
     none = np.empty(0, np.int32)
     words = np.arange(vocabulary_size, dtype=np.int32)
     levels = [CountLevel(words, none, none, np.maximum(0, np.rint(noisy)).astype(np.int64))]
@@ -56,8 +58,9 @@ def private_counts(
         within[1:] = within[:-1] & ~begins[1:]
         within[0] = False
         level, above = count_level(tokens, nodes, within, vocabulary_size, size, True)
-        noisy = _noisy(above[within], documents[within], len(level), contributions, spread, random)
-        kept = (noisy > rare) & (places[level.parents] >= 0) & (places[level.suffixes] >= 0)
+        noisy, counted = _noisy(above[within], documents[within], len(level), contributions, spread, random)
+        # What no document was drawn for must not come through by its noise alone: a long document has any number of it.
+        kept = (noisy > rare) & (counted > 0) & (places[level.parents] >= 0) & (places[level.suffixes] >= 0)
         if not kept.any():
             break
         levels.append(
@@ -76,12 +79,13 @@ def private_counts(
 
 def _noisy(
     nodes: np.ndarray, documents: np.ndarray, size: int, contributions: int, spread: float, random: np.random.Generator
-) -> np.ndarray:
-    """In how many documents each of `size` nodes stands, float64, each document counting for so many at most."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """In how many documents each of `size` nodes stands, each document counting for so many at most: with noise,
+    float64, and without."""
     pairs = random.permutation(np.unique(documents * np.int64(size) + nodes))
     owners = pairs // size
     order = np.argsort(owners, kind="stable")
     owners = owners[order]
     ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
     counts = np.bincount((pairs % size)[order][ranks < contributions], minlength=size)
-    return counts + random.normal(0.0, spread, size)
+    return counts + random.normal(0.0, spread, size), counts

@@ -76,8 +76,11 @@ def audit(
         "each": each,
         "tokenizer": str(tokenizer),
         "seed": seed,
+        "language": language,
+        "settings": json.loads(json.dumps(settings or {}, default=dict)),
+        "budget": str(budget),
     }
-    _check_folder(folder, asked)
+    before = _asked_before(folder)
     with _kept_once_trained(folder):
         corpus = build_corpus(
             path_list(data),
@@ -89,6 +92,8 @@ def audit(
             fields=fields,
             progress=progress,
         )
+        asked["text"] = corpus.fingerprint
+        _refuse_another(folder, asked, before)
         planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress)
         given = {"tokenizer": tokenizer, "seed": seed, "language": language, "progress": progress}
         reference = _reference(planted, folder, given)
@@ -125,16 +130,20 @@ def _told(asked: Mapping[str, Any], corpus: Corpus, planted: Planted, samples: i
     }
 
 
-def _check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds anything but the same audit, which then goes on."""
+def _asked_before(folder: Path) -> dict[str, Any] | None:
+    """What an audit in the folder was asked; None for an empty one. Raises LLMBertError where it holds other things."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+        return None
     try:
-        before = json.loads((folder / ASKED).read_text("utf-8"))
+        return dict(json.loads((folder / ASKED).read_text("utf-8")))
     except (OSError, ValueError):
         raise LLMBertError(f"{folder} already exists and holds something else; choose another --out") from None
-    if differing := [key for key in asked if before.get(key) != asked[key]]:
-        raise LLMBertError(f"{folder} holds an audit with other {differing[0]}; choose another --out")
+
+
+def _refuse_another(folder: Path, asked: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Only the same audit of the same text goes on in a folder."""
+    if before and (differing := [key for key in asked if before.get(key) != asked[key]]):
+        raise LLMBertError(f"{folder} holds an audit with another {differing[0]}; choose another --out")
 
 
 @contextmanager

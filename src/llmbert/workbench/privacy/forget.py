@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.corpus import Corpus, Shard, digest_of, usual_share
+from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, find_sources
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.runs import MEMBERS, WEIGHTS, Run, disk_error, load, machine, read_facts, write_json
+from llmbert.runs import FACTS, MEMBERS, WEIGHTS, Run, disk_error, load, machine, read_facts, run_status, write_json
 from llmbert.runs.trail import note_trail
 from llmbert.tasks.anomalies import oddness
+from llmbert.text.tokenisers import TOKENISERS
 from llmbert.workbench.curation.trace import NAME as INDEX
 from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.folders import fresh_folder
-from llmbert.workbench.privacy.rows import CERTIFICATE
+from llmbert.workbench.pages import write_run_page
+from llmbert.workbench.privacy.rows import CERTIFICATE, certificates_of
 from llmbert.workbench.settings import Asked
 from llmbert.workbench.sources import beside, open_store
 from llmbert.workbench.train import carry_out, prepare
@@ -53,6 +57,7 @@ def forget(
     folder = Path(run)
     put_back(folder)
     facts = read_facts(folder)
+    _clear_left_stores(folder)
     store = _store_of(folder, facts)
     wanted = list(dict.fromkeys(documents))
     places = _places(store, wanted, folder)
@@ -65,27 +70,31 @@ def forget(
         )
     texts = [getattr(store, part).text_of(number, store.tokeniser) for part, number in places]
     fresh = _held_out(store)
-    before = _scores(load(folder), texts, fresh, progress)
-    began, old, earlier = datetime.now(UTC), _digest(folder), _earlier(folder)
-    hit = _shards_of(store, facts, places) if sharded else None
-    with _set_aside(folder) as aside:
-        made = _made_anew(folder, aside, facts, wanted, hit, progress)
-    certificate = {
+    certificate: dict[str, Any] = {
         "run": folder.name,
-        "time": began.isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "documents": wanted,
         "digests": [sha256(text.encode()).hexdigest() for text in texts],
         "way": "shards" if sharded else "whole",
-        "exact": _exactness(chosen.counts, sharded),
-        "retrained": sorted(made),
-        "weights": {"before": old, "after": _digest(folder)},
-        "corpus": {"before": facts["data"]["fingerprint"], "after": read_facts(folder)["data"]["fingerprint"]},
-        "oddness": {"before": before, "after": _scores(load(folder), texts, fresh, progress)},
-        "index": _index_anew(folder, store, progress),
-        "store_removed": _remove_store(store, folder),
+        "exact": _exactness(facts, sharded),
+        "weights": {"before": _digest(folder)},
+        "corpus": {"before": store.fingerprint, "store": store.folder.name},
+        "oddness": {"before": _scores(load(folder), texts, fresh, progress)},
         "machine": machine(),
     }
+    earlier = certificates_of(folder)
+    hit = _shards_of(store, facts, places) if sharded else None
+    with _set_aside(folder) as aside:
+        certificate["retrained"] = sorted(_made_anew(folder, aside, facts, wanted, hit, store, progress))
+        _check_gone(folder, wanted)
+        write_json(folder / CERTIFICATE, [*earlier, certificate])  # whatever comes now, the store can be cleared later
+    certificate["weights"]["after"] = _digest(folder)
+    certificate["corpus"]["after"] = read_facts(folder)["data"]["fingerprint"]
+    certificate["oddness"]["after"] = _scores(load(folder), texts, fresh, progress)
+    certificate["index"] = _index_anew(folder, store, progress)
+    certificate["store_removed"] = _remove_store(store.folder, folder)
     write_json(folder / CERTIFICATE, [*earlier, certificate])
+    write_run_page(load(folder), open_store(beside(folder) / read_facts(folder)["corpus"]), progress)
     note_trail(beside(folder) / "corpora", "forget", folder.name, documents=len(wanted), way=certificate["way"])
     return certificate
 
@@ -100,24 +109,40 @@ def _store_of(folder: Path, facts: Mapping[str, Any]) -> Corpus:
         raise UsageError(f"{folder} learned from pairs; only documents can be forgotten so far")
     if store.fingerprint != facts["data"]["fingerprint"]:
         raise LLMBertError(f"the corpus at {store.folder} is not the one {folder} was trained on; nothing was done")
+    _refuse_changed(store, facts["source"])
     return store
+
+
+def _refuse_changed(store: Corpus, source: Mapping[str, Any]) -> None:
+    """The files are read again by the numbers of their documents, so they must be what they were."""
+    described = store.describe()
+    for key, paths in (("files", source["data"]), ("valid_files", source["valid"] or [])):
+        if any(path == STANDARD_INPUT or path.startswith(HUB) for path in paths):
+            raise UsageError("a text that came by standard input or from a hub cannot be read again; train from files")
+        found = [digest_of(each, Meter(silent, None)) for each in find_sources(paths)] if paths else []
+        if found != [entry["sha256"] for entry in described.get(key) or []]:
+            raise LLMBertError(
+                f"the files that {', '.join(Path(path).name for path in paths)} names have changed since the training; "
+                "restore them, or train anew from what they hold now"
+            )
 
 
 def _places(store: Corpus, wanted: Sequence[str], folder: Path) -> list[tuple[str, int]]:
     """Where each document stands: the shard's name and its number there. Raises UsageError for one that does not."""
     if not wanted:
         raise UsageError("name at least one document to forget, by its id")
-    found: dict[str, tuple[str, int]] = {}
+    found: dict[str, list[tuple[str, int]]] = {}
     for name in ("train", "valid", "kept"):
         shard: Shard | None = getattr(store, name, None)
         for number in range(0 if shard is None else shard.documents):
             if (known := shard.document_ids[number]) in wanted:  # type: ignore[union-attr]
-                found[known] = (name, number)
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        known = store.train.document_ids[0]
-        raise UsageError(f"{folder} has read no document {missing[0]!r}; its documents have ids such as {known!r}")
-    return [found[name] for name in wanted]
+                found.setdefault(known, []).append((name, number))
+    usual = store.train.document_ids[0]
+    if re.search(r"\[\d*:\d*\]\Z", usual):
+        raise UsageError(f"{folder} has read but one document; train with --lines or --split-on to forget some of it")
+    if missing := [name for name in wanted if name not in found]:
+        raise UsageError(f"{folder} has read no document {missing[0]!r}; its documents have ids such as {usual!r}")
+    return [place for name in wanted for place in found[name]]
 
 
 def _held_out(store: Corpus) -> list[str]:
@@ -152,6 +177,7 @@ def _made_anew(
     facts: Mapping[str, Any],
     wanted: Sequence[str],
     hit: set[int] | None,
+    store: Corpus,
     progress: Progress,
 ) -> list[str]:
     """Train the run anew without the documents; returns what was trained. aside: where the run lies as it was; hit:
@@ -160,9 +186,11 @@ def _made_anew(
     model, learning = facts["settings"].get("model") or {}, facts["settings"].get("training") or {}
     settings = {**model, **learning, "vocabulary_size": source["vocabulary_size"]}
     if mixes:
-        settings = {**facts["asked"]["training"], **{key: model[key] for key in ("members", "shards")}}
-    if hit is not None or settings.get("vocabulary_size") is None:
+        settings = {**model, **facts["asked"]["training"]}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if hit is not None:
         settings.pop("vocabulary_size", None)
+    without = sorted({*wanted, *(source.get("without") or ())})
     asked = Asked(
         facts["family"],
         source["data"],
@@ -173,22 +201,52 @@ def _made_anew(
         source["fields"],
         source["tokenizer"] if hit is None else str(aside),
         objective=facts["objective"] if facts["family"] in OF_SEVERAL else None,
+        base=facts.get("base"),
         budget=facts["budget"] if mixes else None,
         settings=settings,
         seed=facts["seed"],
         language=facts["language"],
-        without=sorted({*wanted, *(source.get("without") or ())}),
+        without=without,
         licence=facts.get("licence"),
+        # So that a member which is taken over has learned nothing that is held out from now on.
+        valid_share=None if hit is None else _share_of(store, source),
     )
     training = prepare(asked, progress, began)
     with fresh_folder(training.out):
         for member in sorted((aside / MEMBERS).glob("*")) if hit is not None else ():
             if read_facts(member)["part"][0] not in (hit or ()):
-                shutil.copytree(member, folder / MEMBERS / member.name)
+                _take_over(member, folder / MEMBERS / member.name, training.facts, without)
         carry_out(training)
     if hit is None:
         return [str(facts["family"])]
     return [path.name for path in (folder / MEMBERS).glob("*") if read_facts(path)["part"][0] in hit]
+
+
+def _share_of(store: Corpus, source: Mapping[str, Any]) -> float | None:
+    """The share of documents that a store held out, where it drew them."""
+    if source["valid"]:
+        return None
+    given = source.get("valid_share")
+    return float(given) if given else usual_share(sum(shard.documents for shard in store.shards))
+
+
+def _take_over(member: Path, place: Path, facts: Mapping[str, Any], without: Sequence[str]) -> None:
+    """Copy a member that never saw the documents, but for its page, which may show some of one."""
+    shutil.copytree(member, place, ignore=shutil.ignore_patterns("report.html", "report.json", "README.md"))
+    told = read_facts(place)
+    told["corpus"] = facts["corpus"]
+    told["source"] |= {"without": list(without)}
+    write_json(place / FACTS, told)
+
+
+def _check_gone(folder: Path, wanted: Sequence[str]) -> None:
+    """Look the new store through. Raises LLMBertError where a document is still there."""
+    store = open_store(beside(folder) / read_facts(folder)["corpus"])
+    assert isinstance(store, Corpus)
+    for shard in store.shards:
+        left = set(wanted).intersection(shard.document_ids[:])
+        if left:
+            raise LLMBertError(f"{sorted(left)[0]!r} still stands in the text after forgetting; nothing was changed")
 
 
 @contextmanager
@@ -203,7 +261,7 @@ def _set_aside(folder: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise disk_error(folder, error) from error
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove_aside(folder)
 
 
 def _aside(folder: Path) -> Path:
@@ -211,10 +269,26 @@ def _aside(folder: Path) -> Path:
 
 
 def put_back(folder: Path) -> None:
-    """Where forgetting was cut short, the run as it was before."""
-    if _aside(folder).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _aside(folder).rename(folder)
+    """Where forgetting was cut short, the run as it was before; where it was done, what it had set aside goes."""
+    aside = _aside(folder)
+    shutil.rmtree(_going(folder), ignore_errors=True)
+    if not aside.exists():
+        return
+    if run_status(folder) == "done" and (folder / CERTIFICATE).exists():
+        _remove_aside(folder)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _remove_aside(folder: Path) -> None:
+    """By a name under which nobody takes it for a run, should this be cut short."""
+    _aside(folder).rename(_going(folder))
+    shutil.rmtree(_going(folder), ignore_errors=True)
+
+
+def _going(folder: Path) -> Path:
+    return beside(folder) / f".{folder.name}.going"
 
 
 def _digest(folder: Path) -> str:
@@ -225,12 +299,19 @@ def _digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def _exactness(counts: bool, sharded: bool) -> str:
-    if counts:
-        return "the same bytes as a training that never saw the documents, tokeniser included"
+def _exactness(facts: Mapping[str, Any], sharded: bool) -> str:
+    """What is the same as in a training that never saw the documents, in a sentence."""
+    given = facts["source"]["tokenizer"] not in TOKENISERS
+    tokeniser = "the tokeniser, which was given, stays" if given else "tokeniser included"
     if sharded:
         return "members that saw them and the weights were trained anew; the tokeniser was made with them and stays"
-    return "trained anew as a whole without them, tokeniser included"
+    if facts.get("base"):
+        return f"trained anew as a whole without them, from the same base; {tokeniser}"
+    if facts.get("privacy"):
+        return f"trained anew as a whole without them, with new noise; {tokeniser}"
+    if find_family(facts["family"]).counts:
+        return f"the same bytes as a training that never saw the documents; {tokeniser}"
+    return f"trained anew as a whole without them; {tokeniser}"
 
 
 def _index_anew(folder: Path, store: Corpus, progress: Progress) -> str | None:
@@ -242,22 +323,23 @@ def _index_anew(folder: Path, store: Corpus, progress: Progress) -> str | None:
     return str(trace(folder, progress=progress)["index"]["fingerprint"])
 
 
-def _remove_store(store: Corpus, folder: Path) -> bool:
-    """Take the old text's store away unless another run beside needs it."""
+def _remove_store(old: Path, folder: Path) -> bool:
+    """Take the old text's store and its index away unless another run beside needs them."""
     for path in beside(folder).glob("*/run.json"):
         try:
             needed = json.loads(path.read_text("utf-8")).get("corpus", "")
         except (OSError, ValueError):
             continue
-        if Path(needed).name == store.folder.name:
+        if Path(needed).name == old.name:
             return False
-    shutil.rmtree(store.folder.with_name(INDEX.format(store.folder.name)), ignore_errors=True)
-    shutil.rmtree(store.folder, ignore_errors=True)
+    shutil.rmtree(old.with_name(INDEX.format(old.name)), ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     return True
 
 
-def _earlier(folder: Path) -> list[Any]:
-    try:
-        return list(json.loads((folder / CERTIFICATE).read_text("utf-8")))
-    except (OSError, ValueError):
-        return []
+def _clear_left_stores(folder: Path) -> None:
+    """What an earlier forgetting that was cut short had still to remove."""
+    for certificate in certificates_of(folder):
+        name = certificate.get("corpus", {}).get("store")
+        if name and "store_removed" not in certificate:
+            _remove_store(beside(folder) / "corpora" / Path(name).name, folder)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmbert.data.corpus import Corpus
 from llmbert.models import FAMILIES
 from llmbert.protocols import UsageError
+from llmbert.runs import read_facts
 from llmbert.training.private import learn_privately
 from llmbert.trust.accounting import spent
 
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
     from llmbert.workbench.train import Training
 
 DELTA = 1e-5  # at most, and at most a tenth of a document's share
+NOT_PRIVATE = "the tokeniser, the number of documents, and what run.json and the page tell of the text's sizes"
 BATCH = 64  # documents in a step where none is set: the noise of a step is the same for many as for few
+
+
+def _refuse_known_base(training: Training) -> None:
+    """A base that read the same text knows it without any noise."""
+    if training.base is None:
+        return
+    read = {entry["sha256"] for entry in read_facts(Path(training.base)).get("data", {}).get("files", [])}
+    if read & {entry["sha256"] for entry in training.store.describe().get("files", [])}:
+        raise UsageError(f"{training.base} has read this text without noise; begin with a base that has not")
 
 
 def delta_for(documents: int) -> float:
@@ -38,7 +50,7 @@ def privacy_facts(noise: float, rate: float, steps: int, documents: int, beside:
         "rate": rate,
         "steps": steps,
         "documents": documents,
-        "not_private": "the tokeniser and the number of documents",
+        "not_private": NOT_PRIVATE,
     }
 
 
@@ -67,6 +79,7 @@ def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
             f"private training is of families that predict the next token of documents, not of a {training.family} by "
             f"{training.objective}; leave out --set noise"
         )
+    _refuse_known_base(training)
     asked, seconds = training.facts["asked"]["training"], training.facts["asked"]["seconds"]
     changed: dict[str, Any] = {} if "batch" in asked else {"batch": min(BATCH, store.train.documents)}
     if seconds is not None and "steps" not in asked:
@@ -94,5 +107,12 @@ def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
         "steps": found["steps"],
         "stopped_early": False,
         "precision": "float32",
-        "privacy": privacy_facts(found["noise"], found["rate"], int(found["steps"]), int(found["documents"])),
+        "privacy": _of_base(
+            training, privacy_facts(found["noise"], found["rate"], int(found["steps"]), int(found["documents"]))
+        ),
     }
+
+
+def _of_base(training: Training, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, with the base among what they do not cover."""
+    return facts if training.base is None else facts | {"not_private": f"{NOT_PRIVATE}, and all that the base has read"}

@@ -17,7 +17,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "epsilon": (
         "ε = {epsilon:.2f} (tighter: {epsilon_tight:.2f}) at δ = {delta:.1e} for each {unit}; not covered: "
         "{not_private}",
-        "每篇文档 ε = {epsilon:.2f}(更紧的估计：{epsilon_tight:.2f}),δ = {delta:.1e};分词器与文档数量不在其内",
+        "每篇文档 ε = {epsilon:.2f}(更紧的估计：{epsilon_tight:.2f}),δ = {delta:.1e};分词器、文档数量及 run.json "
+        "与页面所述的文本规模不在其内",
     ),
     "no_noise": ("none: it learned without noise", "无：训练时未加噪声"),
     "membership": (
@@ -64,14 +65,15 @@ def kept_rows(facts: Mapping[str, Any], folder: Path, language: str) -> list[lis
             rows.append([say("copied"), say("share", **audit["copied"], span=audit["span"], people=people)])
     else:
         rows.append([say("audit"), say("audited_not")])
-    if certificates := _certificates(folder):
+    if certificates := certificates_of(folder):
         count = sum(len(each["documents"]) for each in certificates)
         told = {"documents": count, "time": certificates[-1]["time"], "file": CERTIFICATE}
         rows.append([say("forgotten"), say("certificates", **told)])
     return rows
 
 
-def _certificates(folder: Path) -> list[Any]:
+def certificates_of(folder: Path) -> list[Any]:
+    """What was certified of a run, the oldest first."""
     try:
         return list(json.loads((folder / CERTIFICATE).read_text("utf-8")))
     except (OSError, ValueError):
