@@ -326,7 +326,7 @@ def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress:
     if not config.noise:
         return count_ngrams(*text, begin_id=config.begin_id, padding_id=config.padding_id, progress=progress)
     bounds: dict[str, Any] = {"noise": config.noise, "contributions": config.contributions, "delta": config.delta}
-    ids_known = {"begin_id": config.begin_id, "padding_id": config.padding_id}
+    ids_known: dict[str, Any] = {"begin_id": config.begin_id, "padding_id": config.padding_id}
     return private_counts(*text, **bounds, **ids_known, progress=progress)
 
 
