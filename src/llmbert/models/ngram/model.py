@@ -322,12 +322,21 @@ class NGram:
 
 def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress: Progress) -> list[CountLevel]:
     """The counts a model is estimated from: all of them, or noisy ones."""
-    text = (ids, starts, config.vocabulary_size, config.order)
     if not config.noise:
-        return count_ngrams(*text, begin_id=config.begin_id, padding_id=config.padding_id, progress=progress)
-    bounds: dict[str, Any] = {"noise": config.noise, "contributions": config.contributions, "delta": config.delta}
-    ids_known: dict[str, Any] = {"begin_id": config.begin_id, "padding_id": config.padding_id}
-    return private_counts(*text, **bounds, **ids_known, progress=progress)
+        special = {"begin_id": config.begin_id, "padding_id": config.padding_id}
+        return count_ngrams(ids, starts, config.vocabulary_size, config.order, **special, progress=progress)
+    return private_counts(
+        ids,
+        starts,
+        config.vocabulary_size,
+        config.order,
+        noise=config.noise,
+        contributions=config.contributions,
+        delta=config.delta,
+        begin_id=config.begin_id,
+        padding_id=config.padding_id,
+        progress=progress,
+    )
 
 
 def _log(probability: np.ndarray) -> np.ndarray:
