@@ -55,6 +55,11 @@ def _most(row: Row) -> Row:
     return row["canaries"]["planted"][-1]
 
 
+def _leak(row: Row) -> float:
+    """The mean exposure of what was planted, however often, bits."""
+    return float(np.mean([each["exposure"]["mean"] for each in row["canaries"]["planted"]]))
+
+
 def _quality(rows: Sequence[Row]) -> tuple[str, str]:
     """By which score runs are compared: bits/byte where all have it, else nats/token."""
     whole = all(row["quality"]["bits_per_byte"] is not None for row in rows)
@@ -68,7 +73,7 @@ def _scored(rows: Sequence[Row]) -> list[Row]:
 
 
 def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> list[str]:
-    ordered = sorted(plain, key=lambda row: _most(row)["exposure"]["mean"])
+    ordered = sorted(plain, key=_leak)
     told = []
     if len(ordered) > 1:
         told.append(
@@ -76,8 +81,7 @@ def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> l
                 "least",
                 language,
                 **{"least": ordered[0]["family"], "worst": ordered[-1]["family"]},
-                **{"low": _most(ordered[0])["exposure"]["mean"], "high": _most(ordered[-1])["exposure"]["mean"]},
-                **{"repeats": _most(ordered[0])["repeats"], "most": ordered[0]["canaries"]["most"]},
+                **{"low": _leak(ordered[0]), "high": _leak(ordered[-1]), "most": ordered[0]["canaries"]["most"]},
             )
         )
     scored = _scored(plain)
@@ -238,15 +242,23 @@ def _membership_figures(found: Mapping[str, Any], names: Mapping[str, str], lang
                 "note": note,
             }
         )
-    head = [say("run", language), "", say("auc", language), "95 %", say("tpr", language), "95 %"]
+    head = [say("run", language), *(say(f"attack_{attack}", language) for attack in ATTACKS), say("tpr", language)]
     rows = []
     for row in runs:
-        for attack in ATTACKS:
-            if (figure := row["membership"].get(attack)) is None:
-                continue
-            ends = [f"{a:.1f}–{b:.1f}" for a, b in (figure[name]["interval"] for name in ("auc", "tpr"))]
-            values = [f"{figure[name]['score']:.1f} %" for name in ("auc", "tpr")]
-            cells = [values[0], ends[0], values[1], ends[1]]
-            rows.append([names[row["run"]], say(f"attack_{attack}", language), *cells])
-    group = say("membership", language)
-    return [*figures, {"title": say("figures", language), "group": group, "table": [head, *rows], "note": note}]
+        known = [row["membership"].get(attack) for attack in ATTACKS]
+        # The blind rule comes last and is no attack.
+        best = max(filter(None, known[:-1]), key=lambda figure: figure["auc"]["score"])["tpr"]
+        rows.append(
+            [
+                names[row["run"]],
+                *("–" if figure is None else _with_interval(figure["auc"]) for figure in known),
+                _with_interval(best),
+            ]
+        )
+    group, note = say("membership", language), note + say("auc_note", language)
+    return [*figures, {"title": say("auc", language), "group": group, "table": [head, *rows], "note": note}]
+
+
+def _with_interval(figure: Mapping[str, Any]) -> str:
+    low, high = figure["interval"]
+    return f"{figure['score']:.1f} ({low:.1f}–{high:.1f})"

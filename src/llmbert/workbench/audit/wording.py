@@ -12,10 +12,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "{documents:,} 篇文档，埋入 {secrets} 个秘密的 {planted:,} 份副本",
     ),
     "least": (
-        "Without any measure {least} leaks least: a secret that stood there {repeats} times has an exposure of "
-        "{low:.1f} bits (of {most:.1f} that the sample can show; one never seen has 1.44), "
-        "in a {worst} it is {high:.1f}.",
-        "不采取任何措施时，{least} 泄漏最少：出现 {repeats} 次的秘密暴露度为 {low:.1f} 比特"
+        "Without any measure {least} leaks least: over all numbers of repeats its secrets have a mean exposure of "
+        "{low:.1f} bits (of {most:.1f} that the sample can show; one never seen has 1.44), those of {worst} {high:.1f}.",
+        "不采取任何措施时，{least} 泄漏最少：在各种重复次数上，其秘密的平均暴露度为 {low:.1f} 比特"
         "(抽样可显示的上限为 {most:.1f};从未见过的秘密为 1.44),而 {worst} 为 {high:.1f}。",
     ),
     "best": (
@@ -56,8 +55,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "attack_neighbourhood": ("against neighbours", "与邻近文本之差"),
     "attack_blind": ("no model at all", "不用模型"),
     "run": ("run", "模型"),
-    "auc": ("AUC", "AUC"),
-    "tpr": ("found at 1 % false alarms", "误报 1 % 时找出"),
+    "auc": ("Area under the curve, %", "曲线下面积(%)"),
+    "auc_note": (
+        " With the middle 95 % of a bootstrap over texts; the last column is of the run's best attack.",
+        "括号内为对文本自助抽样的中间 95 %；末列为各模型最佳攻击的结果。",
+    ),
+    "tpr": ("found at 1 % false alarms, %", "误报 1 % 时找出(%)"),
     "figures": ("Figures", "数值"),
     "said": ("says it when asked", "提问时逐字说出"),
     "copied": ("copied", "照抄"),
