@@ -13,7 +13,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "least": (
         "Without any measure {least} leaks least: over all numbers of repeats its secrets have a mean exposure of "
-        "{low:.1f} bits (of {most:.1f} that the sample can show; one never seen has 1.44), those of {worst} {high:.1f}.",
+        "{low:.1f} bits (of {most:.1f} that the sample can show; one never seen has 1.44), "
+        "those of {worst} {high:.1f}.",
         "不采取任何措施时，{least} 泄漏最少：在各种重复次数上，其秘密的平均暴露度为 {low:.1f} 比特"
         "(抽样可显示的上限为 {most:.1f};从未见过的秘密为 1.44),而 {worst} 为 {high:.1f}。",
     ),
