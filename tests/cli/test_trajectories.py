@@ -142,11 +142,10 @@ def test_every_way_in_gives_the_same_text(text: Path, tmp_path: Path) -> None:
 def test_the_corpus_store_is_made_once(text: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert llmbert("train", *tiny("ngram"), "--data", text, "--out", tmp_path / name).code == 0
-        store = next(iter((tmp_path / "corpora").iterdir()))
+        (store,) = (path for path in (tmp_path / "corpora").iterdir() if path.is_dir())
         if name == "one":
             before = {file: file.stat().st_mtime_ns for file in store.iterdir()}
     assert {file: file.stat().st_mtime_ns for file in store.iterdir()} == before
-    assert len(list((tmp_path / "corpora").iterdir())) == 1
 
 
 def test_a_run_is_found_from_inside_its_folder(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

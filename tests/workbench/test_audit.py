@@ -43,7 +43,7 @@ def found(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[st
         patch.setattr("llmbert.workbench.audit.planting.CANDIDATES", 400)
         patch.setattr("llmbert.workbench.audit.planting.CONTROLS", 60)
         patch.setattr("llmbert.workbench.audit.measuring.SPAN", 20)
-        asked: dict[str, Any] = {"lines": True, "families": ("ngram", "gpt"), "tokenizer": "chars", "budget": 20}
+        asked: dict[str, Any] = {"lines": True, "families": ("ngram", "gpt"), "tokenizer": "chars", "budget": 4}
         settings = {"gpt": TINY, "ngram": {"order": 8}}
         result = audit(text, out, repeats=(1, 16), each=3, samples=20, settings=settings, **asked)
     return result, out
