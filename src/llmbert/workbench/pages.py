@@ -7,6 +7,7 @@ import lzma
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
     }
 
 
+PRESET = 6  # of xz
+TRIED = 1 << 16  # tokens
+
+
 def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, Any]]:
     """What costs nothing to beat: uniform bytes, token frequencies, and a compressor that was shown the training text.
 
@@ -99,9 +104,23 @@ def _compressed_bits(corpus: Corpus, tokeniser: Any) -> float | None:
     size = int(corpus.valid.document_bytes.sum())
     if size + int(corpus.train.document_bytes.sum()) > COMPRESSED_AT_MOST or not size:
         return None
-    train, valid = (_text(shard, tokeniser) for shard in (corpus.train, corpus.valid))
-    both, alone = (len(lzma.compress(text.encode(), preset=6)) for text in (train + valid, train))
+    train, valid = (_text(shard, tokeniser).encode() for shard in (corpus.train, corpus.valid))
+    with ThreadPoolExecutor(2) as threads:
+        both, alone = threads.map(lambda text: len(lzma.compress(text, preset=PRESET)), (train + valid, train))
     return 8 * (both - alone) / size
+
+
+def seconds_of_baselines(corpus: Corpus) -> float:
+    """About how long `baselines` will take: nearly all goes to the compressor, which is tried on a little text."""
+    shards = (corpus.train, corpus.valid)
+    size = sum(int(shard.document_bytes.sum()) for shard in shards)
+    if size > COMPRESSED_AT_MOST or not corpus.tokeniser.lossless:
+        return 0.0
+    sample = corpus.tokeniser.decode(corpus.train.ids[:TRIED]).encode()
+    began = time.perf_counter()
+    lzma.compress(sample, preset=PRESET)
+    slower = 1.5  # of much text, whose dictionary is larger
+    return slower * (time.perf_counter() - began) * size / max(1, len(sample))
 
 
 def _text(shard: Shard, tokeniser: Any) -> str:

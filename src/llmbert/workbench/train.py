@@ -45,7 +45,7 @@ from llmbert.workbench.folders import first_facts, fresh_folder, telling_how_to_
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
 from llmbert.workbench.mixing import fit_mixture, parse_members
-from llmbert.workbench.pages import write_run_page
+from llmbert.workbench.pages import seconds_of_baselines, write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
 from llmbert.workbench.privacy.noise import count_privacy, learn_with_noise
 from llmbert.workbench.settings import (
@@ -299,7 +299,9 @@ def _plan(
     if chosen.counts or chosen.mixes:
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
-    left = None if seconds is None else max(0.3 * seconds, seconds - (time.monotonic() - began))
+    compared = isinstance(store, Corpus) and chosen.likelihood in ("exact", "bound")
+    later = seconds_of_baselines(store) if seconds is not None and compared else 0.0
+    left = None if seconds is None else max(0.3 * seconds, seconds - (time.monotonic() - began) - later)
     teach = OBJECTIVES[objective].teach
     train, valid = (part.target if isinstance(part, PairShard) else part for part in (store.train, store.valid))
     plan = plan_training(
