@@ -83,7 +83,7 @@ def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
     ("family", "valid", "read"),
     [
         ("lstm", 1000, 1000),
-        ("gpt", 1000, 4000),  # a window slides by a quarter of its length
+        ("gpt", 1000, 8000),  # a window slides by a quarter of its length
         ("bert", 500, 500 * 64),
         ("bert", 10**9, MOST_PSEUDO * 64),
         ("vae", 1000, 1000 * DRAWS + 1000 * IMPORTANCE_DRAWS),
