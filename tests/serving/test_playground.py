@@ -211,7 +211,7 @@ def test_thumbs_land_in_the_database(page: Any, server: Live) -> None:
 def stop_at_once(page: Any, button: str, once: str = "true") -> None:
     """Press a button as soon as it can be: by the time a click has come from here, a quick model may be done."""
     it = f"document.querySelector('{button}')"
-    page.wait_for_function(f"(() => {once} && !{it}.disabled && ({it}.click(), true))()")
+    until(page, f"(() => {once} && !{it}.disabled && ({it}.click(), true))()")
 
 
 def test_a_conversation(page: Any) -> None:
