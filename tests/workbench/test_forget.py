@@ -151,6 +151,19 @@ def test_other_families_are_trained_anew_when_asked(tmp_path: Path) -> None:
     assert found["retrained"] == ["gpt"] and load(run).facts["source"]["without"] == [document]
 
 
+def test_a_private_run_says_what_was_done_and_forgets_so(tmp_path: Path) -> None:
+    pytest.importorskip("opacus", reason="opacus, which trains privately, is not installed")
+    text, run = write(tmp_path / "mail.txt", sentences(200)), tmp_path / "run"
+    shape = {key: TINY[key] for key in ("layers", "width", "heads", "context", "preflight")}
+    train("gpt", text, run, lines=True, tokenizer="bytes", settings={**shape, "noise": 1.0, "steps": 3})
+    before = load(run).facts
+    assert before["settings"]["training"]["batch"] == round(before["privacy"]["rate"] * before["privacy"]["documents"])
+    found = forget(run, [trained_place(run)], retrain=True)
+    after = load(run).facts
+    assert after["settings"]["training"] == before["settings"]["training"]
+    assert after["privacy"]["steps"] == 3 and "new noise" in found["exact"]
+
+
 def test_files_that_changed_are_refused(tmp_path: Path) -> None:
     lines = sentences(80)
     text, run = write(tmp_path / "mail.txt", lines), tmp_path / "run"

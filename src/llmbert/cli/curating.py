@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from llmbert.cli.documents import Json
 from llmbert.cli.making import Language, check_language, parse_fields
+
+Texts = Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")]
+Lines = Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")]
+SplitOn = Annotated[str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")]
+Field = Annotated[str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 data = typer.Typer(help="Look at text, and make it fewer, cleaner, safer or more documents.", rich_markup_mode=None)
 
@@ -19,7 +26,7 @@ def _whole() -> None:
 
 @data.command("scrub")
 def scrub(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    paths: Texts,
     out: Annotated[str, typer.Option("--out", metavar="OUT", help="A file (.txt, .md, .jsonl) or a folder.")],
     how: Annotated[str, typer.Option("--how", help="mask, hash or pseudonym.")] = "mask",
     key: Annotated[
@@ -34,13 +41,13 @@ def scrub(
     regions: Annotated[
         str, typer.Option("--regions", metavar="R,...", help="Whose national phone numbers are known.")
     ] = "CN,US,GB",
-    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
+    lines: Lines = False,
     fields: Annotated[
         str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text; text=*: all.")
     ] = None,
     language: Language = "en",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier scrub wrote.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Remove personal data: mail, phones, cards, IBANs, resident IDs, IP addresses; with --names names too."""
     check_language(language)
@@ -76,7 +83,7 @@ def scrub(
 
 @data.command("dedup")
 def dedup(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    paths: Texts,
     out: Annotated[str, typer.Option("--out", metavar="OUT", help="A folder, or a file (.jsonl, .txt).")],
     threshold: Annotated[float, typer.Option("--threshold", help="Jaccard similarity of near duplicates.")] = 0.8,
     no_near: Annotated[bool, typer.Option("--no-near", help="Exact duplicates only.")] = False,
@@ -84,16 +91,12 @@ def dedup(
     spans: Annotated[
         int | None, typer.Option("--spans", metavar="N", help="Cut what repeats N bytes or more; 0: do not look.")
     ] = None,
-    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
-    split_on: Annotated[
-        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
-    ] = None,
-    fields: Annotated[
-        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")
-    ] = None,
+    lines: Lines = False,
+    split_on: SplitOn = None,
+    fields: Field = None,
     language: Language = "en",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Leave out documents that stand there already, exactly or nearly; with --spans cut repeated stretches."""
     check_language(language)
@@ -137,7 +140,7 @@ def dedup(
 
 @data.command("clean")
 def clean(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    paths: Texts,
     out: Annotated[str | None, typer.Option("--out", metavar="OUT", help="A folder, or a file (.jsonl, .txt).")] = None,
     keep_language: Annotated[
         str | None, typer.Option("--keep-language", metavar="en,zh", help="Leave out documents in other languages.")
@@ -152,16 +155,12 @@ def clean(
         list[str] | None, typer.Option("--set", metavar="LIMIT=VALUE", help="A single limit; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
-    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
-    split_on: Annotated[
-        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
-    ] = None,
-    fields: Annotated[
-        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field holds the text.")
-    ] = None,
+    lines: Lines = False,
+    split_on: SplitOn = None,
+    fields: Field = None,
     language: Language = "en",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Repair encodings, take out boilerplate lines and control characters, leave out what is no text to learn from."""
     check_language(language)
@@ -205,17 +204,13 @@ def _names(text: str | None) -> list[str] | None:
 
 @data.command("stats")
 def stats(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text: file, folder, glob, - or hub:NAME.")],
+    paths: Texts,
     against: Annotated[
         list[str] | None, typer.Option("--against", metavar="PATH", help="Another text: how far apart are they?")
     ] = None,
-    lines: Annotated[bool, typer.Option("--lines", help="Each non-blank line is a document of its own.")] = False,
-    split_on: Annotated[
-        str | None, typer.Option("--split-on", metavar="REGEX", help="Cut a file into documents here.")
-    ] = None,
-    fields: Annotated[
-        str | None, typer.Option("--fields", metavar="text=NAME", help="Which field is the text.")
-    ] = None,
+    lines: Lines = False,
+    split_on: SplitOn = None,
+    fields: Field = None,
     tokenizer: Annotated[
         str, typer.Option("--tokenizer", metavar="T", help="How words are cut: words, space, marks, chars, or a run.")
     ] = "words",
@@ -225,7 +220,7 @@ def stats(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
     language: Language = "en",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a text: sizes, lengths, Zipf, Heaps, entropy, collocations; with --against, how far from another."""
     from llmbert.cli.display import Display
@@ -345,7 +340,7 @@ def augment(
     mask: Annotated[str, typer.Option("--mask", help="What mask puts in a word's place.")] = "_",
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make changed copies of texts by rules; labels and tags stay (llmbert augment lets a run write new ones)."""
     from llmbert.cli.display import Display
@@ -397,7 +392,7 @@ def self_train(
     size: Annotated[str | None, typer.Option("--size", help="tiny, small, medium or large.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="May be repeated.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Teach a classifier with few labels and many texts: it labels what it is sure of, calibrated, and learns again."""
     from llmbert.cli.display import Display

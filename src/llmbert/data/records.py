@@ -355,12 +355,10 @@ def read_whole(source: Source, meter: Meter, column: str | None) -> Iterator[tup
 
     column: the field of text, else "text" or the only one. Raises LLMBertError as the readers of RECORDS do.
     """
-    field = _Field(source, column)
-    for place, record in _rows(source, meter):
-        text = field.text(record, place)
+    for number, record, name, text in read_rows_of_text(source, meter, column):
         if text and not text.isspace():
-            others = {} if isinstance(record, str) else {k: v for k, v in record.items() if k != field.column}
-            yield int(place.split(maxsplit=2)[1]), text, others
+            others = {} if name is None else {key: value for key, value in record.items() if key != name}
+            yield number, text, others
 
 
 def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:

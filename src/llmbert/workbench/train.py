@@ -299,8 +299,9 @@ def _plan(
     if chosen.counts or chosen.mixes:
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
-    compared = isinstance(store, Corpus) and chosen.likelihood in ("exact", "bound")
-    later = seconds_of_baselines(store) if seconds is not None and compared else 0.0
+    later = 0.0
+    if seconds is not None and isinstance(store, Corpus) and chosen.likelihood in ("exact", "bound"):
+        later = seconds_of_baselines(store)
     left = None if seconds is None else max(0.3 * seconds, seconds - (time.monotonic() - began) - later)
     teach = OBJECTIVES[objective].teach
     train, valid = (part.target if isinstance(part, PairShard) else part for part in (store.train, store.valid))

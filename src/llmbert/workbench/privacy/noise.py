@@ -99,6 +99,8 @@ def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
         progress=training.progress,
         stop=lambda: training.stop() or time.monotonic() > end,
     )
+    done = settings.model_copy(update={"steps": int(found["steps"])})
+    training.facts["settings"]["training"] = done.model_dump()  # not what was planned for a training without noise
     return {
         "train_seconds": found["seconds"],
         "train_tokens": found["tokens"],
