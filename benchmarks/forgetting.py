@@ -5,7 +5,7 @@ python benchmarks/forgetting.py [NAME ...] [--data FOLDER] [--out FOLDER]
 ngram: a hundred sentences of Penn Treebank's train, drawn at random, forgotten by a 5-gram and by the index of its text
 all at once, and ten one after another; beside a training on, and an index of, the text without them: are they equal?
 shards: GPTs that have learned some sentences by heart, mixed in three shards; ten sentences are forgotten, and how odd
-the run finds them stands beside the range of sentences it never saw, before and after.
+the run finds them stands beside the range of sentences it never saw, drawn from among the same, before and after.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llmbert.data.corpus import open_corpus
 from llmbert.runs import WEIGHTS, machine, read_facts
 
 FORGOTTEN = 100
-LEARNED = 1500  # sentences that the shards learn by heart
+LEARNED, UNSEEN = 1500, 200  # sentences that the shards learn by heart, and others of the same articles
 EQUAL = (WEIGHTS, "config.json", "tokenizer.json")
 
 
@@ -80,11 +80,13 @@ def ngram(data: Path, out: Path, display: Display) -> tuple[bool, str]:
 
 
 def shards(data: Path, out: Path, display: Display) -> tuple[bool, str]:
-    lines = treebank(data)[:LEARNED]
+    # Held-out sentences of other articles would be odder to begin with, whatever was forgotten.
+    lines = np.random.default_rng(0).permutation(treebank(data)[: LEARNED + UNSEEN]).tolist()
     learning = {"steps": 900, "batch": 16, "learning_rate": 3e-3, "way": "linear"}
     settings = {"members": "gpt layers=2 width=128 heads=4 context=64", "shards": 3, **learning}
     run = out / "shards" / "run"
-    text, valid = write(out / "shards" / "text.txt", lines), data / "ptb/valid.txt.gz"
+    text = write(out / "shards" / "text.txt", lines[:LEARNED])
+    valid = write(out / "shards" / "valid.txt", lines[LEARNED:])
     began = time.monotonic()
     llmbert.train("mixture", text, run, valid=valid, lines=True, settings=settings, progress=display)
     whole = time.monotonic() - began

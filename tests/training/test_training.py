@@ -6,21 +6,25 @@ import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from llmbert.data.batches import CarriedStreams, Windows
 from llmbert.models import FAMILIES
 from llmbert.objectives.causal import causal
 from llmbert.protocols import LLMBertError
+from llmbert.training import loop
 from llmbert.training.checkpoint import read_checkpoint, write_checkpoint
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.optimisers import OPTIMISERS, Muon, build_optimisers, orthogonalise
-from llmbert.training.schedules import SCHEDULES, factor
+from llmbert.training.schedules import SCHEDULES, factor, fewest_steps
 from llmbert.training.settings import TrainingSettings
 
 VOCABULARY = 30
@@ -42,7 +46,7 @@ def trainer(
         {"layers": 2, "width": 16, "context": 16} | ({"heads": 2} if family == "gpt" else {}) | (model_settings or {})
     )
     values = {"steps": 12, "batch": 8, "precision": "float32"} | settings  # the same on every processor
-    extra = {k: values.pop(k) for k in ("log", "checkpoint", "evaluate", "stop") if k in values}
+    extra = {k: values.pop(k) for k in ("log", "checkpoint", "evaluate", "stop", "deadline") if k in values}
     chosen = TrainingSettings(**values)
     torch.manual_seed(chosen.seed)
     model = FAMILIES[family].build(FAMILIES[family].settings_class()(**shape), VOCABULARY)
@@ -197,6 +201,21 @@ def test_schedules_at_half_way() -> None:
     assert factor("wsd", 75, 100, 0, 0.0) == pytest.approx(0.5)
 
 
+@given(
+    name=st.sampled_from(list(SCHEDULES)), step=st.integers(0, 300), warmup=st.integers(0, 60), hold=st.integers(0, 60)
+)
+def test_the_fewest_steps_leave_every_rate_so_far_as_it_was(name: str, step: int, warmup: int, hold: int) -> None:
+    fewest = fewest_steps(name, step, warmup, hold)
+    if fewest is None:
+        assert name != "constant" and (name != "wsd" or step < warmup)
+        return
+    assert fewest >= step
+    rates = [[factor(name, at, steps, warmup, 0.0, hold) for at in range(step)] for steps in (fewest, 2 * fewest + 100)]
+    assert rates[0] == rates[1]
+    if name == "wsd" and step > warmup + hold + 2:
+        assert any(factor(name, at, fewest - 3, warmup, 0.0, hold) < 1.0 for at in range(step)[warmup:])
+
+
 def test_clipping_by_norm_keeps_the_direction_and_only_shortens() -> None:
     made = trainer(clip_norm=0.5)
     for scale, expected in ((100.0, 0.5), (1e-3, None)):
@@ -284,6 +303,55 @@ def test_stopped_and_resumed_is_never_stopped(family: str, tmp_path: Path) -> No
 def losses(folder: Path) -> list[tuple[float, ...]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"], line["gradient_norm"], line.get("valid", 0.0)) for line in lines]
+
+
+# ---- a deadline ----------------------------------------------------------------------------------------------------
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, made: Trainer, seconds: float) -> Trainer:
+    """The trainer with steps of so many seconds, by a clock of its own that begins at 0."""
+    clock, learn = [0.0], made.objective
+
+    def objective(*given: Any) -> Any:
+        clock[0] += seconds
+        return learn(*given)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    made.objective = objective
+    return made
+
+
+@pytest.mark.parametrize(("deadline", "steps"), [(30.0, 60), (60.0, 120), (5.0, 10), (1.0, 6)])
+def test_steps_are_fitted_to_a_deadline_as_if_they_had_been_asked_for(
+    deadline: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned are 80 steps of half a second each; too late is known at step 5, whose rates need 6 steps in all."""
+    asked = {"schedule": "wsd", "warmup": 4, "evaluate_every": 5}
+    fitted = slow(monkeypatch, trainer(steps=80, deadline=deadline, **asked), 0.5)
+    done = fitted.run()
+    assert done.step == fitted.settings.steps == pytest.approx(steps, abs=1)
+    whole = trainer(steps=done.step, **asked)
+    whole.run()
+    assert torch.equal(weights(fitted), weights(whole))
+
+
+def test_a_rate_that_falls_from_the_first_step_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = slow(monkeypatch, trainer(steps=40, deadline=5.0, schedule="linear", evaluate_every=2), 0.5)
+    assert made.run().step == 40
+
+
+def test_resumed_it_takes_the_steps_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = {"schedule": "wsd", "evaluate_every": 5, "checkpoint": tmp_path / "checkpoint.safetensors"}
+    made = slow(monkeypatch, trainer(steps=80, deadline=30.0, **asked), 0.5)
+    made.stop = lambda: made.at.step == 20
+    with pytest.raises(Interrupted, match="step 20 of 60"):
+        made.run()
+    again = trainer(steps=80, **asked)
+    again.resume()
+    assert again.run().step == 60
+    other = trainer(steps=80, batch=4, **asked)
+    with pytest.raises(LLMBertError, match="other settings"):
+        other.resume()
 
 
 def test_early_stopping_keeps_the_best_weights() -> None:

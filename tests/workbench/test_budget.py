@@ -13,7 +13,14 @@ import torch
 from llmbert.models import FAMILIES
 from llmbert.models.vae import DRAWS
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, affordable_evaluations, measure_speed, tokens_read_at_the_end
+from llmbert.workbench import budget
+from llmbert.workbench.budget import (
+    Plan,
+    affordable_evaluations,
+    measure_speed,
+    seconds_of_reading,
+    tokens_read_at_the_end,
+)
 from llmbert.workbench.measure import IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
 
 
@@ -92,3 +99,21 @@ def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
 )
 def test_a_budget_keeps_time_for_what_is_measured_at_the_end(family: str, valid: int, read: int) -> None:
     assert tokens_read_at_the_end(FAMILIES[family], 64, valid) == read
+
+
+@pytest.mark.parametrize("family", ["gpt", "lstm", "vae", "bert"])
+@pytest.mark.parametrize("valid", [50, 5000])
+def test_how_long_reading_will_take_is_told_from_a_little_of_it(family: str, valid: int) -> None:
+    """Reading costs a tenth of a millisecond a token here, however the family reads."""
+    known, read = FAMILIES[family], []
+    settings = known.settings_class()(**({"mask_id": 4} if family == "bert" else {}), width=16, layers=1, context=32)
+    model = known.build(settings.model_copy(update={"heads": 1}) if family in ("gpt", "bert") else settings, 20)
+
+    def seconds(model: Any, tokens: int) -> float:
+        assert not model.training and tokens <= max(valid, budget.READ_AT_FIRST)
+        read.append(tokens)
+        return 1e-4 * budget.tokens_read(known, 32, tokens)
+
+    expected = 1e-4 * tokens_read_at_the_end(known, 32, valid)
+    assert seconds_of_reading(known, model, valid, seconds, 0.3) == pytest.approx(expected)
+    assert 1e-4 * budget.tokens_read(known, 32, read[-2]) < 0.3, "it stops as soon as it has read long enough"

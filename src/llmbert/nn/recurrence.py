@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llmbert.protocols import LLMBertError
 
@@ -24,8 +26,11 @@ class Recurrence(nn.Module):
         super().__init__()
         self.cell = cell
         self.inner = CELLS[cell](width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.unrolled = False
 
     def forward(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        if self.unrolled:
+            return _unrolled(self.cell, self.inner, x, memory or self.blank(len(x)))
         if self.cell == "lstm":
             y, (h, c) = self.inner(x, memory)
             return y, (h, c)
@@ -37,6 +42,80 @@ class Recurrence(nn.Module):
         like = next(self.inner.parameters())
         zeros = like.new_zeros(self.inner.num_layers, batch, self.inner.hidden_size)
         return (zeros, zeros.clone()) if self.cell == "lstm" else (zeros,)
+
+
+@contextmanager
+def unrolled(model: nn.Module) -> Iterator[None]:
+    """Within it a model's recurrences go step by step in plain operations, which `torch.func` transforms; the fused
+    layers it would take row by row, or not at all on a GPU."""
+    found = [module for module in model.modules() if isinstance(module, Recurrence)]
+    for module in found:
+        module.unrolled = True
+    try:
+        yield
+    finally:
+        for module in found:
+            module.unrolled = False
+
+
+def _unrolled(cell: str, inner: nn.RNNBase, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    """What the fused layers give, x (B, T, D) and a memory at the start → outputs and the memory at the end."""
+    ends = []
+    for layer in range(inner.num_layers):
+        weights, recurrent, bias, recurrent_bias = (
+            getattr(inner, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        gates, first = F.linear(x, weights, bias), tuple(part[layer] for part in memory)
+        held, fixed = recurrent.detach(), recurrent_bias.detach()
+        with torch.no_grad():
+            states, _ = _through_time(cell, gates, first, held, fixed)
+        # What the recurrent weights add, in one product for all steps, less its value: nothing, but it has their
+        # gradient, which would else be a sum over the steps of products as large as the weights, for each row.
+        before = torch.cat((first[0][:, None], states[:, :-1]), dim=1).detach()
+        added = F.linear(before, recurrent, recurrent_bias)
+        x, last = _through_time(cell, gates, first, held, fixed, added - added.detach())
+        ends.append(last)
+        if layer < inner.num_layers - 1:
+            x = F.dropout(x, inner.dropout, inner.training)
+    return x, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+
+
+def _through_time(
+    cell: str, gates: Tensor, memory: Memory, weights: Tensor, bias: Tensor, added: Tensor | None = None
+) -> tuple[Tensor, Memory]:
+    """One layer, step by step: gates (B, T, G) that the inputs give, a memory of (B, D) → (B, T, D), the memory."""
+    outputs = []
+    # Unbound, since the way back of an index would fill all steps anew for each.
+    further = [None] * gates.shape[1] if added is None else added.unbind(1)
+    for of_inputs, more in zip(gates.unbind(1), further, strict=True):
+        recurrent = F.linear(memory[0], weights, bias)
+        memory = STEPS[cell](of_inputs, recurrent if more is None else recurrent + more, memory)
+        outputs.append(memory[0])
+    return torch.stack(outputs, dim=1), memory
+
+
+def _rnn_step(gates: Tensor, recurrent: Tensor, memory: Memory) -> Memory:
+    return (torch.tanh(gates + recurrent),)
+
+
+def _lstm_step(gates: Tensor, recurrent: Tensor, memory: Memory) -> Memory:
+    into, forget, candidate, out = (gates + recurrent).chunk(4, dim=-1)
+    kept = torch.sigmoid(forget) * memory[1] + torch.sigmoid(into) * torch.tanh(candidate)
+    return torch.sigmoid(out) * torch.tanh(kept), kept
+
+
+def _gru_step(gates: Tensor, recurrent: Tensor, memory: Memory) -> Memory:
+    (reset, update, candidate), (of_reset, of_update, of_candidate) = gates.chunk(3, dim=-1), recurrent.chunk(3, dim=-1)
+    kept = torch.sigmoid(update + of_update)
+    new = torch.tanh(candidate + torch.sigmoid(reset + of_reset) * of_candidate)
+    return (new + kept * (memory[0] - new),)
+
+
+STEPS: dict[str, Callable[[Tensor, Tensor, Memory], Memory]] = {
+    "rnn": _rnn_step,
+    "lstm": _lstm_step,
+    "gru": _gru_step,
+}
 
 
 class RecurrentState:

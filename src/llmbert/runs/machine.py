@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The machine in a few words: processor, cores, memory, and its GPU."""
+    """The machine in a few words: processor, cores (those this process may use), memory, and its GPU."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -35,7 +35,10 @@ def machine() -> str:
         pass
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{gpu}"
+    cores = str(os.cpu_count())
+    if hasattr(os, "sched_getaffinity") and (usable := len(os.sched_getaffinity(0))) != os.cpu_count():
+        cores = f"{usable} of {cores}"
+    return f"{name}, {cores} cores, {memory:.0f} GiB, {platform.system()}{gpu}"
 
 
 def device() -> torch.device:

@@ -20,8 +20,10 @@ from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, rest
 from llmbert.training.compilation import compiled_layers, recomputed_layers
 from llmbert.training.optimisers import build_optimisers
 from llmbert.training.precision import resolve_precision
-from llmbert.training.schedules import factor
+from llmbert.training.schedules import factor, fewest_steps
 from llmbert.training.settings import TrainingSettings
+
+UNHURRIED = 2  # first steps of a training, which are slow: memory is asked for, and matrices are packed
 
 
 class Interrupted(LLMBertError):
@@ -58,7 +60,8 @@ class Trainer:
     """One model, its objective and batches, and all that moves while it learns.
 
     evaluate: nats/token on held-out text, or None for no held-out text; observe: what else is noted then; stop: true
-    once training should save and stop.
+    once training should save and stop; deadline: when to end, by `time.monotonic`: as long as it makes no difference to
+    the steps already done, `settings.steps` is fitted to it.
     """
 
     model: Any
@@ -72,6 +75,7 @@ class Trainer:
     progress: Progress = silent
     stop: Callable[[], bool] = lambda: False
     watch: Callable[[dict[str, float]], None] | None = None  # told each log line (TensorBoard)
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         self.optimisers = build_optimisers(self.model, self.settings)
@@ -185,29 +189,43 @@ class Trainer:
         return self.at
 
     def _learn(self, every: int, started: float, saved: float) -> None:
-        settings = self.settings
         source = self.batches.iterate(self.at.step)
         waited, first = 0.0, self.at.step
-        while self.at.step < settings.steps and not self.at.stopped_early:
+        paced: tuple[int, float] | None = None
+        while self.at.step < self.settings.steps and not self.at.stopped_early:
             asked = time.monotonic()
             batch = next(source)
             waited += time.monotonic() - asked
             figures = self.step(batch)
             self.at.seconds = time.monotonic() - started
-            if self.evaluate and (self.at.step % every == 0 or self.at.step == settings.steps):
+            if self.evaluate and (self.at.step % every == 0 or self.at.step == self.settings.steps):
                 figures["valid"] = self._evaluate()
                 figures |= self.observe() if self.observe else {}
                 self.at.seconds = time.monotonic() - started
+            if paced is None and self.at.step >= first + UNHURRIED:
+                paced = self.at.step, time.monotonic()
+            if paced and self.at.step % every == 0:
+                self._fit_to_deadline(*paced)
             self._record(figures, waited)
             if self.stop():
                 self._save()
-                raise Interrupted(f"stopped at step {self.at.step} of {settings.steps}, everything is saved")
-            if self.checkpoint and time.monotonic() - saved >= settings.checkpoint_seconds:
+                raise Interrupted(f"stopped at step {self.at.step} of {self.settings.steps}, everything is saved")
+            if self.checkpoint and time.monotonic() - saved >= self.settings.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
         if self.at.step > first:
             with suppress(LLMBertError):  # what follows may be stopped too; a full disk takes nothing from the model
                 self._save()
+
+    def _fit_to_deadline(self, since: int, when: float) -> None:
+        """As many steps as the deadline leaves time for at the pace held since a step and its time, evaluations too,
+        while the rate is still what it would have been had this number been asked for."""
+        fewest = fewest_steps(self.settings.schedule, self.at.step, self.settings.warmup, self.settings.hold)
+        if self.deadline is None or fewest is None or fewest > self.settings.steps or self.at.step == since:
+            return
+        now = time.monotonic()
+        more = int((self.deadline - now) * (self.at.step - since) / max(now - when, 1e-9))
+        self.settings = self.settings.model_copy(update={"steps": max(fewest, self.at.step + more)})
 
     def _evaluate(self) -> float:
         """Nats/token on held-out text with the weights that would be kept; notes the best ones for early stopping."""
@@ -280,13 +298,15 @@ class Trainer:
         write_checkpoint(self.checkpoint, tensors, {"settings": self.settings.model_dump(), **vars(self.at)})
 
     def resume(self) -> None:
-        """Take up everything from the checkpoint, so that what follows is what would have followed.
+        """Take up everything from the checkpoint, so that what follows is what would have followed; also the number of
+        steps, which a deadline may have changed.
 
         Raises LLMBertError where the checkpoint is missing or damaged, or was written with other settings.
         """
         assert self.checkpoint
         tensors, facts = read_checkpoint(self.checkpoint)
-        if facts.pop("settings") != self.settings.model_dump():
+        written, own = facts.pop("settings"), self.settings.model_dump()
+        if written != own | {"steps": written.get("steps")}:
             raise LLMBertError(f"{self.checkpoint} was written with other settings; train again with another --out")
         part = {k: _under(tensors, k) for k in ("model", "average", "best", "memory")}
         try:
@@ -303,6 +323,7 @@ class Trainer:
         )
         self.memory = tuple(part["memory"][str(i)].to(self.device) for i in range(len(part["memory"]))) or None
         self.at = Progression(**facts)
+        self.settings = self.settings.model_copy(update={"steps": written["steps"]})
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from llmbert.data.batches import IGNORED
+from llmbert.nn.recurrence import unrolled
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.training.optimisers import OPTIMISERS
 from llmbert.training.schedules import factor
@@ -119,7 +120,8 @@ def _gradients_of(model: nn.Module) -> Any:
         return mean, mean.detach()
 
     def found(weights: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with warnings.catch_warnings():  # vmap falls back to a loop for fused kernels, and says so each time
+        # vmap falls back to a loop for fused kernels, and says so each time.
+        with unrolled(model), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             each, losses = vmap(grad(loss, has_aux=True), in_dims=(None, 0), randomness="different")(weights, rows)
         return losses, each

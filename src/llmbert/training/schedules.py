@@ -27,7 +27,10 @@ def cosine(progress: float, floor: float) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def warmup_stable_decay(progress: float, floor: float, decay: float = 0.5) -> float:
+DECAY = 0.5  # the part of a training over which warm-up, stable, decay falls
+
+
+def warmup_stable_decay(progress: float, floor: float, decay: float = DECAY) -> float:
     """1, then over the last `decay` part linearly down to `floor` (Hu et al. 2024; Hägele et al. 2024)."""
     return 1.0 if progress < 1 - decay else floor + (1.0 - floor) * (1.0 - progress) / decay
 
@@ -51,3 +54,14 @@ def factor(schedule: str, step: int, steps: int, warmup: int, floor: float, hold
         return (step + 1) / warmup
     begins = warmup + hold
     return 1.0 if step < begins else SCHEDULES[schedule]((step - begins) / max(1, steps - begins), floor)
+
+
+def fewest_steps(schedule: str, step: int, warmup: int, hold: int = 0) -> int | None:
+    """The fewest steps that a training at `step` may still be given without another rate at any step behind it; None
+    where its rate has been a matter of its length already."""
+    if schedule == "constant":
+        return step
+    if schedule != "wsd" or step < warmup:
+        return None
+    begins = warmup + hold
+    return begins + math.ceil(max(0, step - begins) / (1 - DECAY))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import median
 from typing import Any
 
 from llmbert.models import Family
 from llmbert.protocols import LLMBertError
-from llmbert.training.loop import Trainer
+from llmbert.runs import device
+from llmbert.training.loop import UNHURRIED, Trainer
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.measure import BOUNDED, IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
 from llmbert.workbench.settings import checked
@@ -20,7 +21,9 @@ from llmbert.workbench.settings import checked
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 USUAL_EVALUATIONS = 20  # in a training
-UNHURRIED = 2  # first steps of a training, which are slow: memory is asked for, and matrices are packed
+READ_AT_FIRST = 64  # held-out tokens, by which it is tried how long reading takes
+CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
+PAGE_SECONDS = 3.0  # for texts to show, and the page
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
 # (layers, width, heads, context), from small to large
@@ -61,6 +64,7 @@ class Plan:
     training: TrainingSettings
     tokens_per_second: float | None = None  # measured in the calibration
     tokens_per_step: float | None = None
+    deadline: float | None = None  # when it should end, by time.monotonic, where a budget said so
 
 
 def ladder(family_name: str) -> list[dict[str, Any]]:
@@ -117,8 +121,10 @@ def plan_training(
     size: Mapping[str, Any] | None,
     seconds: float | None,
     teach: Callable[[Any, Plan], Any],
+    read: Callable[[Any, int], float] | None = None,
 ) -> Plan:
-    """Decide size, batch and steps. teach: (model, plan) → the lesson it would learn by.
+    """Decide size, batch and steps. teach: (model, plan) → the lesson it would learn by; read: (model, tokens) → the
+    seconds it takes a model to read about so many held-out tokens.
 
     What the user set stands. Without `seconds` there is nothing to decide. With it the largest rung of the ladder is
     taken whose tokens in that time are at least TOKENS_PER_WEIGHT for each of its weights, and steps fill the time.
@@ -141,41 +147,74 @@ def plan_training(
     if "steps" in training_values:
         return plan
     assert plan.tokens_per_second
-    # Reading costs a third of learning a token.
-    reserve = tokens_read_at_the_end(family, plan.model.context, valid_tokens) / (3 * plan.tokens_per_second) + 3.0
-    left = seconds - (time.monotonic() - began) - reserve
-    left = max(left, 0.3 * seconds) * (1 - EVALUATION_SHARE)
+    model = family.build(plan.model, vocabulary_size).to(device())
+    later = tokens_read_at_the_end(family, plan.model.context, valid_tokens) / (3 * plan.tokens_per_second)
+    if read:
+        later = seconds_of_reading(family, model, valid_tokens, read, _patience(seconds) / 4)
+    plan = replace(plan, deadline=began + max(seconds - later - PAGE_SECONDS, 0.3 * seconds))
+    left = _seconds_left(plan, seconds)
     found = _fill(plan, left, train_tokens, model_values, family)
     if getattr(found.model, "dropout", 0.0) > getattr(plan.model, "dropout", 0.0):  # costs time that was not measured
-        paused = time.monotonic()
-        model = family.build(found.model, vocabulary_size)
-        plan = Plan(plan.model, plan.training, *measure_speed(model, found, teach(model, found), _patience(seconds)))
-        left -= time.monotonic() - paused
+        model = family.build(found.model, vocabulary_size).to(device())
+        speed, tokens = measure_speed(model, found, teach(model, found), _patience(seconds))
+        plan = replace(plan, tokens_per_second=speed, tokens_per_step=tokens)
+        left = _seconds_left(plan, seconds)
         found = _fill(plan, left, train_tokens, model_values, family)
     if "evaluate_every" in training_values or seconds > SHORT:
         return found
-    times, cost = affordable_evaluations(teach(family.build(found.model, vocabulary_size), found), seconds)
+    times, cost = affordable_evaluations(teach(model, found), seconds)
     if times >= USUAL_EVALUATIONS:
         return found
     spare = (times + 1) * cost - EVALUATION_SHARE * left
     found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, family)
     training = found.training.model_copy(update={"evaluate_every": -(-found.training.steps // times)})
-    return Plan(found.model, training, plan.tokens_per_second, plan.tokens_per_step)
+    return replace(found, training=training)
+
+
+def _seconds_left(plan: Plan, seconds: float) -> float:
+    """For the steps of a training: what its deadline leaves, less what the evaluations take; never nearly nothing."""
+    assert plan.deadline
+    return max(plan.deadline - time.monotonic(), 0.3 * seconds) * (1 - EVALUATION_SHARE)
+
+
+def tokens_read(family: Family, context: int, tokens: int) -> float:
+    """How many tokens a model reads, one way or another, for the nats of so many."""
+    if family.likelihood == "pseudo":  # each token a pass of its own
+        return float(tokens * context)
+    if family.likelihood == "bound":
+        from llmbert.models.vae import DRAWS
+
+        return float(tokens * DRAWS)
+    # A sliding window reads all four times over, and its short rows cost twice what a token of a batch does.
+    return float(tokens * (1 if family.recurrent or family.likelihood == "conditional" else 8))
 
 
 def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int) -> float:
     """How many tokens a model reads, one way or another, to be measured on held-out text once it is trained."""
-    if family.likelihood == "pseudo":  # each token a pass of its own
-        return float(min(valid_tokens, MOST_PSEUDO) * context)
+    if family.likelihood == "pseudo":
+        return tokens_read(family, context, min(valid_tokens, MOST_PSEUDO))
+    further = 0.0
     if family.likelihood == "bound":
-        from llmbert.models.vae import DRAWS
-
-        texts = min(valid_tokens, BOUNDED * context)
-        return float(valid_tokens * DRAWS + texts * IMPORTANCE_DRAWS)
+        further = min(valid_tokens, BOUNDED * context) * IMPORTANCE_DRAWS
     if family.likelihood == "conditional":
-        return float(valid_tokens + MOST_ANSWERS * context)
-    # A sliding window reads all four times over, and its short rows cost twice what a token of a batch does.
-    return float(valid_tokens * (1 if family.recurrent else 8))
+        further = MOST_ANSWERS * context
+    return tokens_read(family, context, valid_tokens) + further
+
+
+def seconds_of_reading(
+    family: Family, model: Any, valid_tokens: int, read: Callable[[Any, int], float], patience: float
+) -> float:
+    """About how long a model will read held-out text once it is trained, from how long it reads more and more of it.
+
+    read: see `plan_training`; patience: how long a trial may take, s.
+    """
+    tokens, model = READ_AT_FIRST, model.eval()
+    read(model, tokens)  # the first is slow
+    while (taken := read(model, min(tokens, valid_tokens))) < patience and tokens < valid_tokens:
+        tokens *= 4
+    context = model.settings.context
+    all_of_it = tokens_read_at_the_end(family, context, valid_tokens)
+    return taken * all_of_it / tokens_read(family, context, min(tokens, valid_tokens))
 
 
 def affordable_evaluations(lesson: Any, seconds: float) -> tuple[int, float]:
@@ -192,17 +231,24 @@ def affordable_evaluations(lesson: Any, seconds: float) -> tuple[int, float]:
 
 
 def _largest_affordable(
-    family: Family, vocabulary_size: int, plans: list[Plan], seconds: float, teach: Callable[[Any, Plan], Any]
+    family: Family,
+    vocabulary_size: int,
+    plans: list[Plan],
+    seconds: float,
+    teach: Callable[[Any, Plan], Any],
 ) -> Plan:
     """Walk up the ladder while the next rung, at its measured speed, still sees enough tokens; a few seconds in all."""
     best: Plan | None = None
+    began = time.monotonic()
     for plan in plans:
-        model = family.build(plan.model, vocabulary_size)
+        if time.monotonic() - began > CALIBRATION_SHARE * seconds:
+            break
+        model = family.build(plan.model, vocabulary_size).to(device())
         weights = sum(w.numel() for w in model.parameters() if w.dim() > 1) - model.embedding.weight.numel() // 2
         speed, tokens = measure_speed(model, plan, teach(model, plan), _patience(seconds))
         if best is not None and speed * seconds < TOKENS_PER_WEIGHT * weights:
             break
-        best = Plan(plan.model, plan.training, speed, tokens)
+        best = replace(plan, tokens_per_second=speed, tokens_per_step=tokens)
     assert best is not None
     return best
 
@@ -249,7 +295,7 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
     warmup = min(training.warmup, steps // 10)
     training = training.model_copy(update={"steps": steps, "warmup": warmup})
-    return Plan(model, training, plan.tokens_per_second, plan.tokens_per_step)
+    return replace(plan, model=model, training=training)
 
 
 def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmbert.data.corpus import Corpus
+from llmbert.data.corpus import Corpus, Shard
 from llmbert.data.pairs import PairCorpus, PairShard
 from llmbert.models import FAMILIES, Family, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
@@ -316,10 +316,22 @@ def _plan(
         preset,
         left,
         lambda model, plan: teach(model, store, plan, training_values["seed"]),
+        partial(_seconds_of_reading, valid)
+        if isinstance(store, Corpus) and chosen.likelihood in ("exact", "bound", "pseudo")
+        else None,
     )
     if isinstance(store, Corpus):
         check_length(", ".join(source.data), len(train.ids), len(valid.ids), plan.model.context)
     return plan
+
+
+def _seconds_of_reading(shard: Shard, model: Any, tokens: int) -> float:
+    """How long a model, on the device it will be on, takes for the nats of the first tokens of a shard."""
+    ids, starts = np.asarray(shard.ids[:tokens]), np.asarray(shard.starts)
+    starts = np.append(starts[starts < len(ids)], len(ids))
+    model, began = model.to(device()), time.perf_counter()
+    model.token_nats(ids, starts)
+    return time.perf_counter() - began
 
 
 LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
@@ -469,10 +481,13 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         progress=training.progress,
         stop=training.stop,
         watch=training.watch,
+        deadline=training.plan.deadline,
     )
     if resume:
         trainer.resume()
     at = trainer.run()
+    done = settings.model_copy(update={"steps": trainer.settings.steps})  # which a budget may have changed on the way
+    training.facts["settings"]["training"] = done.model_dump()
     cut = {key: getattr(lesson.batches, key) for key in ("cut_sources", "cut_targets") if hasattr(lesson.batches, key)}
     return model, cut | {
         "train_seconds": at.seconds,
