@@ -4,7 +4,7 @@ python benchmarks/training_time.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] 
 
 time-to-loss: seconds until a GPT of at most nanoGPT's size is as good as nanoGPT after its 2,000 steps for a processor;
 both are scored alike, by our sliding windows. lstm: training tokens/s. budget: the time a training took for the time
-it was given. The figures go where those of performance.py go.
+it was given. grid: what a budget chose, beside settings tried by hand. The figures go where those of performance.py go.
 """
 
 from __future__ import annotations
@@ -194,7 +194,41 @@ def budget(options: Options) -> list[Result]:
     return found
 
 
-LINES = {"time-to-loss": time_to_loss, "lstm": lstm, "budget": budget}
+# What somebody might try by hand on two cores in a minute: layers, width, heads, context; Muon's rate; rows of a batch.
+GRID_SHAPES = [(3, 96, 3, 64), (4, 128, 4, 64), (4, 192, 4, 128), (6, 256, 4, 128)]
+GRID_OF_TRAINING = [(0.02, 16), (0.01, 16), (0.04, 16), (0.02, 32), (0.02, 8)]
+GRID_SECONDS = 60
+
+
+def grid(options: Options) -> list[Result]:
+    """A minute by the budget alone, beside the best of a grid of shapes, then of rates and batches for that shape; all
+    take a minute, steps fitted to it."""
+    text, valid = (options.data / f"wikitext2/{part}.txt.gz" for part in ("train", "valid"))
+
+    def bits(settings: dict[str, Any]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            run = llmbert.train(
+                "gpt", text, Path(folder) / "run", valid=valid, tokenizer="bpe", budget=GRID_SECONDS, settings=settings
+            )
+        found = float(run.facts["scores"]["bits_per_byte"])
+        print(f"  {settings or 'the budget alone'}: {found:.4f} bits/byte", flush=True)
+        return found
+
+    own, tried = bits({}), dict[float, dict[str, Any]]()
+    for layers, width, heads, context in GRID_SHAPES:
+        shape = {"layers": layers, "width": width, "heads": heads, "context": context}
+        tried[bits(shape)] = shape
+    shape = tried[min(tried)]
+    for rate_, rows in GRID_OF_TRAINING[1:]:
+        tokens = {"batch": max(1, rows * 64 // shape["context"])}
+        tried[bits({**shape, "matrix_learning_rate": rate_, **tokens})] = shape
+    best = min(tried)
+    name = f"bits/byte of a budget of {GRID_SECONDS} s"
+    peer = f"best of {len(tried)} tried by hand"
+    return [Result(name, "bits/byte", own, (own, own), peer, best, (best, max(tried)), 1 / 1.02, less=True)]
+
+
+LINES = {"time-to-loss": time_to_loss, "lstm": lstm, "budget": budget, "grid": grid}
 
 if __name__ == "__main__":
     performance.main(LINES, __doc__ or "")

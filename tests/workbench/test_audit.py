@@ -123,6 +123,30 @@ def test_an_audit_goes_on_where_it_was_and_refuses_another(text: Path, found: tu
         audit(text, found[1], lines=True, families=("ngram",), tokenizer="chars", repeats=(1, 16), each=3, seed=5)
 
 
+def test_privacy_covers_what_is_repeated_once_repeats_are_out(text: Path, found: tuple[dict[str, Any], Path]) -> None:
+    rows = {row["run"]: row for row in found[0]["runs"]}
+    asked: dict[str, Any] = {"lines": True, "families": ("ngram",), "tokenizer": "chars", "budget": 4}
+    settings = {"gpt": TINY, "ngram": {"order": 8}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmbert.workbench.audit.planting.CANDIDATES", 400)
+        patch.setattr("llmbert.workbench.audit.planting.CONTROLS", 60)
+        again = audit(
+            text,
+            found[1],
+            repeats=(1, 16),
+            each=3,
+            samples=20,
+            settings=settings,
+            mitigations=("private-once",),
+            **asked,
+        )
+    once = of(again, "ngram-private-once")
+    assert once["canaries"]["planted"][1]["exposure"]["mean"] < 4.0
+    learned = (found[1] / "planted" / "train-private-once.jsonl").read_text("utf-8").splitlines()
+    assert len({json.loads(line)["text"] for line in learned}) == len(learned)
+    assert once["privacy"]["epsilon"] == pytest.approx(rows["ngram-private"]["privacy"]["epsilon"], rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

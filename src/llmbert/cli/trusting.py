@@ -24,7 +24,10 @@ def audit(
     ] = None,
     families: Annotated[str, typer.Option("--families", metavar="A,B", help="Which to train.")] = "ngram,lstm,gpt",
     mitigations: Annotated[
-        str, typer.Option("--mitigations", metavar="A,B", help="Of dedup, scrub, early-stop, private; none of them: -")
+        str,
+        typer.Option(
+            "--mitigations", metavar="A,B", help="Of dedup, scrub, early-stop, private, private-once; none: -"
+        ),
     ] = "dedup,scrub,early-stop,private",
     valid: Annotated[list[str] | None, typer.Option("--valid", metavar="PATH", help="Held-out text.")] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of a text file is a document.")] = False,

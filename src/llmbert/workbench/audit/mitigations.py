@@ -75,6 +75,8 @@ MITIGATIONS: dict[str, Mitigation] = {
     "early-stop": Mitigation(settings=_stopping, suits=_learns_by_steps),
     # A tokeniser that is made of the text has words of its own for what stands there often, noise or not.
     "private": Mitigation(settings=_private, suits=_may_be_private, tokenizer="bytes"),
+    # Privacy is for one document: what stands in many of them is to be made one first.
+    "private-once": Mitigation(without_repeats, _private, _may_be_private, "bytes"),
 }
 
 

@@ -79,6 +79,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "scrub": ("scrubbed", "清除个人信息"),
     "early-stop": ("stopped early", "提前停止"),
     "private": ("private", "差分隐私"),
+    "private-once": ("private, without repeats", "去重后差分隐私"),
     "privacy": ("privacy", "隐私"),
     "not_private": (
         "ε is for one document, however often others repeat what it says; in brackets by the tighter conversion. The "
