@@ -107,7 +107,7 @@ def training_defaults(family_name: str, context: int) -> dict[str, Any]:
         return {"batch": 32, "optimiser": "adamw", "learning_rate": 2e-3, "schedule": "linear", "warmup": 50}
     if family_name == "gan":
         return {"batch": 64, "optimiser": "adamw", "learning_rate": 2e-3, "schedule": "linear", "warmup": 50}
-    return {"batch": 16, "optimiser": "adamw", "learning_rate": 4e-3, "schedule": "linear", "warmup": 50}
+    return {"batch": 16, "optimiser": "adamw", "learning_rate": 4e-3, "schedule": "wsd", "warmup": 50}
 
 
 def plan_training(

@@ -373,6 +373,9 @@ def carry_out(training: Training, resume: bool = False) -> Run:
         return _finish(training, model, learned)
 
 
+MIXING_SHARE = 0.1  # of a mixture's budget: for the members that count, the weights, and measuring the whole
+
+
 def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     """Train the members, each in a folder of its own within the run, and learn their weights on what was kept."""
     assert isinstance(training.store, Corpus) and training.store.kept is not None
@@ -415,7 +418,7 @@ def _member(
             lines=source["lines"],
             split_on=source["split_on"],
             fields=source["fields"],
-            budget=None if asked["seconds"] is None or counts else asked["seconds"] / slow,
+            budget=None if asked["seconds"] is None or counts else (1 - MIXING_SHARE) * asked["seconds"] / slow,
             settings=values if counts else {**asked["training"], **values},
             seed=training.seed,
             language=training.facts["language"],
@@ -481,7 +484,8 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         progress=training.progress,
         stop=training.stop,
         watch=training.watch,
-        deadline=training.plan.deadline,
+        # Where what is learned depends on the number of steps, that number stays.
+        deadline=None if training.objective in ("elbo", "adversarial") else training.plan.deadline,
     )
     if resume:
         trainer.resume()
