@@ -3,14 +3,16 @@
 python benchmarks/training_time.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] [--data FOLDER]
 
 time-to-loss: seconds until a GPT of at most nanoGPT's size is as good as nanoGPT after its 2,000 steps for a processor;
-both are scored alike, by our sliding windows. lstm: training tokens/s. budget: the time a training took for the time
-it was given. grid: what a budget chose, beside settings tried by hand. The figures go where those of performance.py go.
+both are scored alike, by our sliding windows. curve: the loss of both, step by step, from the same weights. lstm:
+training tokens/s. budget: the time a training took for the time it was given. grid: what a budget chose, beside
+settings tried by hand. The figures go where those of performance.py go.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 
 import llmbert
 import performance
-from llmbert.data.batches import CarriedStreams
+from llmbert.data.batches import CarriedStreams, Windows
 from llmbert.data.corpus import Corpus, build_corpus
 from llmbert.models import find_family
 from llmbert.objectives.causal import causal
@@ -129,6 +131,40 @@ def _as_ours(model: Any, vocabulary: int) -> Any:
     return own.eval()
 
 
+CURVE_STEPS, CURVE_LAST = 300, 50
+
+
+def curve(options: Options) -> list[Result]:
+    """The same weights, batches and AdamW in nanoGPT's loop and in ours: is the loss the same, step by step?"""
+    with tempfile.TemporaryDirectory() as name:
+        corpus = shakespeare(options, Path(name))
+        torch.manual_seed(1337)
+        vocabulary = corpus.tokeniser.vocabulary_size
+        theirs = performance._nanogpt_model(options, SHAPE, vocabulary).train()
+        own = _as_ours(theirs, vocabulary).train()
+        for name, weight in own.named_parameters():
+            weight.requires_grad_(not name.endswith("norm.bias"))  # nanoGPT's recipe has none
+        batches = Windows(corpus.train.ids, SHAPE["context"], ROWS, 0, corpus.tokeniser.begin_id)
+        learning = {"optimiser": "adamw", "learning_rate": 1e-3, "beta2": 0.99, "schedule": "constant"}
+        trainer = Trainer(own, causal, batches, TrainingSettings(**learning, precision="float32", steps=CURVE_STEPS))
+        optimiser = theirs.configure_optimizers(0.0, 1e-3, (0.9, 0.99), "cpu")
+        losses = []
+        for batch in islice(batches.iterate(), CURVE_STEPS):
+            _, loss = theirs(batch.inputs, batch.targets)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+            optimiser.step()
+            losses.append((trainer.step(batch)["loss"], loss.item()))
+    ours, peer = np.array(losses).T
+    first, widest = abs(ours - peer)[:20].max(), abs(ours - peer).max()
+    print(f"  widest gap of a step: {first:.1e} nats in the first 20, {widest:.1e} in all")
+    means = [float(each[-CURVE_LAST:].mean()) for each in (ours, peer)]
+    spread = [(float(each[-CURVE_LAST:].min()), float(each[-CURVE_LAST:].max())) for each in (ours, peer)]
+    name = f"loss of steps {CURVE_STEPS - CURVE_LAST + 1} to {CURVE_STEPS}, same weights and batches"
+    return [Result(name, "nats/token", means[0], spread[0], "nanoGPT", means[1], spread[1], 0.995, less=True)]
+
+
 LSTM_WIDTH, LSTM_ROWS, LSTM_TIME, LSTM_STEPS = 200, 20, 20, 60
 
 
@@ -228,7 +264,7 @@ def grid(options: Options) -> list[Result]:
     return [Result(name, "bits/byte", own, (own, own), peer, best, (best, max(tried)), 1 / 1.02, less=True)]
 
 
-LINES = {"time-to-loss": time_to_loss, "lstm": lstm, "budget": budget, "grid": grid}
+LINES = {"time-to-loss": time_to_loss, "curve": curve, "lstm": lstm, "budget": budget, "grid": grid}
 
 if __name__ == "__main__":
     performance.main(LINES, __doc__ or "")
