@@ -1,16 +1,18 @@
-"""The most memory that training and writing take, each in a process of its own beside a peer's.
+"""The most memory that training and writing take, and a cold start, each in a process of its own beside a peer's.
 
 python benchmarks/memory.py [NAME ...] [--nanogpt CHECKOUT]
 
 train: steps of a GPT of 10.7M parameters, 32 x 256 tokens, with its layers' inner values kept, or computed again on the
 way back (recompute=true); write: one stream of GPT-2's shape from a folder of ours, or of Transformers'. All of a
-process counts, torch and Python too; in each, weights that are read are counted once they are in use.
+process counts, torch and Python too; in each, weights that are read are counted once they are in use. cold: seconds
+from the start of a process until it has written one token and ended, the files being in the system's cache.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +28,7 @@ from llmbert.objectives.causal import causal
 from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
-from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result, measured
+from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result, in_turn, measured
 
 ROWS, STEPS, PROMPT, NEW = 32, 2, 32, 64
 
@@ -58,18 +60,18 @@ def train_peer(checkout: str) -> None:
         performance._hugging_face(GPU_SHAPE, 65, ids)()
 
 
-def write_ours(folder: str, weights: str) -> None:
+def write_ours(folder: str, weights: str, new: int = NEW) -> None:
     run = llmbert.load(folder, weights=weights)
     engine = Engine(run.model, None, END, str)
-    list(engine.run([Request(list(range(4, 4 + PROMPT)), GenerationSettings(max_tokens=NEW, temperature=0.0))]))
+    list(engine.run([Request(list(range(4, 4 + PROMPT)), GenerationSettings(max_tokens=new, temperature=0.0))]))
 
 
-def write_peer(folder: str) -> None:
+def write_peer(folder: str, new: int = NEW) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
-        model.generate(torch.arange(4, 4 + PROMPT)[None], max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+        model.generate(torch.arange(4, 4 + PROMPT)[None], max_new_tokens=new, do_sample=False, pad_token_id=0)
 
 
 WAYS: dict[str, Callable[..., None]] = {
@@ -78,6 +80,8 @@ WAYS: dict[str, Callable[..., None]] = {
     "train-peer": train_peer,
     "write": write_ours,
     "write-peer": write_peer,
+    "first": lambda folder, weights: write_ours(folder, weights, 1),
+    "first-peer": lambda folder: write_peer(folder, 1),
 }
 
 
@@ -116,7 +120,30 @@ def write(options: Options) -> list[Result]:
     return found
 
 
-LINES = {"train": train, "write": write}
+def cold(options: Options) -> list[Result]:
+    torch.manual_seed(0)
+    family = find_family("gpt")
+    model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        performance.write_named_export(model, Path(name))
+
+        def started(*way: str) -> Callable[[], float]:
+            def once() -> float:
+                began = time.perf_counter()
+                measured(__file__, *way)
+                return 60 / (time.perf_counter() - began)
+
+            return once
+
+        for kind in ("float32", "bfloat16", "int8"):
+            peers = {"Transformers, float32": (started("first-peer", name), 1.0)}
+            what = f"a cold start until one token, 124M parameters, {kind}"
+            found += in_turn(what, "starts a minute", started("first", name, kind), peers, options.rounds)
+    return found
+
+
+LINES = {"train": train, "write": write, "cold": cold}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["alone"]:

@@ -95,9 +95,9 @@ Timed = Callable[[], float]
 
 
 def in_turn(name: str, unit: str, ours: Timed, peers: dict[str, tuple[Timed, float]], rounds: int) -> list[Result]:
-    """Ours and each peer (with the ratio to reach), in alternating rounds after one that does not count."""
-    ours()
-    for run, _ in peers.values():
+    """Ours and each peer (with the ratio to reach), in alternating rounds after one that does not count; a single round
+    counts."""
+    for run in (ours, *(run for run, _ in peers.values())) if rounds > 1 else ():
         run()
     found: dict[str, list[float]] = {"": []} | {peer: [] for peer in peers}
     for _ in range(rounds):

@@ -100,28 +100,35 @@ def count_level(
     if parents * vocabulary_size > _LARGEST_KEY:
         raise LLMBertError(f"{parents} contexts over {vocabulary_size} words are more than 64 bits can number")
     packs = parents * vocabulary_size * len(tokens) <= _LARGEST_KEY
-    above = np.zeros(len(tokens) if numbered else 0, np.int32 if len(tokens) < 2**31 else np.int64)
-    keys, places, firsts = [], [], []
+    small = np.int32 if len(tokens) < 2**31 else np.int64
+    above = np.zeros(len(tokens) if numbered else 0, small)
+    keys, places, firsts = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     known, seen, last = 0, 0, -1
     for key, place in (_packed if packs else _argsorted)(tokens, nodes, within, vocabulary_size):
         new = np.diff(key, prepend=last) > 0
         if numbered:
             above[place] = np.cumsum(new) + (known - 1)
         keys.append(key[new])
-        places.append(place[new])
-        firsts.append(np.flatnonzero(new) + seen)
+        places.append(place[new].astype(small))
+        firsts.append((np.flatnonzero(new) + seen).astype(small))
         known, seen, last = known + len(keys[-1]), seen + len(key), int(key[-1])
-    none = np.empty(0, np.int64)
-    key, place, first = (np.concatenate([none, *parts]) for parts in (keys, places, firsts))
-    context, word = np.divmod(key, vocabulary_size)
-    kind = np.int32 if max(parents, len(key)) < 2**31 else np.int64
-    level = CountLevel(
-        words=word.astype(np.int32),
-        parents=context.astype(kind),
-        suffixes=nodes[place].astype(kind),  # any occurrence has the same suffix
-        counts=np.diff(first, append=seen),
-    )
-    return level, above
+    kind = np.int32 if max(parents, known) < 2**31 else np.int64
+    # One array after the other, each let go as soon as it can be: this is where counting takes the most memory.
+    suffixes = nodes[_joined(places)].astype(kind, copy=False)  # any occurrence has the same suffix
+    counts = np.diff(_joined(firsts), append=small(seen)).astype(np.int64)
+    key = _joined(keys)
+    contexts = (key // vocabulary_size).astype(kind)
+    key %= vocabulary_size
+    return CountLevel(key.astype(np.int32), contexts, suffixes, counts), above
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; the list is empty afterwards."""
+    if not parts:
+        return np.empty(0, np.int64)
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 Blocks = Iterator[tuple[np.ndarray, np.ndarray]]

@@ -32,6 +32,7 @@ _REWINDABLE = 64
 # Tokens scored at once, and cells of a (rows, V) block of logits filled at once: they bound the memory in use.
 _SCORED_AT_ONCE = 1 << 18
 _CELLS_AT_ONCE = 1 << 22
+_NOTHING = np.empty(0, np.int32)
 
 
 class NGramSettings(BaseModel):
@@ -165,6 +166,7 @@ class NGram:
             levels.append(Level(_log(estimated.probability), level.words))
             if estimated.discounts:
                 config.discounts.append(estimated.discounts)
+            level.parents = level.suffixes = level.counts = _NOTHING  # nobody asks for them any more
             progress("estimating n-grams", n, settings.order)
         return cls(levels, config)
 
