@@ -321,12 +321,15 @@ def slow(monkeypatch: pytest.MonkeyPatch, made: Trainer, seconds: float) -> Trai
     return made
 
 
-@pytest.mark.parametrize(("deadline", "steps"), [(30.0, 60), (60.0, 120), (5.0, 10), (1.0, 6)])
+@pytest.mark.parametrize(
+    ("deadline", "every", "steps"), [(30.0, 5, 60), (60.0, 5, 120), (15.0, 5, 30), (1.0, 5, 20), (1.0, 20, 36)]
+)
 def test_steps_are_fitted_to_a_deadline_as_if_they_had_been_asked_for(
-    deadline: float, steps: int, monkeypatch: pytest.MonkeyPatch
+    deadline: float, every: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Planned are 80 steps of half a second each; too late is known at step 5, whose rates need 6 steps in all."""
-    asked = {"schedule": "wsd", "warmup": 4, "evaluate_every": 5}
+    """Planned are 80 steps of half a second each. Nothing is trained for less than 20; what is known at step 20 only
+    comes too late for less than 36, since the rates so far are those of 36 or more."""
+    asked = {"schedule": "wsd", "warmup": 4, "evaluate_every": every}
     fitted = slow(monkeypatch, trainer(steps=80, deadline=deadline, **asked), 0.5)
     done = fitted.run()
     assert done.step == fitted.settings.steps == pytest.approx(steps, abs=1)

@@ -23,6 +23,7 @@ from llmbert.training.precision import resolve_precision
 from llmbert.training.schedules import factor, fewest_steps
 from llmbert.training.settings import TrainingSettings
 
+LEAST_STEPS = 20  # of a training that a deadline cuts short: fewer teach nothing
 UNHURRIED = 2  # first steps of a training, which are slow: memory is asked for, and matrices are packed
 
 
@@ -225,7 +226,7 @@ class Trainer:
             return
         now = time.monotonic()
         more = int((self.deadline - now) * (self.at.step - since) / max(now - when, 1e-9))
-        self.settings = self.settings.model_copy(update={"steps": max(fewest, self.at.step + more)})
+        self.settings = self.settings.model_copy(update={"steps": max(fewest, LEAST_STEPS, self.at.step + more)})
 
     def _evaluate(self) -> float:
         """Nats/token on held-out text with the weights that would be kept; notes the best ones for early stopping."""

@@ -13,7 +13,7 @@ from typing import Any
 from llmbert.models import Family
 from llmbert.protocols import LLMBertError
 from llmbert.runs import device
-from llmbert.training.loop import UNHURRIED, Trainer
+from llmbert.training.loop import LEAST_STEPS, UNHURRIED, Trainer
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.measure import BOUNDED, IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
 from llmbert.workbench.settings import checked
@@ -287,7 +287,7 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
     """Steps that fill the time, and dropout where the text will be read many times over."""
     assert plan.tokens_per_second and plan.tokens_per_step
     training = plan.training
-    steps = max(20, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
+    steps = max(LEAST_STEPS, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
     epochs = steps * plan.tokens_per_step / max(1, train_tokens)
     dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model

@@ -418,7 +418,7 @@ def _member(
             lines=source["lines"],
             split_on=source["split_on"],
             fields=source["fields"],
-            budget=None if asked["seconds"] is None or counts else (1 - MIXING_SHARE) * asked["seconds"] / slow,
+            budget=None if asked["seconds"] is None or counts else _share_of_budget(asked["seconds"], slow),
             settings=values if counts else {**asked["training"], **values},
             seed=training.seed,
             language=training.facts["language"],
@@ -429,6 +429,11 @@ def _member(
         )
     except Interrupted as stopped:
         raise Interrupted(str(stopped).partition("; go on with")[0]) from None
+
+
+def _share_of_budget(seconds: float, slow: int) -> float:
+    """What each of so many members that are not counted gets of a mixture's budget, s; a second at least."""
+    return max(1.0, (1 - MIXING_SHARE) * seconds / slow)
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
