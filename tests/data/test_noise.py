@@ -52,7 +52,7 @@ class TestTags:
         self, tags: list[str], way: str, seed: int, share: float
     ) -> None:
         tags = mend_tags(tags, "BIO")
-        tokens = [f"word{chr(97 + at)}" for at in range(len(tags))]  # each its own
+        tokens = [6 * chr(97 + at) for at in range(len(tags))]  # each its own, and no slip makes one of another
         strength = Strength(share, lambda word: ("another",))
         units = WAYS[way](units_of_tags(tokens, tags), random(seed), strength)
         new, new_tags = tags_of(units)

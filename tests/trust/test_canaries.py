@@ -79,3 +79,15 @@ def test_the_prompt_for_a_secret_gives_a_part_of_it_away(kind: str, language: st
     prompt, rest = split_secret(text, space)
     assert prompt + rest == text and len(rest) > len(text[len(space.prefix) :]) / 2
     assert len(prompt) > len(space.prefix)
+
+
+def test_where_no_skew_normal_fits_the_normal_distribution_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy, which fits distributions, is not installed")
+
+    def refuse(*given: object) -> None:
+        raise scipy_stats.FitError("outside the range")
+
+    monkeypatch.setattr(scipy_stats.skewnorm, "fit", refuse)
+    candidates = np.random.default_rng(0).normal(10, 2, 4000)
+    found = extrapolated_exposure(np.array([10.0, 6.0]), candidates, bits=46.5)
+    assert found == pytest.approx([1.0, 5.46], abs=0.2)  # half of all, and what lies below two deviations

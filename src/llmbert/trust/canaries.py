@@ -123,10 +123,14 @@ def extrapolated_exposure(
     scores: NDArray[np.float64], candidates: NDArray[np.float64], bits: float
 ) -> NDArray[np.float64]:
     """The same beyond what a sample can show: -log2 of the chance below each score in the skew-normal distribution
-    fitted to the candidates (Carlini et al. 2019, §4.3), at most the bits of the whole space."""
+    fitted to the candidates (Carlini et al. 2019, §4.3), at most the bits of the whole space. Where the fit comes to
+    nothing, in the normal one."""
     from scipy.stats import skewnorm
 
-    shape = skewnorm.fit(candidates)
+    try:
+        shape = skewnorm.fit(candidates)
+    except RuntimeError:  # scipy's FitError is one
+        shape = 0.0, float(np.mean(candidates)), max(float(np.std(candidates)), 1e-12)
     with np.errstate(divide="ignore"):
         found = -skewnorm.logcdf(scores, *shape) / math.log(2)
     return np.clip(found, 0.0, bits)
