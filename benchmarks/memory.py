@@ -28,7 +28,7 @@ from llmbert.objectives.causal import causal
 from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import Trainer
 from llmbert.training.settings import TrainingSettings
-from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, GPU_SHAPE, Missing, Options, Result, in_turn, measured
+from performance import END, GPU_SHAPE, Missing, Options, Result, in_turn, measured
 
 ROWS, STEPS, PROMPT, NEW = 32, 2, 32, 64
 
@@ -106,9 +106,7 @@ def train(options: Options) -> list[Result]:
 
 
 def write(options: Options) -> list[Result]:
-    torch.manual_seed(0)
-    family = find_family("gpt")
-    model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+    model = performance.gpt2_model()
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -121,9 +119,7 @@ def write(options: Options) -> list[Result]:
 
 
 def cold(options: Options) -> list[Result]:
-    torch.manual_seed(0)
-    family = find_family("gpt")
-    model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+    model = performance.gpt2_model()
     found = []
     with tempfile.TemporaryDirectory() as name:
         performance.write_named_export(model, Path(name))

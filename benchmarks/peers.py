@@ -21,11 +21,10 @@ import torch
 
 import performance
 from llmbert.decoding import Engine, GenerationSettings, Request
-from llmbert.models import find_family
 from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.runs import Run
 from llmbert.text.tokenisers import train_tokeniser
-from performance import END, GPT2_SHAPE, GPT2_VOCABULARY, Missing, Options, Result, in_turn, rate
+from performance import END, GPT2_VOCABULARY, Missing, Options, Result, in_turn, rate
 
 PROMPT, NEW = 32, 64  # tokens
 LLAMA_KINDS = {"q8_0": ("int8", 1.1), "f16": ("bfloat16", 1.0), "f32": ("float32", 1.0)}  # theirs → ours, aim
@@ -34,12 +33,6 @@ LLAMA_KINDS = {"q8_0": ("int8", 1.1), "f16": ("bfloat16", 1.0), "f32": ("float32
 def needed(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise Missing(f"{package} is not installed")
-
-
-def gpt2() -> Any:
-    torch.manual_seed(0)
-    family = find_family("gpt")
-    return family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
 
 
 def ours(model: Any, prompts: list[list[int]]) -> Callable[[], int]:
@@ -75,7 +68,7 @@ def ctranslate2_writing(streams: int, aim: float) -> Any:
         needed("ctranslate2")
         import ctranslate2
 
-        model = gpt2()
+        model = performance.gpt2_model()
         prompts = torch.randint(4, GPT2_VOCABULARY, (streams, PROMPT)).tolist()
         with converted(model, "int8") as folder:
             generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads())
@@ -128,7 +121,7 @@ def llama_writing(options: Options) -> list[Result]:
     needed("llama_cpp")
     from llama_cpp import Llama
 
-    model, found = gpt2(), list[Result]()
+    model, found = performance.gpt2_model(), list[Result]()
     text = ["To be, or not to be, that is the question."] * 100
     prompt = torch.randint(4, 250, (PROMPT,)).tolist()
     with tempfile.TemporaryDirectory() as name:

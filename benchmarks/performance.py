@@ -300,6 +300,13 @@ def _products(size: int = 8192, times: int = 20) -> int:
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
+def gpt2_model() -> Any:
+    """A GPT of GPT-2's smallest shape, with random weights."""
+    torch.manual_seed(0)
+    family = find_family("gpt")
+    return family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+
+
 def writing(streams: int, device: str = "cpu") -> Any:
     """Greedy tokens/s of GPT-2's shape, a prompt of 32 tokens and 64 new ones, beside Transformers' `generate`: with
     weights of one, two and four bytes, and on a GPU in bfloat16."""
@@ -309,9 +316,7 @@ def writing(streams: int, device: str = "cpu") -> Any:
 
         if device == "cuda" and not torch.cuda.is_available():
             raise Missing("there is no GPU")
-        torch.manual_seed(0)
-        family = find_family("gpt")
-        model = family.build(family.settings_class()(style="gpt2", **GPT2_SHAPE), GPT2_VOCABULARY).eval()
+        model = gpt2_model()
         prompts = torch.randint(4, GPT2_VOCABULARY, (streams, 32))
         new, found = 64, list[Result]()
 

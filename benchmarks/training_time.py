@@ -232,7 +232,7 @@ def budget(options: Options) -> list[Result]:
 
 # What somebody might try by hand on two cores in a minute: layers, width, heads, context; Muon's rate; rows of a batch.
 GRID_SHAPES = [(3, 96, 3, 64), (4, 128, 4, 64), (4, 192, 4, 128), (6, 256, 4, 128)]
-GRID_OF_TRAINING = [(0.02, 16), (0.01, 16), (0.04, 16), (0.02, 32), (0.02, 8)]
+GRID_OF_TRAINING = [(0.01, 16), (0.04, 16), (0.02, 32), (0.02, 8)]
 GRID_SECONDS = 60
 
 
@@ -255,7 +255,7 @@ def grid(options: Options) -> list[Result]:
         shape = {"layers": layers, "width": width, "heads": heads, "context": context}
         tried[bits(shape)] = shape
     shape = tried[min(tried)]
-    for rate_, rows in GRID_OF_TRAINING[1:]:
+    for rate_, rows in GRID_OF_TRAINING:
         tokens = {"batch": max(1, rows * 64 // shape["context"])}
         tried[bits({**shape, "matrix_learning_rate": rate_, **tokens})] = shape
     best = min(tried)
