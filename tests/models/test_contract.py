@@ -363,6 +363,15 @@ def test_a_long_text_is_scored_with_a_window_that_slides(name: str) -> None:
         assert nats[target] == pytest.approx(float(-logits.log_softmax(-1)[ids[target]]), abs=2e-5)
 
 
+def test_what_a_window_reads_as_context_gets_no_logits() -> None:
+    model = make("gpt", SHAPES["gpt"][0])
+    ids = np.concatenate(([BEGIN], 4 + np.arange(200) * 7 % (VOCABULARY - 4), [END])).astype(np.uint16)
+    rows: list[int] = []
+    model.head.register_forward_hook(lambda module, given, logits: rows.append(len(logits)))
+    model.token_nats(ids, np.array([0, len(ids)]))
+    assert sum(rows) == len(ids) - 1
+
+
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_a_state_is_carried_over_a_text_of_any_length(name: str) -> None:
     model = make(name, SHAPES[name][0])

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ SAMPLE_CHARACTERS = 280
 SAMPLE_TEMPERATURE = 0.8
 ADVERSARIAL = {"real", "drawn", "policy", "relaxed"}  # terms of a step whose loss is no cross-entropy
 REBUILT = 6  # held-out texts shown with what is made of their latents
-COMPRESSED_AT_MOST = 16 << 20  # bytes of training text that a compressor is shown
+PRESET = 6  # of xz
+SHOWN = 8 << 20  # bytes of training text that a compressor is shown, its last: xz has forgotten what was before
+COMPRESSED_AT_MOST = 8 << 20  # bytes of held-out text
+TRIED = 1 << 18  # tokens, on which it is tried how long that takes
 
 
 def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
@@ -57,10 +61,6 @@ def table_row(name: str, run: Run, language: str) -> dict[str, Any]:
         "collapsed": collapsed,
         "note": " · ".join(say(key, language) for key, true in notes.items() if true) or None,
     }
-
-
-PRESET = 6  # of xz
-TRIED = 1 << 16  # tokens
 
 
 def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, Any]]:
@@ -102,29 +102,40 @@ def _shift(tokeniser: Any) -> int:
 def _compressed_bits(corpus: Corpus, tokeniser: Any) -> float | None:
     """How much longer xz makes the training text when the held-out text follows it, in bits per byte of the latter."""
     size = int(corpus.valid.document_bytes.sum())
-    if size + int(corpus.train.document_bytes.sum()) > COMPRESSED_AT_MOST or not size:
+    if not 0 < size <= COMPRESSED_AT_MOST:
         return None
-    train, valid = (_text(shard, tokeniser).encode() for shard in (corpus.train, corpus.valid))
+    train, valid = _last_text(corpus.train, tokeniser, SHOWN), _last_text(corpus.valid, tokeniser, COMPRESSED_AT_MOST)
     with ThreadPoolExecutor(2) as threads:
-        both, alone = threads.map(lambda text: len(lzma.compress(text, preset=PRESET)), (train + valid, train))
+        both, alone = threads.map(_compressed_bytes, (train + valid, train))
     return 8 * (both - alone) / size
+
+
+def _compressed_bytes(text: bytes) -> int:
+    return len(lzma.compress(text, preset=PRESET))
 
 
 def seconds_of_baselines(corpus: Corpus) -> float:
     """About how long `baselines` will take: nearly all goes to the compressor, which is tried on a little text."""
-    shards = (corpus.train, corpus.valid)
-    size = sum(int(shard.document_bytes.sum()) for shard in shards)
-    if size > COMPRESSED_AT_MOST or not corpus.tokeniser.lossless:
+    train, valid = (int(shard.document_bytes.sum()) for shard in (corpus.train, corpus.valid))
+    if not corpus.tokeniser.lossless or not 0 < valid <= COMPRESSED_AT_MOST:
         return 0.0
     sample = corpus.tokeniser.decode(corpus.train.ids[:TRIED]).encode()
     began = time.perf_counter()
-    lzma.compress(sample, preset=PRESET)
-    slower = 1.5  # of much text, whose dictionary is larger
-    return slower * (time.perf_counter() - began) * size / max(1, len(sample))
+    with ThreadPoolExecutor(2) as threads:  # as they will share the processor's caches
+        list(threads.map(_compressed_bytes, (sample, sample)))
+    times = (min(train, SHOWN) + valid) / max(1, len(sample))
+    slower = 1.7 if times > 2 else 1.0  # as the dictionary outgrows the processor's caches
+    return slower * (time.perf_counter() - began) * times
 
 
-def _text(shard: Shard, tokeniser: Any) -> str:
-    return "\n".join(tokeniser.decode(shard.ids[a:b]) for a, b in zip(shard.starts[:-1], shard.starts[1:], strict=True))
+def _last_text(shard: Shard, tokeniser: Any, size: int) -> bytes:
+    """The last `size` bytes of a shard's text, or all that there are; the rest is not decoded where it is much."""
+    ids, starts = np.asarray(shard.ids), np.asarray(shard.starts)
+    whole = max(1, int(shard.document_bytes.sum()))
+    first = max(0, len(ids) - int(len(ids) * 2 * size / whole))  # twice as many as on average, to be sure
+    starts = np.concatenate(([first], starts[starts > first]))
+    parts = (tokeniser.decode(ids[a:b]) for a, b in pairwise(starts))
+    return "\n".join(parts).encode()[-size:]
 
 
 def curve(name: str, run: Run, language: str) -> dict[str, Any] | None:
