@@ -26,9 +26,14 @@ def same_with_whole_weights(plain: Any, compact_of: Callable[[Any, Any], Any], s
 
 
 def same_as_in_torch(compact: Any, stepped: Stepped) -> None:
-    """Of packed weights the native steps say what torch says."""
+    """Of packed weights the native steps say what torch says; of int8 ones nine in ten of them to 1e-5, since an
+    activation on the border of two steps goes to either side by what is summed in another order."""
     native, kind = stepped(compact), compact.kind
     compact.native = None
-    for got, expected in zip(native, stepped(compact), strict=True):
-        tolerance = 1e-3 if kind == "int8" else 1e-4  # of activations rounded to sixteen bits
-        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+    errors = [
+        ((got - expected).abs() / expected.abs().max()).flatten()
+        for got, expected in zip(native, stepped(compact), strict=True)
+    ]
+    error = torch.cat(errors)
+    assert float(error.max()) < (1e-2 if kind == "int8" else 1e-4)
+    assert kind != "int8" or float((error < 1e-5).float().mean()) > 0.9

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 PANEL = 16  # rows
+GROUP = 4  # columns of int8 weights that lie side by side
+BLOCK = 64  # columns whose activations share a scale
 ROWS = 1024  # packed at a time, so that nothing of the whole matrix' size is needed beside it
 PackedKind = Literal["float32", "bfloat16", "int8"]
 
@@ -17,9 +19,9 @@ class Packed(nn.Module):
     """A matrix W (rows, columns) in few bytes, and a bias (rows,) or None.
 
     float32, bfloat16, or int8: each row divided by its largest magnitude, in 127 steps, with a float32 scale of its own
-    (symmetric). Activations are not rounded here, and in the native step to sixteen bits, which nobody can tell apart.
-    panels: the weights lie as the native step reads them, sixteen rows at a time, column by column, and in int8 two
-    columns at a time, filled up with zeros: (rows / 16, columns, 16) or (rows / 16, columns / 2, 16, 2).
+    (symmetric); what an int8 matrix is multiplied with is rounded too, see `rounded_activations`.
+    panels: the weights lie as the native step reads them, sixteen rows at a time, column by column, and in int8 four
+    columns at a time, filled up with zeros: (rows / 16, columns, 16) or (rows / 16, columns / 4, 16, 4).
     """
 
     weight: Tensor
@@ -52,8 +54,8 @@ class Packed(nn.Module):
         if not self.panels:
             return self.weight
         rows, columns = self.shape
-        pairs = self.weight.permute(0, 2, 1, 3) if self.weight.dim() == 4 else self.weight.permute(0, 2, 1)
-        return pairs.reshape(len(self.weight) * PANEL, -1)[:rows, :columns]
+        panels = self.weight.permute(0, 2, 1, 3) if self.weight.dim() == 4 else self.weight.permute(0, 2, 1)
+        return panels.reshape(len(self.weight) * PANEL, -1)[:rows, :columns]
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of W in float32: ids (…) → (…, columns)."""
@@ -66,20 +68,31 @@ class Packed(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """x Wᵀ + b: (…, columns) → (…, rows), in float32."""
+        if self.scale is not None:
+            x = rounded_activations(x)
         found = x @ self.matrix().to(x.dtype).T
         found = found if self.scale is None else found * self.scale
         return found if self.bias is None else found + self.bias
 
 
+def rounded_activations(x: Tensor) -> Tensor:
+    """x (…, columns) in whole steps, 127 up to the largest magnitude of each `BLOCK` columns: what the native step
+    multiplies int8 weights with, two bytes' products being half the work of two halves' of a word."""
+    columns = x.shape[-1]
+    blocks = nn.functional.pad(x, (0, -columns % BLOCK)).unflatten(-1, (-1, BLOCK))
+    most = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30)
+    return ((blocks * (127 / most)).round() * (most / 127)).flatten(-2)[..., :columns]
+
+
 def _in_panels(weight: Tensor) -> Tensor:
     rows, columns = weight.shape
-    pair = 2 if weight.dtype == torch.int8 else 1
-    found = weight.new_zeros(-(-rows // PANEL), -(-columns // pair), PANEL, pair)
+    group = GROUP if weight.dtype == torch.int8 else 1
+    found = weight.new_zeros(-(-rows // PANEL), -(-columns // group), PANEL, group)
     for number, part in enumerate(weight.split(ROWS)):  # whole panels but for the last
-        filled = nn.functional.pad(part, (0, -columns % pair, 0, -len(part) % PANEL))
-        some = filled.view(-1, PANEL, filled.shape[1] // pair, pair).transpose(1, 2)
+        filled = nn.functional.pad(part, (0, -columns % group, 0, -len(part) % PANEL))
+        some = filled.view(-1, PANEL, filled.shape[1] // group, group).transpose(1, 2)
         found[number * ROWS // PANEL :][: len(some)] = some
-    return found if pair == 2 else found[..., 0]
+    return found if group == GROUP else found[..., 0]
 
 
 class PackedLinear(nn.Module):

@@ -3,8 +3,9 @@
 //
 // Writing one token reads every weight once, so the time is that of reading them: rows of a matrix are dealt out to torch's
 // own threads (the same OpenMP), since others would fight with them for the processor. Weights are float32 or bfloat16,
-// with all arithmetic in float32, or int8 with a scale for each row; these meet activations that are rounded to sixteen
-// bits. Each product is summed in one order whatever stands beside it, so that a token is the same in any company.
+// with all arithmetic in float32, or int8 with a scale for each row; these meet activations that are rounded to eight
+// bits too, with a scale for each 64. Each product is summed in one order whatever stands beside it, so that a token is
+// the same in any company.
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +19,7 @@
 #endif
 
 // (rows, columns); scale of each row where it is int8; bias or null. The weights lie in panels of sixteen rows, column by
-// column: (panels, columns, 16), and for int8 two columns at a time: (panels, columns / 2, 16, 2); zeros fill the last.
+// column: (panels, columns, 16), and for int8 four columns at a time: (panels, columns / 4, 16, 4); zeros fill the last.
 struct Matrix {
   const void* weight;
   const float* scale;
@@ -204,96 +205,148 @@ inline Span share(int64_t count, int index, int size) { return {count * index / 
 
 constexpr int64_t PANEL = 16;  // rows
 constexpr int VECTORS = PANEL / LANES;
-constexpr int64_t CHUNK = 512;  // columns whose products, each 127 times a number of sixteen bits at most, fit in 31 bits
+constexpr int64_t GROUP = 4;   // columns of int8 weights that lie side by side
+constexpr int64_t BLOCK = 64;  // columns whose activations share a scale
 
 inline int64_t panels_of(const Matrix& m) { return (m.rows + PANEL - 1) / PANEL; }
 
-// What a matrix is multiplied with: x (tokens, columns), and for int8 weights the same as whole numbers with a scale each.
+#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
+constexpr int32_t OFFSET = 128;  // what is added to weights where bytes without a sign are multiplied with such that have one
+#else
+constexpr int32_t OFFSET = 0;
+#endif
+
+// What a matrix is multiplied with: x (tokens, columns), and for int8 weights the same as whole numbers, with a scale for
+// each block of columns, and what the sums of products with a block begin at.
 struct Input {
   const float* x = nullptr;
-  int64_t tokens = 0, columns = 0, padded = 0;
-  std::vector<int16_t> numbers;  // (tokens, padded), zeros behind the columns
-  std::vector<float> scales;     // (tokens)
+  int64_t tokens = 0, columns = 0, padded = 0, blocks = 0;
+  std::vector<int8_t> numbers;   // (tokens, padded), zeros behind the columns
+  std::vector<float> scales;     // (tokens, blocks)
+  std::vector<int32_t> begins;   // (tokens, blocks): -OFFSET times the sum of the block's numbers
 
   void set(const float* from, int64_t count, int64_t wide, int64_t kind) {
     x = from, tokens = count, columns = wide;
     if (kind != INT8) return;
-    padded = (columns + 1) / 2 * 2;
-    numbers.resize(tokens * padded);
-    scales.resize(tokens);
+    padded = (columns + GROUP - 1) / GROUP * GROUP, blocks = (columns + BLOCK - 1) / BLOCK;
+    numbers.assign(tokens * padded, 0);
+    scales.resize(tokens * blocks);
+    begins.resize(tokens * blocks);
   }
 
   void fill(Span some, int64_t kind) {
     if (kind != INT8) return;
-    for (int64_t t = some.first; t < some.last; t++) {
-      scales[t] = round(x + t * columns, columns, &numbers[t * padded]);
-      if (padded > columns) numbers[t * padded + columns] = 0;
-    }
+    for (int64_t t = some.first; t < some.last; t++)
+      for (int64_t b = 0; b < blocks; b++) {
+        const int64_t first = b * BLOCK, count = std::min(BLOCK, columns - first);
+        round(x + t * columns + first, count, &numbers[t * padded + first], t * blocks + b);
+      }
   }
 
-  // x in whole steps, RANGE of them up to its largest magnitude; returns the step.
-  static float round(const float* x, int64_t count, int16_t* to) {
-    constexpr float RANGE = 32767.0f;
-    Floats largest = {};
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) {
-      const Floats part = load(x + i), other = -part, magnitude = part > other ? part : other;
+  // A block in whole steps, RANGE of them up to its largest magnitude.
+  void round(const float* from, int64_t count, int8_t* to, int64_t block) {
+    constexpr float RANGE = 127.0f;
+    const int64_t whole = count / LANES * LANES;
+    Floats largest = {}, wrongs = {};  // what is no number stays none, whatever it is multiplied with
+    for (int64_t i = 0; i < whole; i += LANES) {
+      const Floats part = load(from + i), other = -part, magnitude = part > other ? part : other;
       largest = magnitude > largest ? magnitude : largest;
+      wrongs += part - part;
     }
-    float most = 1e-30f, wrong = 0.0f;  // what is no number stays none, whatever it is multiplied with
+    float most = 1e-30f, wrong = sum(wrongs);
+#if defined(__AVX512F__)
+    most = std::max(most, _mm512_reduce_max_ps((__m512)largest));
+#else
     for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
-    for (; i < count; i++) most = std::max(most, std::fabs(x[i]));
-    for (int64_t k = 0; k < count; k++) wrong += x[k] - x[k];
+#endif
+    for (int64_t i = whole; i < count; i++) most = std::max(most, std::fabs(from[i])), wrong += from[i] - from[i];
     const float steps = RANGE / most;
-    const Floats magic = Floats{} + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
-    for (i = 0; i + LANES <= count; i += LANES) {
-      const Ints whole = __builtin_convertvector(load(x + i) * steps + magic - magic, Ints);
-      for (int lane = 0; lane < LANES; lane++) to[i + lane] = int16_t(whole[lane]);
+    int32_t total = 0;
+    for (int64_t i = 0; i < whole; i += LANES) {
+#if defined(__AVX512F__)
+      const __m512i numbers = _mm512_cvtps_epi32((__m512)(load(from + i) * steps));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtepi32_epi8(numbers));
+      if (OFFSET) total += _mm512_reduce_add_epi32(numbers);
+#else
+      const Floats magic = Floats{} + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
+      const Ints numbers = __builtin_convertvector(load(from + i) * steps + magic - magic, Ints);
+      for (int lane = 0; lane < LANES; lane++) to[i + lane] = int8_t(numbers[lane]), total += numbers[lane];
+#endif
     }
-    for (; i < count; i++) to[i] = int16_t(std::nearbyintf(x[i] * steps));
-    return most / RANGE + wrong;
+    for (int64_t i = whole; i < count; i++) to[i] = int8_t(std::nearbyintf(from[i] * steps)), total += to[i];
+    scales[block] = most / RANGE + wrong;
+    begins[block] = -OFFSET * total;
   }
 };
 
-// Sixteen rows' sums so far, as registers; how they grow by a column (int8: by two) of one panel and one token.
+// Sixteen rows' sums so far, as registers; how they grow by four columns of one panel and one token.
 #if defined(__AVX512BW__)
 typedef __m512i WholeSums;
-inline __m512i two_columns(const int8_t* from) {
-  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
-inline WholeSums grown(WholeSums sums, __m512i w, int32_t pair) {
-#if defined(__AVX512VNNI__)
-  return _mm512_dpwssd_epi32(sums, w, _mm512_set1_epi32(pair));
-#else
-  return _mm512_add_epi32(sums, _mm512_madd_epi16(w, _mm512_set1_epi32(pair)));
-#endif
-}
+inline WholeSums all_of(int32_t number) { return _mm512_set1_epi32(number); }
 inline Floats as_floats(WholeSums sums) { return (Floats)_mm512_cvtepi32_ps(sums); }
+#if defined(__AVX512VNNI__)
+typedef __m512i FourColumns;
+inline FourColumns four_columns(const int8_t* from) {
+  return _mm512_xor_si512(_mm512_loadu_si512(from), _mm512_set1_epi8(char(OFFSET)));
+}
+inline WholeSums grown(WholeSums sums, FourColumns w, int32_t four) {
+  const __m512i x = _mm512_set1_epi32(four);  // compilers copy all sums about what _mm512_dpbusd_epi32 is
+  asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
+  return sums;
+}
+#else
+struct FourColumns {  // magnitudes and signs: two products of bytes, one of them without a sign, fit in 16 bits then
+  __m512i magnitudes;
+  __mmask64 below;
+};
+inline FourColumns four_columns(const int8_t* from) {
+  const __m512i w = _mm512_loadu_si512(from);
+  return {_mm512_abs_epi8(w), _mm512_movepi8_mask(w)};
+}
+inline WholeSums grown(WholeSums sums, const FourColumns& w, int32_t four) {
+  const __m512i x = _mm512_set1_epi32(four), turned = _mm512_mask_sub_epi8(x, w.below, _mm512_setzero_si512(), x);
+  const __m512i pairs = _mm512_maddubs_epi16(w.magnitudes, turned);
+  return _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+#endif
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 typedef __m256i WholeSums;
-inline __m256i two_columns(const int8_t* from) {
-  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-}
-inline WholeSums grown(WholeSums sums, __m256i w, int32_t pair) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(w, _mm256_set1_epi32(pair)));
-}
+typedef __m256i FourColumns;
+inline WholeSums all_of(int32_t number) { return _mm256_set1_epi32(number); }
 inline Floats as_floats(WholeSums sums) { return (Floats)_mm256_cvtepi32_ps(sums); }
+#if defined(__AVXVNNI__)
+inline FourColumns four_columns(const int8_t* from) {
+  return _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)), _mm256_set1_epi8(char(OFFSET)));
+}
+inline WholeSums grown(WholeSums sums, FourColumns w, int32_t four) {
+  return _mm256_dpbusd_avx_epi32(sums, w, _mm256_set1_epi32(four));
+}
+#else
+inline FourColumns four_columns(const int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline WholeSums grown(WholeSums sums, FourColumns w, int32_t four) {  // with a weight's sign moved to the activation
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_sign_epi8(w, w), _mm256_sign_epi8(_mm256_set1_epi32(four), w));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+#endif
 #else
 typedef Ints WholeSums;
-struct TwoColumns {
-  Ints first, second;
+struct FourColumns {
+  Ints columns[GROUP];
 };
-inline TwoColumns two_columns(const int8_t* from) {
-  TwoColumns found;
-  for (int i = 0; i < LANES; i++) found.first[i] = from[2 * i], found.second[i] = from[2 * i + 1];
+inline WholeSums all_of(int32_t number) { return Ints{} + number; }
+inline Floats as_floats(WholeSums sums) { return __builtin_convertvector(sums, Floats); }
+inline FourColumns four_columns(const int8_t* from) {
+  FourColumns found;
+  for (int i = 0; i < LANES; i++)
+    for (int c = 0; c < GROUP; c++) found.columns[c][i] = from[GROUP * i + c];
   return found;
 }
-inline WholeSums grown(WholeSums sums, const TwoColumns& w, int32_t pair) {
-  int16_t x[2];
-  std::memcpy(x, &pair, sizeof x);
-  return sums + w.first * int32_t(x[0]) + w.second * int32_t(x[1]);
+inline WholeSums grown(WholeSums sums, const FourColumns& w, int32_t four) {
+  int8_t x[GROUP];
+  std::memcpy(x, &four, sizeof x);
+  for (int c = 0; c < GROUP; c++) sums += w.columns[c] * int32_t(x[c]);
+  return sums;
 }
-inline Floats as_floats(WholeSums sums) { return __builtin_convertvector(sums, Floats); }
 #endif
 
 inline void fetch(const void* from, int64_t ahead) { __builtin_prefetch(static_cast<const char*>(from) + ahead, 0, 2); }
@@ -332,41 +385,50 @@ __attribute__((always_inline)) inline void panel_sums(const W* weight, const Inp
     for (int i = 0; i < WIDE; i++) found[t][i] = total[t][i];
 }
 
+// What a block of columns adds to the sums found. Not inlined: compilers run out of registers where both kinds of sums are
+// about.
+template <int WIDE, int TOKENS>
+__attribute__((noinline)) void block_sums(const int8_t* weight, int64_t stride, const int8_t* x, int64_t padded,
+                                          int64_t columns, int64_t ahead, const int32_t* begins, int64_t blocks,
+                                          Floats (&found)[TOKENS][WIDE], const float* scales) {
+  WholeSums total[TOKENS][WIDE];
+#pragma GCC unroll 32
+  for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++) total[t][i] = all_of(begins[t * blocks]);
+  for (int64_t k = 0; k < columns; k += GROUP) {
+    FourColumns w[WIDE];
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++)
+      w[i] = four_columns(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * GROUP * LANES);
+    if (ahead)
+#pragma GCC unroll 8
+      for (int p = 0; p < WIDE / VECTORS; p++) fetch(weight + p * stride + k * PANEL, ahead);
+#pragma GCC unroll 32
+    for (int t = 0; t < TOKENS; t++) {
+      int32_t four;
+      std::memcpy(&four, x + t * padded + k, sizeof four);
+#pragma GCC unroll 32
+      for (int i = 0; i < WIDE; i++) total[t][i] = grown(total[t][i], w[i], four);
+    }
+  }
+#pragma GCC unroll 32
+  for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 32
+    for (int i = 0; i < WIDE; i++) found[t][i] += as_floats(total[t][i]) * scales[t * blocks];
+}
+
 template <int PANELS, int TOKENS>
 __attribute__((always_inline)) inline void panel_sums(const int8_t* weight, const Input& in, int64_t first, int64_t ahead,
                                                       Floats (&found)[TOKENS][PANELS * VECTORS]) {
-  constexpr int WIDE = PANELS * VECTORS;
-  const int64_t stride = in.padded * PANEL;
-  const int16_t* x = &in.numbers[first * in.padded];
-  for (int64_t begin = 0; begin < in.padded; begin += CHUNK) {
-    const int64_t end = std::min(begin + CHUNK, in.padded);
-    WholeSums total[TOKENS][WIDE];
-#pragma GCC unroll 32
-    for (int t = 0; t < TOKENS; t++)
-#pragma GCC unroll 32
-      for (int i = 0; i < WIDE; i++) total[t][i] = WholeSums{};
-    for (int64_t k = begin; k < end; k += 2) {
-      decltype(two_columns(weight)) w[WIDE];
-#pragma GCC unroll 32
-      for (int i = 0; i < WIDE; i++) w[i] = two_columns(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * 2 * LANES);
-      if (ahead && k % 4 == 0)
-#pragma GCC unroll 8
-        for (int p = 0; p < PANELS; p++) fetch(weight + p * stride + k * PANEL, ahead);
-#pragma GCC unroll 32
-      for (int t = 0; t < TOKENS; t++) {
-        int32_t pair;
-        std::memcpy(&pair, x + t * in.padded + k, sizeof pair);
-#pragma GCC unroll 32
-        for (int i = 0; i < WIDE; i++) total[t][i] = grown(total[t][i], w[i], pair);
-      }
-    }
-#pragma GCC unroll 32
-    for (int t = 0; t < TOKENS; t++)
-#pragma GCC unroll 32
-      for (int i = 0; i < WIDE; i++) found[t][i] = begin ? found[t][i] + as_floats(total[t][i]) : as_floats(total[t][i]);
-  }
   for (int t = 0; t < TOKENS; t++)
-    for (int i = 0; i < WIDE; i++) found[t][i] *= in.scales[first + t];
+    for (int i = 0; i < PANELS * VECTORS; i++) found[t][i] = Floats{};
+  for (int64_t block = 0; block < in.blocks; block++) {
+    const int64_t begin = block * BLOCK, at = first * in.blocks + block;
+    block_sums<PANELS * VECTORS, TOKENS>(weight + begin * PANEL, in.padded * PANEL, &in.numbers[first * in.padded + begin],
+                                         in.padded, std::min(BLOCK, in.padded - begin), ahead, &in.begins[at], in.blocks,
+                                         found, &in.scales[at]);
+  }
 }
 
 // Where products go: y[t * stride + row] = (or += with add) what was found, scaled and with the bias.
@@ -429,6 +491,8 @@ void multiply_all(const Matrix& m, Span panels, const Input& in, const Output& o
   for (int64_t panel = panels.first; panel < panels.last; panel += TOGETHER) {
     const Span some = {panel, std::min<int64_t>(panel + TOGETHER, panels.last)};
     int64_t t = 0;
+    if constexpr (std::is_same_v<W, int8_t>)  // which has registers left
+      for (; t + 6 <= in.tokens; t += 6) multiply_tokens<W, 6>(m, some, in, t, t ? 0 : ahead, out);
     for (; t + 4 <= in.tokens; t += 4) multiply_tokens<W, 4>(m, some, in, t, t ? 0 : ahead, out);
     switch (in.tokens - t) {
       case 3: multiply_tokens<W, 3>(m, some, in, t, t ? 0 : ahead, out); break;
@@ -449,14 +513,14 @@ void multiply(const Matrix& m, Span panels, const Input& in, const Output& out) 
 // Row `id` of a matrix in float32.
 void row_of(const Matrix& m, int64_t id, float* to) {
   const float scale = m.scale ? m.scale[id] : 1.0f;
-  const int64_t padded = m.kind == INT8 ? (m.columns + 1) / 2 * 2 : m.columns, row = id % PANEL;
+  const int64_t padded = m.kind == INT8 ? (m.columns + GROUP - 1) / GROUP * GROUP : m.columns, row = id % PANEL;
   const int64_t base = id / PANEL * padded * PANEL;
   for (int64_t k = 0; k < m.columns; k++) {
     const int64_t at = base + k * PANEL + row;
     if (m.kind == FLOAT32) to[k] = static_cast<const float*>(m.weight)[at];
     if (m.kind == BFLOAT16) to[k] = number(static_cast<const uint16_t*>(m.weight)[at]);
     if (m.kind == INT8)
-      to[k] = float(static_cast<const int8_t*>(m.weight)[base + k / 2 * 2 * PANEL + 2 * row + k % 2]) * scale;
+      to[k] = float(static_cast<const int8_t*>(m.weight)[base + k / GROUP * GROUP * PANEL + GROUP * row + k % GROUP]) * scale;
   }
 }
 
