@@ -68,6 +68,15 @@ def test_it_is_what_the_formulas_say(way: str) -> None:
         torch.testing.assert_close(found[time].exp().double(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_wanted_at_some_places_is_what_is_said_there() -> None:
+    mixture = make("linear")
+    ids = torch.from_numpy(text(3)[0][:18].astype(np.int64)).view(2, 9)
+    wanted = torch.rand(2, 9, generator=torch.Generator().manual_seed(0)) < 0.5
+    with torch.inference_mode():
+        for some, all_of_them in zip(mixture.parts_at(ids, wanted), mixture.parts(ids), strict=True):
+            torch.testing.assert_close(some, all_of_them[wanted], rtol=1e-5, atol=1e-5)
+
+
 def test_a_gate_sees_entropy_and_the_highest() -> None:
     sure, unsure = torch.tensor([0.97, 0.01, 0.01, 0.01]).log(), torch.full((4,), 0.25).log()
     seen = features([sure[None], unsure[None]])[0]

@@ -285,6 +285,16 @@ def test_steps_logits_and_scores_agree(smoothing, order):
     assert np.isinf(nats).any() == (smoothing == "ml")
 
 
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_logits_of_some_places_are_those_of_all(smoothing, order):
+    model = fit(corpus(), 40, order=order, smoothing=smoothing)
+    ids = torch.from_numpy(pack(corpus(3, documents=12))[0][:60].astype(np.int64)).view(3, 20)
+    wanted = torch.rand(3, 20, generator=torch.Generator().manual_seed(order)) < 0.4
+    assert torch.equal(model.logits_at(ids, wanted), model.logits(ids)[wanted])
+    assert model.logits_at(ids, torch.zeros_like(wanted)).shape == (0, 40)
+
+
 def test_a_text_longer_than_what_is_scored_at_once_has_no_seams(monkeypatch):
     model = fit(corpus(), 40, order=4)
     ids, starts = pack(corpus(2, documents=30))

@@ -1,4 +1,4 @@
-"""What costs nothing to beat: a compressor is shown the end of the training text, and not asked where it takes too long."""
+"""What costs nothing to beat: a compressor is shown the last of the training text, unless that takes too long."""
 
 from __future__ import annotations
 

@@ -86,6 +86,10 @@ class Mixture(nn.Module):
         """What each member predicts of ids (B, T): log-probabilities (B, T, V) float32."""
         return [member.logits(ids).to(ids.device).log_softmax(-1) for member in self.members]
 
+    def parts_at(self, ids: Tensor, wanted: Tensor) -> list[Tensor]:
+        """`parts` (N, V) at the N places of ids (B, T) that are wanted, (B, T) bool; the others are read as context."""
+        return [_logits_at(member, ids, wanted).float().log_softmax(-1) for member in self.members]
+
     def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
         """ids (B, T) → log-probabilities (B, T, V) float32."""
         return self.combine(self.parts(ids))
@@ -116,10 +120,17 @@ class Mixture(nn.Module):
         most = max(1, LOGITS // self.vocabulary_size)
         device = self.weights.device
         for places, block, wanted in sliding_windows(ids, starts, self.window, most, progress):
-            inputs, targets = block[:, :-1].to(device), block[:, 1:].to(device)
-            found = -self.logits(inputs).gather(2, targets[..., None])[..., 0].cpu().numpy()
-            nats[places[wanted]] = found[wanted]
+            block, chosen = block.to(device), torch.from_numpy(wanted).to(device)
+            found = self.combine(self.parts_at(block[:, :-1], chosen))
+            nats[places[wanted]] = -found.gather(1, block[:, 1:][chosen][:, None])[:, 0].cpu().numpy()
         return nats
+
+
+def _logits_at(member: Any, ids: Tensor, wanted: Tensor) -> Tensor:
+    """What a member predicts at the N places of ids (B, T) that are wanted: logits (N, V)."""
+    if hasattr(member, "hidden"):
+        return member.head(member.hidden(ids)[0][wanted])
+    return member.logits_at(ids, wanted).to(ids.device)
 
 
 def log_linear(weights: Tensor, parts: Tensor) -> Tensor:

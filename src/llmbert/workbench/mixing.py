@@ -102,8 +102,8 @@ def gather_kept(models: Sequence[Any], settings: MixtureSettings, kept: Shard, p
     room = MOST_DISTRIBUTIONS // (vocabulary * len(models))
     every = max(1, -(-len(ids) // max(1, room)))
     for _, block, wanted in sliding_windows(ids, starts, probe.window, max(1, LOGITS // vocabulary), progress):
-        chosen = torch.from_numpy(wanted)
-        parts = [part[chosen] for part in probe.parts(block[:, :-1].to(probe.weights.device))]
+        chosen, device = torch.from_numpy(wanted), probe.weights.device
+        parts = probe.parts_at(block[:, :-1].to(device), chosen.to(device))
         target = block[:, 1:][chosen]
         targets.append(torch.stack([part.cpu().gather(1, target[:, None])[:, 0] for part in parts], dim=1))
         seen.append(features(parts).cpu())

@@ -193,7 +193,8 @@ class NGram:
         self._check(new.numpy())
         seen = torch.cat([state.history, new], 1)
         width = max(self.order - 2, 0) + new.shape[1]
-        logits = self._logits(seen[:, seen.shape[1] - width :].numpy(), new.shape[1])
+        rows = seen[:, seen.shape[1] - width :].numpy()
+        logits = self._logits(rows, _last(rows, new.shape[1])).reshape(*new.shape, self.vocabulary_size)
         kept = state.history.shape[1]
         remembered = (state.remembered + new.shape[1]).clamp(max=kept)
         state = state._with(seen[:, -kept:], remembered, state.lengths + new.shape[1])
@@ -202,6 +203,17 @@ class NGram:
     def logits(self, ids: Tensor, condition: Condition | None = None) -> Tensor:
         """Natural-log probabilities (B, T, V) float32: [:, t] predicts the token after `ids[:, t]`."""
         return self.step(ids, self.start(ids.shape[0]))[0]
+
+    def logits_at(self, ids: Tensor, wanted: Tensor) -> Tensor:
+        """`logits` (N, V) at the N places of ids (B, T) that are wanted, (B, T) bool; the others cost nothing."""
+        import torch
+
+        rows = ids.to("cpu", torch.int64).numpy()
+        self._check(rows)
+        before = ((0, 0), (max(self.order - 2, 0), 0))
+        chosen = np.pad(wanted.cpu().numpy(), before)
+        rows = np.pad(rows, before, constant_values=self.settings.padding_id)
+        return torch.from_numpy(self._logits(rows, chosen)).to(ids.device)
 
     def next_distribution(self, contexts: Sequence[Sequence[int] | np.ndarray] | np.ndarray) -> np.ndarray:
         """The probabilities (B, V) float64 of every next token after each of B contexts of token ids.
@@ -213,23 +225,22 @@ class NGram:
             last = np.asarray(context, dtype=np.int64)[-len(row) :]
             row[len(row) - len(last) :] = last
         self._check(rows)
-        return np.exp(self._logits(rows, 1)[:, 0].astype(np.float64))
+        return np.exp(self._logits(rows, _last(rows, 1)).astype(np.float64))
 
-    def _logits(self, rows: np.ndarray, last: int) -> np.ndarray:
-        """Log probabilities (R, last, V) float32 of the token after each of the `last` places of `rows` (R, W)."""
+    def _logits(self, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Log probabilities (N, V) float32 of the token after each of the N chosen places, (R, W) bool, of `rows`."""
         config = self.settings
         lengths = context_lengths(rows, config.begin_id, config.padding_id)
         nodes = walk(self.levels, rows, lengths, self.order - 1)
-        cut = rows.shape[1] - last
-        contexts = [level[:, cut:].ravel() for level in nodes]
-        lengths = lengths[:, cut:].ravel()
+        contexts = [level[chosen] for level in nodes]
+        lengths = lengths[chosen]
         logits = np.empty((len(lengths), self.vocabulary_size), np.float32)
         at_once = max(1, _CELLS_AT_ONCE // self.vocabulary_size)
         fill = self._fill_flat if config.smoothing == "additive" else self._fill_backoff
         for i in range(0, len(logits), at_once):
             part = slice(i, i + at_once)
             fill(logits[part], [context[part] for context in contexts], lengths[part])
-        return logits.reshape(rows.shape[0], last, self.vocabulary_size)
+        return logits
 
     def _fill_backoff(self, logits: np.ndarray, contexts: list[np.ndarray], lengths: np.ndarray) -> None:
         """From the shortest context to the longest, each written over the shorter ones.
@@ -320,6 +331,11 @@ class NGram:
         """
         checked = NGramConfig.from_dict(config)
         return cls(levels_from_tensors(tensors, checked), checked)
+
+
+def _last(rows: np.ndarray, places: int) -> np.ndarray:
+    """True at so many last places of `rows`."""
+    return np.broadcast_to(np.arange(rows.shape[1]) >= rows.shape[1] - places, rows.shape)
 
 
 def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress: Progress) -> list[CountLevel]:
