@@ -6,8 +6,10 @@ lie side by side. A node of level n is named by its place there; the nodes of le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -24,7 +26,7 @@ class CountLevel:
     """The distinct n-grams of one length.
 
     words: (M,) last word of each; parents: (M,) node of its first n-1 words, in level n-1;
-    suffixes: (M,) node of its last n-1 words, in level n-1; counts: (M,) int64, how often each occurs.
+    suffixes: (M,) node of its last n-1 words, in level n-1; counts: (M,) how often each occurs.
     Level 1 holds all V words, seen or not, and its parents and suffixes are empty.
     """
 
@@ -86,8 +88,25 @@ def count_ngrams(
         within[0] = False
         level, nodes = count_level(tokens, nodes, within, vocabulary_size, len(levels[-1]), n < order)
         levels.append(level)
+        give_back()
     progress("counting n-grams", order, order)
     return levels
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, another system
+        return None
+
+
+def give_back() -> None:
+    """Hand free memory back to the system where the C library knows how (glibc): it keeps what lies below something in
+    use, which after arrays of many sizes is as much as is in use."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 def count_level(
@@ -115,7 +134,7 @@ def count_level(
     kind = np.int32 if max(parents, known) < 2**31 else np.int64
     # One array after the other, each let go as soon as it can be: this is where counting takes the most memory.
     suffixes = nodes[_joined(places)].astype(kind, copy=False)  # any occurrence has the same suffix
-    counts = np.diff(_joined(firsts), append=small(seen)).astype(np.int64)
+    counts = np.diff(_joined(firsts), append=small(seen))
     key = _joined(keys)
     contexts = (key // vocabulary_size).astype(kind)
     key %= vocabulary_size

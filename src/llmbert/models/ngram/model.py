@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmbert.models.ngram.counts import CountLevel, check_documents, count_ngrams
+from llmbert.models.ngram.counts import CountLevel, check_documents, count_ngrams, give_back
 from llmbert.models.ngram.private import private_counts
 from llmbert.models.ngram.smoothing import estimate
 from llmbert.models.ngram.storage import NGramConfig, levels_from_tensors, tensors_of
@@ -124,8 +124,7 @@ class NGram:
     max_length: ClassVar[None] = None
 
     def __init__(self, levels: list[Level], config: NGramConfig) -> None:
-        link(levels, config.vocabulary_size)
-        self.levels = levels
+        self._levels, self._linked = levels, False
         self.settings = config
         self.vocabulary_size = config.vocabulary_size
         self.order = config.order
@@ -154,25 +153,22 @@ class NGram:
         settings = settings or NGramSettings()
         special = {"begin_id": begin_id, "end_id": end_id, "padding_id": padding_id, "unknown_id": unknown_id}
         config = NGramConfig.from_dict({**settings.model_dump(), "vocabulary_size": vocabulary_size, **special})
-        counted = _counted(ids, np.asarray(starts), config, progress)
-        config.order = len(counted)
-        levels: list[Level] = []
-        estimates = estimate(counted, settings.smoothing, settings.alpha, begin_id, padding_id)
-        for n, (level, estimated) in enumerate(zip(counted, estimates, strict=True), 1):
-            if n > 1:
-                lower = levels[-1]
-                lower.children = np.bincount(level.parents, minlength=len(lower)).astype(np.int32)
-                lower.backoff = _log(estimated.lower_backoff)
-            levels.append(Level(_log(estimated.probability), level.words))
-            if estimated.discounts:
-                config.discounts.append(estimated.discounts)
-            level.parents = level.suffixes = level.counts = _NOTHING  # nobody asks for them any more
-            progress("estimating n-grams", n, settings.order)
+        levels = _estimated(_counted(ids, np.asarray(starts), config, progress), config, progress)
+        give_back()
         return cls(levels, config)
+
+    @property
+    def levels(self) -> list[Level]:
+        """From the shortest n-grams to the longest, with the keys that they are found by: a model that is saved and not
+        asked has no need of these."""
+        if not self._linked:
+            link(self._levels, self.vocabulary_size)
+            self._linked = True
+        return self._levels
 
     def counts(self) -> list[int]:
         """How many distinct n-grams the model holds of each length; of length 1, those with a probability."""
-        return [int(np.isfinite(self.levels[0].log_probability).sum()), *(len(level) for level in self.levels[1:])]
+        return [int(np.isfinite(self._levels[0].log_probability).sum()), *(len(level) for level in self._levels[1:])]
 
     # --- Stepper ---
 
@@ -321,7 +317,7 @@ class NGram:
 
     def tensors(self) -> dict[str, Tensor]:
         """The model as tensors, fit for safetensors; see `llmbert.models.ngram.storage` for their names."""
-        return tensors_of(self.levels)
+        return tensors_of(self._levels)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> NGram:
@@ -336,6 +332,25 @@ class NGram:
 def _last(rows: np.ndarray, places: int) -> np.ndarray:
     """True at so many last places of `rows`."""
     return np.broadcast_to(np.arange(rows.shape[1]) >= rows.shape[1] - places, rows.shape)
+
+
+def _estimated(counted: list[CountLevel], config: NGramConfig, progress: Progress) -> list[Level]:
+    """The levels of a model, from counts that are gone afterwards; their number and discounts go into `config`."""
+    config.order = len(counted)
+    levels: list[Level] = []
+    estimates = estimate(counted, config.smoothing, config.alpha, config.begin_id, config.padding_id)
+    for n, (level, estimated) in enumerate(zip(counted, estimates, strict=True), 1):
+        if n > 1:
+            lower = levels[-1]
+            lower.children = np.bincount(level.parents, minlength=len(lower)).astype(np.int32)
+            lower.backoff = _log(estimated.lower_backoff)
+        levels.append(Level(_log(estimated.probability), level.words))
+        if estimated.discounts:
+            config.discounts.append(estimated.discounts)
+        level.parents = level.suffixes = level.counts = _NOTHING  # nobody asks for them any more
+        give_back()
+        progress("estimating n-grams", n, config.order)
+    return levels
 
 
 def _counted(ids: np.ndarray, starts: np.ndarray, config: NGramConfig, progress: Progress) -> list[CountLevel]:
