@@ -3,10 +3,10 @@
 KENLM=FOLDER python benchmarks/ngram.py [NAME ...] [--rounds 5] [--data FOLDER]
 
 ptb, wikitext2: an order-5 model of modified Kneser-Ney smoothing, from the text to a file that can be asked: ours
-(ngram_building.py) reads, counts the vocabulary, packs the ids, counts and smooths, and saves; KenLM's is `lmplz`, with a
-gigabyte to sort in, and `build_binary`. Seconds and memory are those of whole processes. grow-10, grow-100: the same for
-so many megabytes of WikiText-2's lines over and over, each with the number of its turn. scoring: tokens/s of held-out
-text, and contexts/s whose next words are all asked for. KENLM is the folder where KenLM's programs are.
+(ngram_building.py) reads, counts the vocabulary, packs the ids, counts and smooths, and saves; KenLM's is `lmplz`, with
+a gigabyte to sort in, and `build_binary`. Seconds and memory are those of whole processes. grow-10, grow-100: the same
+for so many megabytes of WikiText-2's lines over and over, each with the number of its turn. scoring: tokens/s of
+held-out text, and contexts/s whose next words are all asked for. KENLM is the folder where KenLM's programs are.
 """
 
 from __future__ import annotations
