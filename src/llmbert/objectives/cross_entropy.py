@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from llmbert.nn.native import native_library, nats_and_slope_
 
 SLICE = 1 << 22  # logits held at once
 GPU_SLICE = 1 << 28  # and on a GPU, which smaller ones leave idle
@@ -26,17 +28,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if torch.is_autocast_enabled(hidden.device.type)
             else hidden.dtype
         )
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         slice_ = GPU_SLICE if hidden.is_cuda else SLICE
         slices = max(1, -(-len(hidden) * len(weight) // slice_))
         rows = max(1, -(-len(hidden) // slices))  # slices of one size
-        fused = _fused() if hidden.is_cuda and len(hidden) * len(weight) >= WORTH_COMPILING else None
         # Memory that is taken anew for every slice costs as much as what is computed in it.
-        logits_memory, wide_memory = hidden.new_empty((rows, len(weight)), dtype=kind), None
-        if kind != wide and fused is None:
-            wide_memory = hidden.new_empty((rows, len(weight)), dtype=wide)
-        logarithms_memory = hidden.new_empty((rows if fused is None else 0, len(weight)), dtype=wide)
-        total = hidden.new_zeros((), dtype=wide)
+        memory = hidden.new_empty((rows, len(weight)), dtype=kind)
+        nats_and_slope = _way(hidden, memory, len(hidden) * len(weight))
+        total = hidden.new_zeros((), dtype=_wide(kind))
         with torch.autocast(hidden.device.type, enabled=False):
             states, matrix = hidden.to(kind), weight.to(kind)
             offset = None if bias is None else bias.to(kind)
@@ -46,23 +44,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for first in range(0, len(hidden), rows):
                 part = slice(first, first + rows)
                 h, aims = states[part], targets[part, None]
-                logits = logits_memory[: len(h)]
+                logits = memory[: len(h)]
                 if offset is None:
                     torch.mm(h, matrix.T, out=logits)
                 else:  # the bias before the sum is rounded
                     torch.addmm(offset, h, matrix.T, out=logits)
-                if fused is not None:
-                    nats, slope = fused(logits, aims, smoothing)
-                    total += nats
-                else:
-                    exact = logits if wide_memory is None else wide_memory[: len(h)].copy_(logits)
-                    logarithms = torch.log_softmax(exact, dim=-1, out=logarithms_memory[: len(h)])
-                    total += _nats(logarithms, aims, smoothing)
-                    slope = _slope(logarithms, aims, smoothing)
+                nats, slope = nats_and_slope(logits, aims, smoothing)
+                total += nats
                 if bias_gradient is not None:
                     bias_gradient += slope.sum(0)
-                if fused is None and kind != wide:
-                    slope = logits.copy_(slope)
                 hidden_gradient[part] = slope @ matrix
                 if kind == weight.dtype:
                     weight_gradient.addmm_(slope.T, h)
@@ -76,6 +66,39 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         scale = gradient.to(hidden.dtype)
         return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
+
+
+Way = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""(logits (N, V), targets (N, 1), ε) → their summed nats, and its gradient at the logits, perhaps in their place."""
+
+
+def _way(hidden: Tensor, logits: Tensor, work: int) -> Way:
+    """How the logits of a batch, `work` of them in all, become its loss and slope, quickest where it is."""
+    if hidden.is_cuda and work >= WORTH_COMPILING:
+        return _compiled()
+    if hidden.device.type == "cpu" and logits.dtype in (torch.float32, torch.bfloat16) and native_library() is not None:
+        return _native
+    wide = _wide(logits.dtype)
+    exact = torch.empty_like(logits, dtype=wide) if logits.dtype != wide else None
+    return partial(_written_out, exact, torch.empty_like(logits, dtype=wide))
+
+
+def _wide(kind: torch.dtype) -> torch.dtype:
+    return torch.float64 if kind == torch.float64 else torch.float32
+
+
+def _native(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    return nats_and_slope_(logits, targets[:, 0], smoothing).sum(), logits
+
+
+def _written_out(
+    exact: Tensor | None, logarithms: Tensor, logits: Tensor, targets: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """exact, logarithms: room for as many logits in all their digits, and for their logarithms."""
+    precise = logits if exact is None else exact[: len(logits)].copy_(logits)
+    logarithms = torch.log_softmax(precise, dim=-1, out=logarithms[: len(logits)])
+    nats, slope = _nats(logarithms, targets, smoothing), _slope(logarithms, targets, smoothing)
+    return nats, slope if exact is None else logits.copy_(slope)
 
 
 def _nats(logarithms: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -97,7 +120,7 @@ def nats_and_slope(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[T
 
 
 @cache
-def _fused() -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+def _compiled() -> Way:
     return torch.compile(nats_and_slope)
 
 

@@ -13,7 +13,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("decoder_step.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("decoder_step.cpp", "softmax.cpp")]
+HEADER = Path(__file__).with_name("vectors.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wno-psabi")
 OFF = "LLMBERT_NATIVE"  # set to 0, nothing is compiled and all runs in torch
 
@@ -47,7 +48,8 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
 def _compiled(compiler: str) -> Path:
     """The library's file, made where it is not there yet. What another user could have put there is never loaded."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
+    texts = (path.read_bytes() for path in (*SOURCES, HEADER))
+    parts = (*texts, " ".join(FLAGS).encode(), version, _processor().encode())
     name = f"native-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmbert"
@@ -63,7 +65,7 @@ def _compiled(compiler: str) -> Path:
 def _compile(compiler: str, folder: Path, name: str) -> Path:
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as passing:
         made = Path(passing) / name
-        subprocess.run([compiler, *FLAGS, "-o", str(made), str(SOURCE)], capture_output=True, check=True)
+        subprocess.run([compiler, *FLAGS, "-o", str(made), *map(str, SOURCES)], capture_output=True, check=True)
         made.replace(folder / name)
     return folder / name
 

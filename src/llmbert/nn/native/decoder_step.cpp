@@ -14,9 +14,8 @@
 #include <type_traits>
 #include <vector>
 #include <omp.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+
+#include "vectors.h"
 
 // (rows, columns); scale of each row where it is int8; bias or null. The weights lie in panels of sixteen rows, column by
 // column: (panels, columns, 16), and for int8 four columns at a time: (panels, columns / 4, 16, 4); zeros fill the last.
@@ -72,86 +71,6 @@ namespace {
 enum Kind { FLOAT32, BFLOAT16, INT8 };
 enum NormKind { LAYER, RMS };
 enum Activation { RELU, GELU, GELU_TANH, SILU };
-
-// ---- as many numbers at once as a register holds ---------------------------------------------------------------------
-
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#else
-constexpr int LANES = 8;
-#endif
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-
-inline Floats load(const float* from) {
-  Floats found;
-  std::memcpy(&found, from, sizeof found);
-  return found;
-}
-
-inline Floats load(const uint16_t* from) {  // bfloat16 is the upper half of a float32
-#if defined(__AVX512F__)  // compilers make slower code of the plain words below
-  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  return (Floats)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-#elif defined(__AVX2__)
-  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return (Floats)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-#else
-  Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  const Words words = __builtin_convertvector(halves, Words) << 16;
-  Floats found;
-  std::memcpy(&found, &words, sizeof found);
-  return found;
-#endif
-}
-
-inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
-
-inline float number(float x) { return x; }
-inline float number(uint16_t x) {
-  const uint32_t word = uint32_t(x) << 16;
-  float found;
-  std::memcpy(&found, &word, sizeof found);
-  return found;
-}
-
-inline float sum(Floats values) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps((__m512)values);
-#elif defined(__AVX2__)
-  __m128 half = _mm_add_ps(_mm256_castps256_ps128((__m256)values), _mm256_extractf128_ps((__m256)values, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-#else
-  float parts[LANES];
-  store(parts, values);
-  for (int half = LANES / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) parts[i] += parts[i + half];
-  return parts[0];
-#endif
-}
-
-// e^x to a few units in the last place: 2^n by its exponent's bits, and a polynomial for the rest (Cody and Waite 1980).
-inline Floats exponential(Floats x) {
-  x = x > 88.0f ? Floats{} + 88.0f : x;
-  x = x < -87.0f ? Floats{} - 87.0f : x;
-  const Floats shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: what is behind the point is rounded away
-  const Floats whole = shifted - 12582912.0f;
-  const Floats rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  Floats found = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-  found = found * rest + 8.3334519073e-3f;
-  found = found * rest + 4.1665795894e-2f;
-  found = found * rest + 1.6666665459e-1f;
-  found = found * rest + 5.0000001201e-1f;
-  found = found * rest * rest + rest + 1.0f;
-  const Ints power = (__builtin_convertvector(whole, Ints) + 127) << 23;
-  Floats scale;
-  std::memcpy(&scale, &power, sizeof scale);
-  return found * scale;
-}
 
 inline Floats activate(Floats x, int64_t kind) {
   if (kind == RELU) return x > 0.0f ? x : Floats{};
@@ -760,60 +679,5 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
       normalise(m.norm, &x[(last ? (t + 1) * time - 1 : t) * m.width], m.width, &normed[t * m.width]);
     take(normed.data(), wanted, m.width, m.head.kind);
     multiply(m.head, share(panels_of(m.head), index, size), in, {logits, m.head.rows, false});
-  }
-}
-
-// The `count` likeliest tokens of each row of logits (rows, vocabulary) but for the forbidden ones, best first and of
-// equals the lower: log-probabilities (rows, count), of all tokens' softmax, and ids (rows, count); a row that has too
-// few ends with -inf.
-extern "C" void llmbert_likeliest(const float* logits, int64_t rows, int64_t vocabulary, int64_t count,
-                                  const int64_t* forbidden, int64_t forbidden_count, float* values, int64_t* ids,
-                                  int64_t threads) {
-#pragma omp parallel for num_threads(int(threads))
-  for (int64_t r = 0; r < rows; r++) {
-    const float* x = logits + r * vocabulary;
-    const int64_t whole = vocabulary / LANES * LANES;
-    Floats largest = Floats{} - INFINITY;
-    for (int64_t i = 0; i < whole; i += LANES) {
-      const Floats part = load(x + i);
-      largest = part > largest ? part : largest;
-    }
-    float most = -INFINITY;
-    for (int lane = 0; lane < LANES; lane++) most = std::max(most, largest[lane]);
-    for (int64_t i = whole; i < vocabulary; i++) most = std::max(most, x[i]);
-    // Kept in order; one that is not above the last cannot come in, as those that are seen first win.
-    float* best = values + r * count;
-    int64_t* where = ids + r * count;
-    std::fill(best, best + count, -INFINITY);
-    std::fill(where, where + count, int64_t(0));
-    const auto meet = [&](int64_t i) {
-      if (!(x[i] > best[count - 1])) return;
-      for (int64_t f = 0; f < forbidden_count; f++)
-        if (forbidden[f] == i) return;
-      int64_t at = count - 1;
-      for (; at > 0 && x[i] > best[at - 1]; at--) best[at] = best[at - 1], where[at] = where[at - 1];
-      best[at] = x[i], where[at] = i;
-    };
-    Floats total = {};
-    for (int64_t i = 0; i < whole; i += LANES) {
-      const Floats part = load(x + i);
-      total += part > -INFINITY ? exponential(part - most) : Floats{};
-      const Ints above = part > best[count - 1];
-      bool any = false;
-#if defined(__AVX512DQ__)
-      any = _mm512_movepi32_mask((__m512i)above);
-#else
-      for (int lane = 0; lane < LANES; lane++) any |= above[lane] != 0;
-#endif
-      if (any)
-        for (int64_t lane = 0; lane < LANES; lane++) meet(i + lane);
-    }
-    double all = sum(total);
-    for (int64_t i = whole; i < vocabulary; i++) {
-      all += std::exp(double(x[i]) - double(most));
-      meet(i);
-    }
-    const float log_all = most + float(std::log(all));
-    for (int64_t k = 0; k < count; k++) best[k] -= log_all;
   }
 }
