@@ -94,8 +94,29 @@ def test_a_stream_goes_on_where_the_batch_before_ended() -> None:
 def test_a_fresh_memory_comes_with_new_documents() -> None:
     ids, starts = documents([7] * 24)
     found = epoch(CarriedStreams(ids, starts, 16, 4, 0))
-    assert len(found) == 6
+    assert len(found) == 3
     assert all(batch.fresh and (batch.inputs[:, 0] == BEGIN).all() for batch in found)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_short_streams_fill_a_step(lengths: list[int], seed: int) -> None:
+    """No fewer than `batch` rows but for the last of all, and about as many tokens as `batch` rows of `context`."""
+    rows, context = 3, 16
+    ids, starts = documents(lengths)
+    found = [batch for batch in epoch(CarriedStreams(ids, starts, context, rows, seed)) if batch.fresh]
+    assert sum(len(batch.inputs) < rows for batch in found) <= 1
+    for batch in found:
+        assert batch.inputs.shape[1] <= context
+        assert len(batch.inputs) == rows or batch.inputs.numel() <= 1.5 * rows * context
+    whole = [batch for batch in found if len(batch.inputs) > rows]
+    assert all(batch.inputs.numel() > 0.5 * rows * context or len(found) == 1 for batch in whole)
+
+
+def test_the_windows_of_a_stream_are_of_one_size() -> None:
+    ids, starts = documents([34] * 4)  # 35 inputs each
+    found = epoch(CarriedStreams(ids, starts, 16, 4, 0))
+    assert [batch.inputs.shape for batch in found] == [(4, 12), (4, 12), (4, 11)]
 
 
 @pytest.mark.parametrize("kind", ["windows", "one stream", "many documents"])

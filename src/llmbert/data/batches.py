@@ -122,7 +122,8 @@ class CarriedStreams:
     Documents longer than an even share of the text are cut into streams of that share; the streams are dealt out in
     groups of `batch`, like lengths together, in a new order each epoch, and a group begins with a fresh memory. So
     one long document becomes `batch` parallel streams, and many short ones are never padded much. A window is never
-    longer than `context` and never reaches past the end of its document.
+    longer than `context` and never reaches past the end of its document. Of streams that are shorter a group has as
+    many as fill `batch` rows of `context` tokens: a step of few tokens costs nearly as much and moves the model as far.
     """
 
     def __init__(self, ids: NDArray[Any], starts: NDArray[np.int64], context: int, batch: int, seed: int) -> None:
@@ -140,8 +141,8 @@ class CarriedStreams:
         epoch = 0
         while True:
             plan = self._plan(epoch)
-            for group, at in plan[position:]:
-                yield self._gather(group, at)
+            for group, at, size in plan[position:]:
+                yield self._gather(group, at, size)
             position, epoch = max(0, position - len(plan)), epoch + 1
 
     @property
@@ -149,21 +150,32 @@ class CarriedStreams:
         """Of the first epoch; later ones differ a little where documents are many."""
         return len(self._plan(0))
 
-    def _plan(self, epoch: int) -> list[tuple[NDArray[np.int64], int]]:
-        """Each step as (streams that are read, how far into them)."""
+    def _plan(self, epoch: int) -> list[tuple[NDArray[np.int64], int, int]]:
+        """Each step as (streams that are read, how far into them, how many tokens of each at most)."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.sizes))
         pools = np.array_split(order, -(-len(order) // (64 * self.batch)))
-        order = np.concatenate([pool[np.argsort(-self.sizes[pool], kind="stable")] for pool in pools])
-        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        return [
-            (groups[i], at)
-            for i in random.permutation(len(groups))
-            for at in range(0, int(self.sizes[groups[i]].max()), self.context)
-        ]
+        groups = [group for pool in pools for group in self._groups(pool[np.argsort(-self.sizes[pool], kind="stable")])]
+        plan = []
+        for i in random.permutation(len(groups)):
+            longest = int(self.sizes[groups[i]].max())
+            size = -(-longest // max(1, -(-longest // self.context)))  # windows of one size: none is a few tokens long
+            plan += [(groups[i], at, size) for at in range(0, longest, max(1, size))]
+        return plan
 
-    def _gather(self, group: NDArray[np.int64], at: int) -> Batch:
-        sizes = np.clip(self.sizes[group] - at, 0, self.context)
+    def _groups(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Streams, the longest first, in groups that fill a step; a small rest goes with those before it."""
+        first = 0
+        while first < len(order):
+            longest = max(1, int(self.sizes[order[first]]))
+            rows = max(self.batch, self.batch * self.context // longest)
+            if longest <= self.context and len(order) - first < 1.5 * rows:
+                rows = len(order) - first
+            yield order[first : first + rows]
+            first += rows
+
+    def _gather(self, group: NDArray[np.int64], at: int, size: int) -> Batch:
+        sizes = np.clip(self.sizes[group] - at, 0, size)
         time = int(sizes.max())
         spans = np.minimum(self.firsts[group, None] + at + np.arange(time + 1), len(self.ids) - 1)
         block = torch.from_numpy(self.ids[spans].astype(np.int64))
