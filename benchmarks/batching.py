@@ -23,8 +23,7 @@ import performance
 from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.models.compact import CompactGPT
 from llmbert.runs import Run
-from peers import gpt2
-from performance import END, GPT2_VOCABULARY, Options, Result, in_turn, rate
+from performance import END, GPT2_VOCABULARY, Options, Result, gpt2_model, in_turn, rate
 
 REQUESTS = 16
 NEARLY_EQUAL = 1e-4  # logits
@@ -50,7 +49,7 @@ def answers(model: Any, requests: list[Request], together: int) -> list[list[int
 
 
 def requests(options: Options) -> list[Result]:
-    model, asked, found = gpt2(), mixed_requests(), list[Result]()
+    model, asked, found = gpt2_model(), mixed_requests(), list[Result]()
     for kind in ("float32", "int8"):
         compact = CompactGPT(copy.deepcopy(model), kind)  # type: ignore[arg-type]
         alone, together = (answers(compact, asked, rows) for rows in (1, REQUESTS))
