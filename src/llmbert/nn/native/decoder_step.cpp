@@ -268,12 +268,24 @@ inline WholeSums grown(WholeSums sums, const FourColumns& w, int32_t four) {
 }
 #endif
 
-inline void fetch(const void* from, int64_t ahead) { __builtin_prefetch(static_cast<const char*>(from) + ahead, 0, 2); }
+// What is fetched into the second cache meanwhile: what lies so many bytes behind a weight, 0: nothing; of some passes over
+// the same weights each fetches every `turns`th line, so that memory is busy in all of them.
+struct Ahead {
+  int64_t bytes, turns;
+  int64_t wait;  // lines until this one's turn, and a line
 
-// Sums of PANELS panels and TOKENS tokens from `first` on. ahead: bytes from a weight to one that is fetched by then, 0:
-// they are in the cache.
+  template <int PANELS>
+  __attribute__((always_inline)) inline void fetch(const void* from, int64_t stride) {
+    if (!bytes || --wait) return;
+    wait = turns;
+#pragma GCC unroll 8
+    for (int p = 0; p < PANELS; p++) __builtin_prefetch(static_cast<const char*>(from) + p * stride + bytes, 0, 2);
+  }
+};
+
+// Sums of PANELS panels and TOKENS tokens from `first` on.
 template <class W, int PANELS, int TOKENS>
-__attribute__((always_inline)) inline void panel_sums(const W* weight, const Input& in, int64_t first, int64_t ahead,
+__attribute__((always_inline)) inline void panel_sums(const W* weight, const Input& in, int64_t first, Ahead ahead,
                                                       Floats (&found)[TOKENS][PANELS * VECTORS]) {
   constexpr int WIDE = PANELS * VECTORS;
   constexpr int64_t LINE = 64 / sizeof(W) / PANEL;  // columns that fill a cache line
@@ -288,9 +300,7 @@ __attribute__((always_inline)) inline void panel_sums(const W* weight, const Inp
     Floats w[WIDE];
 #pragma GCC unroll 32
     for (int i = 0; i < WIDE; i++) w[i] = load(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * LANES);
-    if (ahead && k % LINE == 0)
-#pragma GCC unroll 8
-      for (int p = 0; p < PANELS; p++) fetch(weight + p * stride + k * PANEL, ahead);
+    if (k % LINE == 0) ahead.fetch<PANELS>(weight + k * PANEL, stride * int64_t(sizeof(W)));
 #pragma GCC unroll 32
     for (int t = 0; t < TOKENS; t++) {
       const Floats part = Floats{} + x[t * in.columns + k];
@@ -308,7 +318,7 @@ __attribute__((always_inline)) inline void panel_sums(const W* weight, const Inp
 // about.
 template <int WIDE, int TOKENS>
 __attribute__((noinline)) void block_sums(const int8_t* weight, int64_t stride, const int8_t* x, int64_t padded,
-                                          int64_t columns, int64_t ahead, const int32_t* begins, int64_t blocks,
+                                          int64_t columns, Ahead& ahead, const int32_t* begins, int64_t blocks,
                                           Floats (&found)[TOKENS][WIDE], const float* scales) {
   WholeSums total[TOKENS][WIDE];
 #pragma GCC unroll 32
@@ -320,9 +330,7 @@ __attribute__((noinline)) void block_sums(const int8_t* weight, int64_t stride, 
 #pragma GCC unroll 32
     for (int i = 0; i < WIDE; i++)
       w[i] = four_columns(weight + (i / VECTORS) * stride + k * PANEL + (i % VECTORS) * GROUP * LANES);
-    if (ahead)
-#pragma GCC unroll 8
-      for (int p = 0; p < WIDE / VECTORS; p++) fetch(weight + p * stride + k * PANEL, ahead);
+    ahead.fetch<WIDE / VECTORS>(weight + k * PANEL, stride);
 #pragma GCC unroll 32
     for (int t = 0; t < TOKENS; t++) {
       int32_t four;
@@ -338,7 +346,7 @@ __attribute__((noinline)) void block_sums(const int8_t* weight, int64_t stride, 
 }
 
 template <int PANELS, int TOKENS>
-__attribute__((always_inline)) inline void panel_sums(const int8_t* weight, const Input& in, int64_t first, int64_t ahead,
+__attribute__((always_inline)) inline void panel_sums(const int8_t* weight, const Input& in, int64_t first, Ahead ahead,
                                                       Floats (&found)[TOKENS][PANELS * VECTORS]) {
   for (int t = 0; t < TOKENS; t++)
     for (int i = 0; i < PANELS * VECTORS; i++) found[t][i] = Floats{};
@@ -381,7 +389,7 @@ constexpr int TOGETHER = 1;
 #endif
 
 template <class W, int PANELS, int TOKENS>
-inline void some_panels(const Matrix& m, int64_t panel, const Input& in, int64_t first, int64_t ahead, const Output& out) {
+inline void some_panels(const Matrix& m, int64_t panel, const Input& in, int64_t first, Ahead ahead, const Output& out) {
   const int64_t columns = m.kind == INT8 ? in.padded : m.columns;
   Floats found[TOKENS][PANELS * VECTORS];
   const W* weight = static_cast<const W*>(m.weight) + panel * columns * PANEL;
@@ -394,7 +402,7 @@ inline void some_panels(const Matrix& m, int64_t panel, const Input& in, int64_t
 }
 
 template <class W, int TOKENS>
-void multiply_tokens(const Matrix& m, Span panels, const Input& in, int64_t first, int64_t ahead, const Output& out) {
+void multiply_tokens(const Matrix& m, Span panels, const Input& in, int64_t first, Ahead ahead, const Output& out) {
   int64_t panel = panels.first;
   for (; panel + TOGETHER <= panels.last; panel += TOGETHER)
     some_panels<W, TOGETHER, TOKENS>(m, panel, in, first, ahead, out);
@@ -406,17 +414,21 @@ void multiply_all(const Matrix& m, Span panels, const Input& in, const Output& o
   // A few panels at a time, so that later tokens find them in the cache; those that come next are fetched meanwhile, or
   // where that is too much, what is a little further on.
   const int64_t columns = m.kind == INT8 ? in.padded : m.columns, bytes = TOGETHER * columns * PANEL * sizeof(W);
-  const int64_t ahead = bytes <= 32 * BYTES_AHEAD ? bytes : 2 * BYTES_AHEAD;
+  const bool next = bytes <= 32 * BYTES_AHEAD;
+  const int64_t rest = in.tokens % 6, passes = in.tokens / 6 + rest / 4 + (rest % 4 > 0);
   for (int64_t panel = panels.first; panel < panels.last; panel += TOGETHER) {
     const Span some = {panel, std::min<int64_t>(panel + TOGETHER, panels.last)};
-    int64_t t = 0;
-    if constexpr (std::is_same_v<W, int8_t>)  // which has registers left
-      for (; t + 6 <= in.tokens; t += 6) multiply_tokens<W, 6>(m, some, in, t, t ? 0 : ahead, out);
-    for (; t + 4 <= in.tokens; t += 4) multiply_tokens<W, 4>(m, some, in, t, t ? 0 : ahead, out);
+    int64_t t = 0, pass = 0;
+    const auto ahead = [&] {
+      pass++;
+      return next ? Ahead{bytes, passes, pass} : Ahead{pass == 1 ? 2 * BYTES_AHEAD : 0, 1, 1};
+    };
+    for (; t + 6 <= in.tokens; t += 6) multiply_tokens<W, 6>(m, some, in, t, ahead(), out);
+    for (; t + 4 <= in.tokens; t += 4) multiply_tokens<W, 4>(m, some, in, t, ahead(), out);
     switch (in.tokens - t) {
-      case 3: multiply_tokens<W, 3>(m, some, in, t, t ? 0 : ahead, out); break;
-      case 2: multiply_tokens<W, 2>(m, some, in, t, t ? 0 : ahead, out); break;
-      case 1: multiply_tokens<W, 1>(m, some, in, t, t ? 0 : ahead, out); break;
+      case 3: multiply_tokens<W, 3>(m, some, in, t, ahead(), out); break;
+      case 2: multiply_tokens<W, 2>(m, some, in, t, ahead(), out); break;
+      case 1: multiply_tokens<W, 1>(m, some, in, t, ahead(), out); break;
     }
   }
 }
