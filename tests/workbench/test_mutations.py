@@ -129,7 +129,7 @@ BUGS = [
     Bug("logits in another order than trained", GPT, "llmbert.models.gpt:GPT.logits",
         ".float()", ".float().flip(-1)", ("loss", "cache")),
     Bug("scores of shifted targets", GPT, "llmbert.models.scoring:sliding_window_nats",
-        "[0], block[:, 1:])", "[0], block[:, :-1])", ("loss",)),
+        "block[:, 1:].flatten()", "block[:, :-1].flatten()", ("loss",)),
     Bug("first weights far too large", GPT2, "llmbert.models.gpt:GPT._initialise",
         "std=0.02)", "std=1.0)", ("first loss",), {"tied": False}),
     Bug("head not tied", GPT, "llmbert.models.gpt:GPT.__init__", "self.head.weight = self.embedding.weight",

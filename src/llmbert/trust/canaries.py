@@ -113,9 +113,13 @@ def exposure(scores: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
     """Bits by which a model narrows each secret down, by its rank among a sample (Carlini et al. 2019, §4.3).
 
     scores (N,), candidates (M,): how odd the model finds the texts; the exposure is -log2 of the share of all, the
-    text among them, that the model finds no odder. At most log2(M + 1); of a secret never seen 1.44 on average.
+    text among them, that the model finds no odder. At most log2(M + 1); of a secret never seen 1.44 on average. Among
+    texts that it finds equally odd, as counts may, the rank is drawn: by the last of them a model that tells nothing
+    apart would be below chance.
     """
-    ranks = 1 + np.searchsorted(np.sort(candidates), scores, side="right")
+    ordered = np.sort(candidates)
+    first, last = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+    ranks = 1 + np.random.default_rng(0).integers(first, last, endpoint=True)
     return np.log2((len(candidates) + 1) / ranks)
 
 

@@ -34,8 +34,8 @@ SAMPLE_TEMPERATURE = 0.8
 ADVERSARIAL = {"real", "drawn", "policy", "relaxed"}  # terms of a step whose loss is no cross-entropy
 REBUILT = 6  # held-out texts shown with what is made of their latents
 PRESET = 6  # of xz
-SHOWN = 8 << 20  # bytes of training text that a compressor is shown, its last: xz has forgotten what was before
-COMPRESSED_AT_MOST = 8 << 20  # bytes of held-out text
+SHOWN = 8 << 20  # bytes of training text, the last, that a compressor is shown: xz has forgotten those before
+COMPRESSED_AT_MOST = 16 << 20  # bytes of all text: more takes memory as well as time
 TRIED = 1 << 18  # tokens, on which it is tried how long that takes
 
 
@@ -101,13 +101,18 @@ def _shift(tokeniser: Any) -> int:
 
 def _compressed_bits(corpus: Corpus, tokeniser: Any) -> float | None:
     """How much longer xz makes the training text when the held-out text follows it, in bits per byte of the latter."""
-    size = int(corpus.valid.document_bytes.sum())
-    if not 0 < size <= COMPRESSED_AT_MOST:
+    before, size = _bytes_of(corpus)
+    if not size or before + size > COMPRESSED_AT_MOST:
         return None
-    train, valid = _last_text(corpus.train, tokeniser, SHOWN), _last_text(corpus.valid, tokeniser, COMPRESSED_AT_MOST)
+    train, valid = _last_text(corpus.train, tokeniser, SHOWN), _last_text(corpus.valid, tokeniser, 2 * size)
     with ThreadPoolExecutor(2) as threads:
         both, alone = threads.map(_compressed_bytes, (train + valid, train))
     return 8 * (both - alone) / size
+
+
+def _bytes_of(corpus: Corpus) -> tuple[int, int]:
+    """Of training and of held-out text."""
+    return int(corpus.train.document_bytes.sum()), int(corpus.valid.document_bytes.sum())
 
 
 def _compressed_bytes(text: bytes) -> int:
@@ -116,8 +121,8 @@ def _compressed_bytes(text: bytes) -> int:
 
 def seconds_of_baselines(corpus: Corpus) -> float:
     """About how long `baselines` will take: nearly all goes to the compressor, which is tried on a little text."""
-    train, valid = (int(shard.document_bytes.sum()) for shard in (corpus.train, corpus.valid))
-    if not corpus.tokeniser.lossless or not 0 < valid <= COMPRESSED_AT_MOST:
+    train, valid = _bytes_of(corpus)
+    if not corpus.tokeniser.lossless or not valid or train + valid > COMPRESSED_AT_MOST:
         return 0.0
     sample = corpus.tokeniser.decode(corpus.train.ids[:TRIED]).encode()
     began = time.perf_counter()
