@@ -44,9 +44,7 @@ def test_a_compressor_is_shown_the_last_of_the_training_text(
     assert compressor(corpus) == pytest.approx(8 * (both - alone) / size)
 
 
-def test_text_that_would_take_too_long_is_not_compressed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_text_that_would_take_too_long_is_not_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = corpus_of(tmp_path, "bytes")
     assert compressor(corpus) is not None and seconds_of_baselines(corpus) > 0
     monkeypatch.setattr(pages, "COMPRESSED_AT_MOST", len((TRAIN + VALID).encode()) - 10)
