@@ -2,8 +2,8 @@
 
 python benchmarks/ngram_building.py TEXT FOLDER
 
-Torch is loaded where the model is saved, when what counting takes has
-gone again; `llmbert train` loads it first, and takes some 200 MB more.
+Torch is loaded where the model is saved, when what counting takes has gone again; `llmbert train` loads it first, and
+takes some 200 MB more.
 """
 
 from __future__ import annotations

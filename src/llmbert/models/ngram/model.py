@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -124,7 +125,7 @@ class NGram:
     max_length: ClassVar[None] = None
 
     def __init__(self, levels: list[Level], config: NGramConfig) -> None:
-        self._levels, self._linked = levels, False
+        self._levels = levels
         self.settings = config
         self.vocabulary_size = config.vocabulary_size
         self.order = config.order
@@ -157,13 +158,11 @@ class NGram:
         give_back()
         return cls(levels, config)
 
-    @property
+    @cached_property
     def levels(self) -> list[Level]:
         """From the shortest n-grams to the longest, with the keys that they are found by: a model that is saved and not
         asked has no need of these."""
-        if not self._linked:
-            link(self._levels, self.vocabulary_size)
-            self._linked = True
+        link(self._levels, self.vocabulary_size)
         return self._levels
 
     def counts(self) -> list[int]:
