@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmbert.data.batches import IGNORED, Batch, CarriedStreams, Windows
@@ -99,18 +99,19 @@ def test_a_fresh_memory_comes_with_new_documents() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(0, 3))
+@example([1, 1, 1, 13, 16], 0)  # four streams of two tokens and less are left over, too many to be padded to 13
 @settings(max_examples=40, deadline=None)
 def test_short_streams_fill_a_step(lengths: list[int], seed: int) -> None:
-    """No fewer than `batch` rows but for the last of all, and about as many tokens as `batch` rows of `context`."""
+    """At least `batch` rows and about the tokens of `batch` rows of `context`; only what is left over may be less."""
     rows, context = 3, 16
     ids, starts = documents(lengths)
     found = [batch for batch in epoch(CarriedStreams(ids, starts, context, rows, seed)) if batch.fresh]
     assert sum(len(batch.inputs) < rows for batch in found) <= 1
+    more = [batch for batch in found if len(batch.inputs) > rows]
+    assert sum(2 * batch.inputs.numel() <= rows * context for batch in more) <= 1
     for batch in found:
         assert batch.inputs.shape[1] <= context
         assert len(batch.inputs) == rows or batch.inputs.numel() <= 1.5 * rows * context
-    whole = [batch for batch in found if len(batch.inputs) > rows]
-    assert all(batch.inputs.numel() > 0.5 * rows * context or len(found) == 1 for batch in whole)
 
 
 def test_the_windows_of_a_stream_are_of_one_size() -> None:
