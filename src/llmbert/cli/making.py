@@ -245,7 +245,14 @@ def _say_run(run: Any) -> None:
         print(f"{cut[0]:,} sources and {cut[1]:,} targets were longer than the context and were cut; --set context=…")
 
 
-BITS = {"bound": "≤ bits/byte", "pseudo": "pseudo-bits/byte", "none": "no likelihood"}
+# By kind of likelihood. Of an encoder-decoder the rest of a text is the source, and what was taken out its target.
+FIGURES = {
+    "exact": "bits/byte",
+    "bound": "≤ bits/byte",
+    "pseudo": "pseudo-bits/byte",
+    "conditional": "nats/token given the rest",
+    "none": "no likelihood",
+}
 
 
 def print_comparison(content: dict[str, Any], out: Path) -> None:
@@ -262,13 +269,13 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
     for number, kind in enumerate(kinds := list(dict.fromkeys(row["likelihood"] for row in content["table"]))):
         # Figures of different kinds are not comparable, so no column holds two of them.
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading in ("model", BITS.get(kind, "bits/byte"), "95 %", "train time", "tokens/s", "size"):
+        for heading in ("model", FIGURES[kind], "95 %", "train time", "tokens/s", "size"):
             table.add_column(heading, justify="left" if heading == "model" else "right")
         for row in (row for row in content["table"] if row["likelihood"] == kind):
-            bits, interval = row["bits_per_byte"], row["interval"]
+            figure, interval = row["nats_per_token" if kind == "conditional" else "bits_per_byte"], row["interval"]
             table.add_row(
                 row["name"],
-                "–" if bits is None else f"{bits:.3f}",
+                "–" if figure is None else f"{figure:.3f}",
                 "–" if not interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
                 duration(row["train_seconds"]),
                 f"{row['tokens_per_second']:,.0f}",

@@ -39,7 +39,6 @@ from llmbert.workbench.sources import Paths, Source, given_tokeniser, path_list,
 from llmbert.workbench.train import resume, train
 from llmbert.workbench.wording import compare_advice, compare_summary, say
 
-COMPARED = tuple(name for name, family in FAMILIES.items() if family.likelihood == "exact")
 EVIDENCE = 3  # of the way it is measured
 PAGE = "compare.json"  # what was asked, and once it is done the table
 
@@ -65,14 +64,14 @@ def compare(
 ) -> dict[str, Any]:
     """Train every family on the same documents, split and tokeniser, each for `budget`, and write one page at `out`.
 
-    families: which (by default those whose likelihood is exact); settings: by family, what stands above the budget's
-    choice; announce: told what comes next. A comparison that was stopped goes on where it was: finished runs are not
+    families: which (by default all); settings: by family, what stands above the budget's choice; announce: told what
+    comes next. A comparison that was stopped goes on where it was: finished runs are not
     trained again.
 
     Raises UsageError for what is asked wrongly (a tokeniser that loses text among it), LLMBertError for bad data.
     """
     began = time.monotonic()
-    names = list(families or COMPARED)
+    names = list(families or FAMILIES)
     for name in names:
         sort_settings(find_family(name), (settings or {}).get(name, {}))
     seconds = parse_duration(budget)
