@@ -15,6 +15,7 @@ from reading import HOSTILE, Page, written
 
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.report import write_report
+from llmbert.report.charts import SERIES
 
 
 def row(name: str, likelihood: str = "exact", **values: Any) -> dict[str, Any]:
@@ -296,7 +297,7 @@ def test_every_text_colour_meets_the_contrast_of_wcag_aa(english: tuple[str, Pag
         name: tuple(int(value[i : i + 2], 16) for i in (0, 2, 4))
         for name, value in re.findall(r"--([\w-]+): #([0-9a-f]{6})", block)
     }
-    for name in ("ink", "muted", "accent", *(f"series-{i}" for i in range(8))):
+    for name in ("ink", "muted", "accent", *(f"series-{i}" for i in range(SERIES))):
         for ground in ("paper", "card"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
     surprise = tuple(int(part) for part in re.search(r"--surprise: (\d+) (\d+) (\d+)", block).groups())  # type: ignore[union-attr]

@@ -56,6 +56,11 @@ def test_the_course_of_the_best_says_what_more_time_would_do() -> None:
     assert "earlier in its training" in advice(table, curves=[curve("gpt", 5, 2, 2.1, 2.3, 2.5)])
 
 
+def test_what_restores_gaps_ranks_with_nothing() -> None:
+    said = advice([*TABLE, row("t5", None, "conditional", nats_per_token=2.5)])
+    assert "t5 was asked for what had been taken out of held-out text, given the rest: 2.500 nats/token." in said
+
+
 def test_what_may_be_chance_goes_to_the_cheaper() -> None:
     evidence = [measured("ngram", "milliseconds", 900), measured("gpt", "milliseconds", 90)]
     said = advice(TABLE, lead={"better": None}, evidence=evidence)

@@ -1,7 +1,7 @@
 """Scores and curves → inline SVG for an HTML page (extra `plot`): deterministic, in the page's own colours and font.
 
 A chart is drawn in pixels of its own width and stretched by the page, so each has a wide and a narrow form. Colours
-are CSS variables the page must define: `--ink --muted --line --card`, and `--series-0` … `--series-7`.
+are CSS variables the page must define: `--ink --muted --line --card`, and `--series-0` … `--series-11`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 from llmbert.protocols import LLMBertError
 
-SERIES = 8  # colours, each with a marker, before they repeat
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")  # the same, for a legend written as text
+SERIES = 12  # colours, each with a marker, before they repeat
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", ">", "<", "p", "h")
+GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★", "►", "◄", "⬟", "⬢")  # the same, for a legend written as text
 POINTS = 600  # most points of a curve that are drawn
 WIDE, NARROW = 1000, 380  # px
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from llmbert.report import charts, clouds
+from llmbert.report import clouds
 from llmbert.report.numbers import number
 from llmbert.report.sheet import Sheet, script
 
@@ -15,7 +15,7 @@ Both = Callable[[Callable[[bool], str]], tuple[Any, Any]]
 """Draws a chart's wide and narrow form."""
 
 POINTS = 1200  # of a map that are drawn
-KEPT = charts.SERIES - 1  # labels with a colour of their own
+LABELS = 8  # with a colour of their own; more points of more colours cannot be told apart
 MOST_TEXTS, MOST_SPANS = 40, 60
 ROOM = 300_000  # bytes of the page that traced texts may take together
 
@@ -82,7 +82,7 @@ def map_section(given: Any, sheet: Sheet, both: Both) -> dict[str, Any] | None:
     drawn = [points[i * len(points) // most] for i in range(most)] if len(points) > most else points
     counts = Counter(label for *_, label, _ in points)
     ranked = [label for label, _ in counts.most_common()]
-    own = ranked if len(ranked) <= charts.SERIES else ranked[:KEPT]
+    own = ranked if len(ranked) <= LABELS else ranked[: LABELS - 1]
     named = [
         clouds.Cloud(label, [(x, y) for x, y, mine, _ in drawn if mine == label], i) for i, label in enumerate(own)
     ]

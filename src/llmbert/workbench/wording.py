@@ -136,6 +136,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "{name} gives a pseudo-likelihood only, which ranks with nothing else here; what it writes can be judged",
         "{name} 只给出伪似然，不能与其他模型排名；但可依其生成的文本判断",
     ),
+    "advice_conditional": (
+        "{name} was asked for what had been taken out of held-out text, given the rest: {nats:.3f} nats/token. That "
+        "ranks with nothing but others that were asked the same; take it to fill gaps, or train it on pairs.",
+        "{name} 的任务是根据其余文本恢复留出文本中被删去的部分：{nats:.3f} 纳特/词元。此值只能与任务相同的模型比较；"
+        "可用它填补空缺，或以成对文本训练它。",
+    ),
     "advice_texts_behind": (
         ": its reverse score is {own:.2f} beside {real:.2f} of as much real text, that of {best} {other:.2f} beside "
         "{other_real:.2f}, so it covers less of the language.",
@@ -499,6 +505,8 @@ def _others(
         if best is not None and kind == "bound" and bits is not None:
             key = "advice_bound_ahead" if bits < best["bits_per_byte"] else "advice_bound"
             said.append(say(key, language, bits=bits, best=best["name"], **told))
+        elif kind == "conditional" and row["nats_per_token"] is not None:
+            said.append(say("advice_conditional", language, nats=row["nats_per_token"], **told))
         elif kind in ("none", "pseudo"):
             said.append(say(f"advice_{kind}", language, **told) + _by_its_texts(row, best, measured, language))
         if row.get("collapsed"):
