@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbert.metrics import TokenNats, build_signature, likelihood_scores, paired_difference, same_kind
-from llmbert.metrics.bootstrap import merge_units, resampled_sums, two_sided_p
+from llmbert.metrics.bootstrap import mean_interval, merge_units, resampled_sums, two_sided_p
 from llmbert.metrics.likelihood import bootstrap_units
 from llmbert.protocols import LLMBertError
 
@@ -250,3 +250,11 @@ class TestRefusals:
     def test_figures_that_do_not_fit(self, nats, starts, sizes, message):
         with pytest.raises(LLMBertError, match=message):
             TokenNats(np.array(nats, dtype=np.float32), starts, sizes, sizes)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 6, 10, 30])
+def test_the_interval_of_a_mean_is_students(count):
+    stats = pytest.importorskip("scipy.stats", reason="scipy, which is the reference here, is not installed")
+    values = np.random.default_rng(count).normal(2.0, 0.3, count)
+    theirs = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert mean_interval(values.tolist()) == pytest.approx(theirs, abs=1e-3)

@@ -105,8 +105,16 @@ def test_speed_size_copies_overlap_and_seeds_may_change_it() -> None:
         "--seeds 3",
     ):
         assert part in said
-    twice = [row("gpt-0", 1.0, family="gpt"), row("gpt-1", 1.1, family="gpt")]
-    assert "--seeds" not in advice(twice)
+
+
+def test_several_seeds_say_whether_the_order_is_luck() -> None:
+    table = [row("gpt", 1.05), row("lstm", 1.1)]
+    trials = [[row("gpt-0", 1.0, family="gpt"), row("gpt-1", 1.1, family="gpt")]]
+    same = [row("lstm-0", 1.05, family="lstm"), row("lstm-1", 1.15, family="lstm")]
+    said = advice(table, trials=[*trials, same])
+    assert "With each of the 2 seeds gpt is ahead of lstm." in said and "--seeds" not in said
+    other = [row("lstm-0", 0.9, family="lstm"), row("lstm-1", 1.3, family="lstm")]
+    assert "gpt is ahead of lstm with 1 of 2 seeds: the order may be the luck" in advice(table, trials=[*trials, other])
 
 
 def test_without_an_exact_figure_nothing_is_ranked() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from llmbert.data.corpus import Corpus
-from llmbert.metrics import paired_difference
+from llmbert.metrics import TokenNats, paired_difference
+from llmbert.metrics.bootstrap import mean_interval
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.report.numbers import duration
@@ -97,7 +103,7 @@ def compare(
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
     _remember(folder, asked)
-    runs: list[tuple[str, Run]] = []
+    runs: dict[str, list[Run]] = {name: [] for name in names}
     for seed in range(seeds):
         for name in names:
             label = name if seeds == 1 else f"{name}-{seed}"
@@ -106,7 +112,7 @@ def compare(
                 run = _trained(folder / label, name, source, corpus, seconds, seed, settings, language, progress, stop)
             except (Interrupted, KeyboardInterrupt):
                 raise Interrupted(f"stopped at {label}; the same command goes on from there") from None
-            runs.append((label, run))
+            runs[name].append(run)
     content = _content(runs, corpus, corpus.tokeniser, time.monotonic() - began, language, progress)
     write_page(folder, content, language)
     write_json(folder / PAGE, asked | {"status": "done", "table": content["table"]})
@@ -197,38 +203,97 @@ def _trained(
 
 
 def _content(
-    runs: list[tuple[str, Run]], corpus: Any, tokeniser: Any, seconds: float, language: str, progress: Progress
+    runs: Mapping[str, Sequence[Run]],
+    corpus: Any,
+    tokeniser: Any,
+    seconds: float,
+    language: str,
+    progress: Progress,
 ) -> dict[str, Any]:
-    shortest = min((run.model.max_length or LENGTH for _, run in runs if not run.reads_source), default=LENGTH)
+    """The page of the runs of each family, one a seed: means over seeds; curves and texts are the first one's."""
+    every = [run for seeds in runs.values() for run in seeds]
+    first = {name: seeds[0] for name, seeds in runs.items()}
+    shortest = min((run.model.max_length or LENGTH for run in every if not run.reads_source), default=LENGTH)
     heads, yardstick = prompts(corpus, tokeniser), Yardstick(corpus, min(LENGTH, shortest))
-    table = sorted((table_row(label, run, language) for label, run in runs), key=_rank)
+    trials = [[table_row(run.folder.name, run, language) for run in seeds] for seeds in runs.values()]
+    table = sorted((over_seeds(name, rows, language) for name, rows in zip(runs, trials, strict=True)), key=_rank)
     trivial = baselines(corpus, tokeniser, language)
-    signatures = [[say("signature_of", language, name=label), run.facts["scores"]["signature"]] for label, run in runs]
-    curves = [line for label, run in runs if (line := curve(label, run, language))]
-    lead = _lead(table, dict(runs), corpus, progress)
-    found = [row for label, run in runs for row in evidence_rows(label, run, yardstick, progress)]
+    signatures = [
+        [say("signature_of", language, name=run.folder.name), run.facts["scores"]["signature"]] for run in every
+    ]
+    curves = [line for name, run in first.items() if (line := curve(name, run, language))]
+    lead = _lead(table, runs, corpus, progress)
+    found = [
+        row
+        for name, seeds in runs.items()
+        for row in _evidence_over_seeds([evidence_rows(name, run, yardstick, progress) for run in seeds])
+    ]
     # A comparison that was stopped and goes on has taken longer than since then.
-    total = max(seconds, sum(run.facts.get("total_seconds") or 0.0 for _, run in runs))
+    total = max(seconds, sum(run.facts.get("total_seconds") or 0.0 for run in every))
+    told = {"models": len(runs), "time": duration(total, language), "seeds": len(every) // len(runs)}
+    trained_again = [rows for rows in trials if len(rows) > 1]
     return {
         "title": say("compare_title", language),
-        "subtitle": say("compare_subtitle", language, models=len(runs), time=duration(total, language)),
+        "subtitle": say("compare_subtitle_seeds" if trained_again else "compare_subtitle", language, **told),
         "summary": compare_summary(table, trivial, lead, language),
         "table": table,
         "baselines": trivial,
         "curves": curves,
         "evidence": found,
-        "mixtures": mixtures(dict(runs), language),
-        "advice": compare_advice(table, trivial, found, curves, lead, corpus.overlap, language),
+        "mixtures": mixtures(first, language),
+        "advice": compare_advice(table, trivial, found, curves, lead, corpus.overlap, language, trained_again),
         "samples": [
             sample
-            for label, run in runs
+            for name, run in first.items()
             if hasattr(run.model, "step") and not run.reads_source
-            for sample in samples(label, run, heads, language, progress)[0]
+            for sample in samples(name, run, heads, language, progress)[0]
         ],
+        "seeds": [row for rows in trained_again for row in rows],
         "data": data_rows(corpus, language),
-        "settings": {label: flat_settings(run.facts) for label, run in runs},
-        "facts": fact_rows(runs[0][1].facts, language) + signatures,
+        "settings": {run.folder.name: flat_settings(run.facts) for run in every},
+        "facts": fact_rows(every[0].facts, language) + signatures,
     }
+
+
+def over_seeds(name: str, rows: Sequence[dict[str, Any]], language: str) -> dict[str, Any]:
+    """The line of a family from those of its runs, one a seed: means, with the interval of the mean over the seeds."""
+    if len(rows) == 1:
+        return rows[0] | {"name": name}
+    figures = {
+        key: None if any(row[key] is None for row in rows) else fmean(row[key] for row in rows)
+        for key, value in rows[0].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    bits, nats = figures.get("bits_per_byte"), figures.get("nats_per_token")
+    key = "bits_per_byte" if bits is not None else "nats_per_token"
+    each = "" if figures.get(key) is None else " · ".join(f"{row[key]:.3f}" for row in rows)
+    mean = say("seeds_each" if each else "seeds_mean", language, seeds=len(rows), each=each)
+    notes = dict.fromkeys(note for row in rows if (note := row["note"]))
+    return {
+        **rows[0],
+        **figures,
+        "name": name,
+        "perplexity": None if nats is None else math.exp(nats),
+        "interval": None if bits is None else mean_interval([row["bits_per_byte"] for row in rows]),
+        "collapsed": any(row["collapsed"] for row in rows),
+        "note": " · ".join([mean, *notes]),
+    }
+
+
+def _evidence_over_seeds(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Evidence of a family from that of its runs: means, with the intervals of the means over the seeds."""
+    if len(trials) == 1:
+        return list(trials[0])
+    found = []
+    for row in trials[0]:
+        same = [each for trial in trials for each in trial if each["metric"] == row["metric"]]
+        values = [each["value"] for each in same]
+        low, high = mean_interval(values) if len(values) > 1 else (None, None)
+        interval = None if low is None else (max(low, 0.0), high)  # no such figure is below 0
+        real = [each["baseline"]["value"] for each in same if each["baseline"]]
+        baseline = row["baseline"] | {"value": fmean(real)} if real else None
+        found.append(row | {"value": fmean(values), "interval": interval, "baseline": baseline})
+    return found
 
 
 UNITS = {"verbatim": "%", "train_seconds": "s", "milliseconds": "ms", "peak_memory": "MB", "bytes_on_disk": "MB"}
@@ -282,14 +347,20 @@ def _known_evidence(run: Run, yardstick: Yardstick, progress: Progress) -> dict[
 
 
 def _lead(
-    table: Sequence[Mapping[str, Any]], runs: Mapping[str, Run], corpus: Corpus, progress: Progress
+    table: Sequence[Mapping[str, Any]], runs: Mapping[str, Sequence[Run]], corpus: Corpus, progress: Progress
 ) -> dict[str, Any] | None:
     """The difference of the best two in bits/byte, both resampled together; None where there are no two."""
     exact = [row for row in table if row["bits_per_byte"] is not None and row["likelihood"] == "exact"]
-    first, *others = [row["name"] for row in exact] or [None]
+    best, *others = [row["name"] for row in exact] or [None]
     if not others:
         return None
-    return paired_difference(*(shard_nats(runs[name], corpus.valid, progress) for name in (first, others[0])))
+    return paired_difference(*(_mean_nats(runs[name], corpus, progress) for name in (best, others[0])))
+
+
+def _mean_nats(seeds: Sequence[Run], corpus: Corpus, progress: Progress) -> TokenNats:
+    """The nats of every held-out token, their mean over the seeds."""
+    found = [shard_nats(run, corpus.valid, progress) for run in seeds]
+    return replace(found[0], nats=np.mean([each.nats for each in found], axis=0))
 
 
 def _rank(row: Mapping[str, Any]) -> float:

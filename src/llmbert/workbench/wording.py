@@ -21,6 +21,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "{time} in all for {models} models on the same text, on this machine",
         "在本机共用 {time}，在同一文本上比较 {models} 个模型",
     ),
+    "compare_subtitle_seeds": (
+        "{time} in all for {models} families with {seeds} seeds each on the same text, on this machine. Figures are "
+        "means over the seeds, intervals those of the means (95 %, Student's t); curves and texts are the first's.",
+        "在本机共用 {time}，在同一文本上比较 {models} 个家族，每个用 {seeds} 个种子。数值为各种子的均值，"
+        "区间为均值的 95% 区间（学生氏 t）；曲线与文本取自第一个种子。",
+    ),
+    "seeds_mean": ("mean of {seeds} seeds", "{seeds} 个种子的均值"),
+    "seeds_each": ("mean of {seeds} seeds: {each}", "{seeds} 个种子的均值：{each}"),
     "run_subtitle": ("{parameters:,} parameters, trained on this machine", "{parameters:,} 个参数，在本机训练"),
     "run_bits": (
         "This {family} reaches {bits:.3f} bits/byte on held-out text (95 % interval {low:.3f} to {high:.3f}), after "
@@ -176,6 +184,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "Each model was trained once: --seeds 3 would show how much of the order is the luck of a seed, which the "
         "intervals do not cover.",
         "每个模型只训练了一次：--seeds 3 可看出名次有多少出于种子的运气，区间并不涵盖这一点。",
+    ),
+    "advice_seeds_same": (
+        "With each of the {seeds} seeds {first} is ahead of {second}.",
+        "{seeds} 个种子中，{first} 每次都领先于 {second}。",
+    ),
+    "advice_seeds_differ": (
+        "{first} is ahead of {second} with {ahead} of {seeds} seeds: the order may be the luck of a seed.",
+        "{seeds} 个种子中，{first} 领先于 {second} 的有 {ahead} 个：名次可能出于种子的运气。",
     ),
     "collapsed": ("latent variable collapsed", "隐变量坍缩"),
     "likelihood_steps_only": (
@@ -394,16 +410,18 @@ def compare_advice(
     lead: Row | None,
     overlap: Row,
     language: str,
+    trials: Sequence[Sequence[Row]] = (),
 ) -> list[str]:
     """What to ship, then everything measured that speaks against it or would change it.
 
     table: best first, as `pages.table_row` has it; evidence: as `compare.evidence_rows`; lead: the `paired_difference`
-    of the first two with an exact likelihood; overlap: of a corpus.
+    of the first two with an exact likelihood; overlap: of a corpus; trials: where families were trained with several
+    seeds, the rows of each family's runs.
     """
     exact = [row for row in table if row["bits_per_byte"] is not None and row["likelihood"] == "exact"]
     measured = {(str(row["name"]), str(row["metric"])): row for row in evidence}
     drawn = {str(curve["name"]): [y for _, y in curve["valid"]] for curve in curves}
-    seeds = [] if len({row["family"] for row in table}) < len(table) else [say("advice_seeds", language)]
+    seeds = _luck(exact, trials, language) if trials else [say("advice_seeds", language)]
     if not exact:
         return [say("advice_no_exact", language), *_others(table, None, measured, language), *seeds]
     best = exact[0]
@@ -419,6 +437,16 @@ def compare_advice(
         *([say("advice_overlap", language, shared=overlap["shared_tokens"])] * (overlap["shared_tokens"] > SHARED)),
         *seeds,
     ]
+
+
+def _luck(exact: Sequence[Row], trials: Sequence[Sequence[Row]], language: str) -> list[str]:
+    """Whether the best two stand in the same order with every seed."""
+    if len(exact) < 2:
+        return []
+    first, second = (next(rows for rows in trials if rows[0]["family"] == row["family"]) for row in exact[:2])
+    ahead = sum(a["bits_per_byte"] < b["bits_per_byte"] for a, b in zip(first, second, strict=True))
+    told = {"first": exact[0]["name"], "second": exact[1]["name"], "seeds": len(first), "ahead": ahead}
+    return [say("advice_seeds_same" if ahead == len(first) else "advice_seeds_differ", language, **told)]
 
 
 def _ship(best: Row, measured: Mapping[tuple[str, str], Row], language: str) -> str:
