@@ -21,7 +21,15 @@ from llmbert.workbench.budget import (
     seconds_of_reading,
     tokens_read_at_the_end,
 )
-from llmbert.workbench.measure import IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
+from llmbert.workbench.measure import (
+    BOUNDED,
+    DRAWN,
+    IMPORTANCE_DRAWS,
+    MOST_ANSWERS,
+    MOST_PSEUDO,
+    MOST_RESTORED,
+    READ_FOR_A_RESTORED,
+)
 
 
 @dataclass
@@ -71,10 +79,12 @@ PLAN = Plan(None, TrainingSettings(optimiser="sgd", steps=1000, precision="float
 
 def test_steps_of_several_kinds_count_by_their_share() -> None:
     model = torch.nn.Linear(2, 1)
-    quick, tokens = measure_speed(model, PLAN, Lesson(Batches()), 0.2)
-    mixed, of_mixed = measure_speed(model, PLAN, Lesson(Phased()), 0.4)
-    assert tokens == of_mixed == 10
-    assert quick / mixed == pytest.approx((0.9 * 0.002 + 0.1 * 0.02) / 0.002, rel=0.4)
+    quick, mixed = (measure_speed(model, PLAN, Lesson(each), 0.3) for each in (Batches(), Phased()))
+    assert quick.tokens_per_step == mixed.tokens_per_step == 10 and quick.tokens_per_second and mixed.tokens_per_second
+    assert mixed.step_seconds[1] == pytest.approx(0.02, rel=0.5) and not quick.step_seconds
+    assert quick.tokens_per_second / mixed.tokens_per_second == pytest.approx(
+        (0.9 * 0.002 + 0.1 * 0.02) / 0.002, rel=0.4
+    )
 
 
 @pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])
@@ -94,7 +104,9 @@ def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
         ("bert", 500, 500 * 64),
         ("bert", 10**9, MOST_PSEUDO * 64),
         ("vae", 1000, 1000 * DRAWS + 1000 * IMPORTANCE_DRAWS),
+        ("vae", 10**9, 10**9 + BOUNDED * 64 * IMPORTANCE_DRAWS),
         ("transformer", 1000, 1000 + MOST_ANSWERS * 64),
+        ("gan", 10**9, DRAWN * 64 * 4),
     ],
 )
 def test_a_budget_keeps_time_for_what_is_measured_at_the_end(family: str, valid: int, read: int) -> None:
@@ -116,4 +128,24 @@ def test_how_long_reading_will_take_is_told_from_a_little_of_it(family: str, val
 
     expected = 1e-4 * tokens_read_at_the_end(known, 32, valid)
     assert seconds_of_reading(known, model, valid, seconds, 0.3) == pytest.approx(expected)
-    assert 1e-4 * budget.tokens_read(known, 32, read[-2]) < 0.3, "it stops as soon as it has read long enough"
+    assert 1e-4 * budget.tokens_read(known, 32, read[-2]) < 4 * 0.3, "it stops as soon as it has read long enough"
+
+
+def test_few_texts_at_once_are_slow_so_more_are_tried() -> None:
+    """As long as less than a batch is read a step takes the same time however many texts it has."""
+    known, read = FAMILIES["lstm"], []
+    model = known.build(known.settings_class()(width=16, layers=1, context=32), 20)
+
+    def seconds(model: Any, tokens: int) -> float:
+        read.append(tokens)
+        return max(tokens, 8192) * 1e-4
+
+    assert seconds_of_reading(known, model, 100_000, seconds, 0.3) == pytest.approx(10.0)
+    assert read[-1] >= budget.READ_TOGETHER
+
+
+def test_of_what_is_taken_out_of_text_only_so_much_is_restored() -> None:
+    known = FAMILIES["t5"]
+    settings = known.settings_class()(width=16, layers=1, heads=1, inner=16, context=32)
+    found = seconds_of_reading(known, known.build(settings, 20), 10**7, lambda model, tokens: tokens * 1e-4, 0.3)
+    assert found == pytest.approx(1e-4 * MOST_RESTORED * READ_FOR_A_RESTORED)

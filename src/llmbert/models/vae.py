@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 SLOTS = 4  # what a Transformer's decoder looks at instead of a source, all made of z
 DRAWS = 8  # of z for each text that is scored
+DRAWN_AT_MOST = 700_000  # tokens that are scored so in all: of much text fewer draws tell as much
+
+
+def draws_of(tokens: int) -> int:
+    """How many draws of z a text is scored by, where so many tokens are scored together."""
+    return max(1, min(DRAWS, DRAWN_AT_MOST // max(1, tokens)))
 
 
 class VAESettings(BaseModel):
@@ -59,7 +65,7 @@ class VAE(nn.Module):
     family = "vae"
     likelihood: Likelihood = "bound"
     recurrent = False
-    scoring_signature = f"elbo-{DRAWS}draws"
+    scoring_signature = f"elbo-{DRAWS}draws-{DRAWN_AT_MOST}tokens"
 
     def __init__(self, settings: VAESettings, vocabulary_size: int) -> None:
         super().__init__()
@@ -135,13 +141,13 @@ class VAE(nn.Module):
     ) -> NDArray[np.float32]:
         """An upper bound on the nats of each text, token by token: float32 (N,), 0 at each begin token.
 
-        -log p(x_t | x_<t, z) on average over DRAWS draws of z from q, and the KL to the prior on the text's first
+        -log p(x_t | x_<t, z) on average over `draws_of` draws of z from q, and the KL to the prior on the text's first
         token: single tokens mean little, their sum over a text is the negative evidence lower bound.
         """
-        nats = np.zeros(len(ids), dtype=np.float32)
+        nats, draws = np.zeros(len(ids), dtype=np.float32), draws_of(len(ids))
         for texts, done, total in self._texts(ids, starts):
             mean, log_variance = self.infer(texts.targets, texts.mask)
-            found = torch.stack([self._nats(texts, z) for z in _draws(mean, log_variance, texts.firsts, DRAWS)]).mean(0)
+            found = torch.stack([self._nats(texts, z) for z in _draws(mean, log_variance, texts.firsts, draws)]).mean(0)
             found[:, 0] += gaussian_kl(mean, log_variance).sum(-1)
             inside = texts.mask.cpu().numpy()
             nats[(texts.firsts[:, None] + 1 + np.arange(found.shape[1]))[inside]] = found.cpu().numpy()[inside]

@@ -10,19 +10,33 @@ from itertools import islice
 from statistics import median
 from typing import Any
 
+import numpy as np
+
+from llmbert.data.corpus import Corpus
 from llmbert.models import Family
 from llmbert.protocols import LLMBertError
 from llmbert.runs import device
 from llmbert.training.loop import LEAST_STEPS, UNHURRIED, Trainer
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.measure import BOUNDED, IMPORTANCE_DRAWS, MOST_ANSWERS, MOST_PSEUDO
+from llmbert.workbench.measure import (
+    BOUNDED,
+    DRAWN,
+    IMPORTANCE_DRAWS,
+    MOST_ANSWERS,
+    MOST_PSEUDO,
+    MOST_RESTORED,
+    READ_FOR_A_RESTORED,
+    restored_nats,
+)
 from llmbert.workbench.settings import checked
 
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 USUAL_EVALUATIONS = 20  # in a training
 READ_AT_FIRST = 64  # held-out tokens, by which it is tried how long reading takes
+READ_TOGETHER = 1 << 14  # from which on more at once are hardly quicker, token for token
 CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
+PHASES = (0.6, 0.1, 0.3)  # of a GAN's time: maximum likelihood, its discriminator alone, and both against each other
 PAGE_SECONDS = 3.0  # for texts to show, and the page
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
@@ -67,6 +81,7 @@ class Plan:
     training: TrainingSettings
     tokens_per_second: float | None = None  # measured in the calibration
     tokens_per_step: float | None = None
+    step_seconds: tuple[float, ...] = ()  # of each kind of step, where they are of several
     deadline: float | None = None  # when it should end, by time.monotonic, where a budget said so
 
 
@@ -125,9 +140,10 @@ def plan_training(
     seconds: float | None,
     teach: Callable[[Any, Plan], Any],
     read: Callable[[Any, int], float] | None = None,
+    also_read: int = 0,
 ) -> Plan:
     """Decide size, batch and steps. teach: (model, plan) → the lesson it would learn by; read: (model, tokens) → the
-    seconds it takes a model to read about so many held-out tokens.
+    seconds it takes a model to read about so many held-out tokens; also_read: tokens that it will read besides those.
 
     What the user set stands. Without `seconds` there is nothing to decide. With it the largest rung of the ladder is
     taken whose tokens in that time are at least TOKENS_PER_WEIGHT for each of its weights, and steps fill the time.
@@ -142,6 +158,8 @@ def plan_training(
             rung = rung | {"context": min(rung.get("context", usual), max(2, (train_tokens - 2) // 2))}
         settings = checked(family.settings_class(), rung)
         values = training_defaults(family_name, settings.context) | dict(training_values)
+        if family_name == "gan" and seconds is not None:  # a step of SeqGAN's way takes as long as a hundred others
+            values = {"adversarial": "relaxed"} | values
         plans.append(Plan(settings, checked(TrainingSettings, values)))
     if seconds is None:
         return plans[0]
@@ -154,13 +172,14 @@ def plan_training(
     later = tokens_read_at_the_end(family, plan.model.context, valid_tokens) / (3 * plan.tokens_per_second)
     if read:
         later = seconds_of_reading(family, model, valid_tokens, read, _patience(seconds) / 4)
+    later *= 1 + also_read / max(1, valid_tokens)
     plan = replace(plan, deadline=began + max(seconds - later - PAGE_SECONDS, 0.3 * seconds))
     left = _seconds_left(plan, seconds)
     found = _fill(plan, left, train_tokens, model_values, family)
     if getattr(found.model, "dropout", 0.0) > getattr(plan.model, "dropout", 0.0):  # costs time that was not measured
         model = family.build(found.model, vocabulary_size).to(device())
-        speed, tokens = measure_speed(model, found, teach(model, found), _patience(seconds))
-        plan = replace(plan, tokens_per_second=speed, tokens_per_step=tokens)
+        told = measure_speed(model, found, teach(model, found), _patience(seconds))
+        plan = replace(told, model=plan.model, training=plan.training)
         left = _seconds_left(plan, seconds)
         found = _fill(plan, left, train_tokens, model_values, family)
     if "evaluate_every" in training_values or seconds > SHORT:
@@ -185,9 +204,9 @@ def tokens_read(family: Family, context: int, tokens: int) -> float:
     if family.likelihood == "pseudo":  # each token a pass of its own
         return float(tokens * context)
     if family.likelihood == "bound":
-        from llmbert.models.vae import DRAWS
+        from llmbert.models.vae import draws_of
 
-        return float(tokens * DRAWS)
+        return float(tokens * draws_of(tokens))
     # A sliding window reads all four times over, and its short rows cost twice what a token of a batch does.
     return float(tokens * (1 if family.recurrent or family.likelihood == "conditional" else 8))
 
@@ -196,6 +215,8 @@ def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int) -> f
     """How many tokens a model reads, one way or another, to be measured on held-out text once it is trained."""
     if family.likelihood == "pseudo":
         return tokens_read(family, context, min(valid_tokens, MOST_PSEUDO))
+    if family.likelihood == "none":  # texts drawn from nothing, one token after the other
+        return float(DRAWN * context * 4)
     further = 0.0
     if family.likelihood == "bound":
         further = min(valid_tokens, BOUNDED * context) * IMPORTANCE_DRAWS
@@ -213,11 +234,31 @@ def seconds_of_reading(
     """
     tokens, model = READ_AT_FIRST, model.eval()
     read(model, tokens)  # the first is slow
-    while (taken := read(model, min(tokens, valid_tokens))) < patience and tokens < valid_tokens:
+    while tokens < valid_tokens:
+        taken = read(model, tokens)
+        if taken >= 4 * patience or (taken >= patience and tokens >= READ_TOGETHER):
+            break
         tokens *= 4
+    else:
+        taken = read(model, valid_tokens)
     context = model.settings.context
-    all_of_it = tokens_read_at_the_end(family, context, valid_tokens)
+    if family.likelihood == "conditional":  # of documents; whoever answers sources reads none
+        all_of_it = float(min(valid_tokens, MOST_RESTORED * READ_FOR_A_RESTORED))
+    else:
+        all_of_it = tokens_read_at_the_end(family, context, valid_tokens)
     return taken * all_of_it / tokens_read(family, context, min(tokens, valid_tokens))
+
+
+def time_reading(store: Corpus, model: Any, tokens: int) -> float:
+    """How long a model, on the device it will be on, takes for the nats of the first held-out tokens of a store."""
+    ids, starts = np.asarray(store.valid.ids[:tokens]), np.asarray(store.valid.starts)
+    starts = np.append(starts[starts < len(ids)], len(ids))
+    model, began = model.to(device()), time.perf_counter()
+    if model.likelihood == "conditional":
+        restored_nats(model, store.tokeniser, ids, starts)
+    else:
+        model.token_nats(ids, starts)
+    return time.perf_counter() - began
 
 
 def affordable_evaluations(lesson: Any, seconds: float) -> tuple[int, float]:
@@ -248,10 +289,11 @@ def _largest_affordable(
             break
         model = family.build(plan.model, vocabulary_size).to(device())
         weights = sum(w.numel() for w in model.parameters() if w.dim() > 1) - model.embedding.weight.numel() // 2
-        speed, tokens = measure_speed(model, plan, teach(model, plan), _patience(seconds))
-        if best is not None and speed * seconds < TOKENS_PER_WEIGHT * weights:
+        plan = measure_speed(model, plan, teach(model, plan), _patience(seconds))
+        assert plan.tokens_per_second
+        if best is not None and plan.tokens_per_second * seconds < TOKENS_PER_WEIGHT * weights:
             break
-        best = replace(plan, tokens_per_second=speed, tokens_per_step=tokens)
+        best = plan
     assert best is not None
     return best
 
@@ -261,15 +303,16 @@ def _patience(seconds: float) -> float:
     return min(2.0, 0.02 * seconds)
 
 
-def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[float, float]:
-    """Training tokens/s of a model, the median of at least three steps and about `seconds`, and tokens a step.
+def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
+    """The plan with the training tokens/s of a model, the median of at least three steps and about `seconds`, and the
+    tokens of a step.
 
-    Where steps are of several kinds (a GAN's), each counts by its share of all.
+    Where steps are of several kinds (a GAN's), each counts by its share of all, and how long each takes is told too.
     """
     trainer = Trainer(model, lesson.objective, lesson.batches, plan.training)
     model.train()
     kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
-    a_step, tokens = 0.0, 0.0
+    tokens, each = 0.0, []
     for share, number in kinds:
         batches = list(islice(lesson.batches.iterate(number), 8 if len(kinds) == 1 else 2))
         for batch in batches[:UNHURRIED]:
@@ -281,9 +324,11 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> tuple[
             for_a_token.append((time.perf_counter() - began) / batch.count)
             steps += 1
         count = sum(batch.count for batch in batches) / len(batches)
-        a_step += share * median(for_a_token) * count
+        each.append(median(for_a_token) * count)
         tokens += share * count
-    return tokens / a_step, tokens
+    a_step = sum(share * taken for (share, _), taken in zip(kinds, each, strict=True))
+    times = tuple(each) if len(kinds) > 1 else ()
+    return replace(plan, tokens_per_second=tokens / a_step, tokens_per_step=tokens, step_seconds=times)
 
 
 def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:
@@ -291,6 +336,9 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
     assert plan.tokens_per_second and plan.tokens_per_step
     training = plan.training
     steps = max(LEAST_STEPS, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
+    if len(plan.step_seconds) == len(PHASES) and training.likelihood_steps is None and training.warm_steps is None:
+        likelihood, warm, steps = _phases(plan, seconds)
+        training = training.model_copy(update={"likelihood_steps": likelihood, "warm_steps": warm})
     epochs = steps * plan.tokens_per_step / max(1, train_tokens)
     dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model
@@ -299,6 +347,15 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
     warmup = min(training.warmup, steps // 10)
     training = training.model_copy(update={"steps": steps, "warmup": warmup})
     return replace(plan, model=model, training=training)
+
+
+def _phases(plan: Plan, seconds: float) -> tuple[int, int, int]:
+    """Steps of maximum likelihood, of the discriminator alone, and in all, so that each phase has its share of time."""
+    likelihood, discriminator, generator = plan.step_seconds
+    every = plan.training.discriminator_every
+    steps = [likelihood, discriminator, generator + every * discriminator]
+    alone, warm, rounds = (max(1, int(share * seconds / one)) for share, one in zip(PHASES, steps, strict=True))
+    return alone, warm, alone + warm + rounds * (1 + every)
 
 
 def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:

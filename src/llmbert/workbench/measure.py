@@ -34,6 +34,7 @@ MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
 EXAMPLES = 8
 RESTORED, MOST_RESTORED = 32, 20_000  # damaged pieces at once, and restored tokens that are scored
+READ_FOR_A_RESTORED = 5  # tokens of the text are read for each of them, its marks and ends counted
 DRAWN = 200  # texts from nothing whose variety is measured
 BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out documents whose bound is tightened, and by how many draws
 
@@ -136,24 +137,33 @@ def describe_draws(run: Run, shard: Shard) -> dict[str, Any]:
     return scores
 
 
-def score_restoration(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
-    """How probable a run finds what was taken out of held-out text, given the rest: nats/token of the spans that T5's
-    noise takes out, sentinels and ends among them; a likelihood of other text than a document's, so never in bits/byte.
-    """
-    noise = span_noise(find_sentinels(run.tokeniser.special_ids))
-    batches = Denoising(shard.ids, np.asarray(shard.starts), noise, run.model.settings.context, RESTORED, seed=0)
+def restored_nats(
+    model: Any, tokeniser: Any, ids: np.ndarray, starts: np.ndarray, progress: Progress = silent
+) -> list[np.ndarray]:
+    """The nats of each token of the spans that T5's noise takes out of documents, MOST_RESTORED or so, a row a piece;
+    the first number of a row is its begin token's, 0."""
+    noise = span_noise(find_sentinels(tokeniser.special_ids))
+    batches = Denoising(ids, starts, noise, model.settings.context, RESTORED, seed=0)
     rows: list[np.ndarray] = []
-    with evaluating(run.model):
+    with evaluating(model):
         for number, batch in enumerate(islice(batches.iterate(), batches.batches_per_epoch), 1):
-            batch = batch.to(device_of(run.model))
-            condition = run.model.encode(batch.source, batch.source_mask)
-            logarithms = run.model.predict(run.model.hidden(batch.inputs, condition), condition).log_softmax(-1)
+            batch = batch.to(device_of(model))
+            condition = model.encode(batch.source, batch.source_mask)
+            logarithms = model.predict(model.hidden(batch.inputs, condition), condition).log_softmax(-1)
             nats = -logarithms.gather(2, batch.targets.clamp_min(0)[..., None])[..., 0].cpu().numpy()
             kept = (batch.targets != IGNORED).cpu().numpy()
             rows += [np.append(np.float32(0), row[inside]) for row, inside in zip(nats, kept, strict=True)]
             progress("restoring", number, batches.batches_per_epoch)
             if sum(map(len, rows)) > MOST_RESTORED:
                 break
+    return rows
+
+
+def score_restoration(run: Run, shard: Shard, progress: Progress = silent) -> dict[str, Any]:
+    """How probable a run finds what was taken out of held-out text, given the rest: nats/token of the spans that T5's
+    noise takes out, sentinels and ends among them; a likelihood of other text than a document's, so never in bits/byte.
+    """
+    rows = restored_nats(run.model, run.tokeniser, np.asarray(shard.ids), np.asarray(shard.starts), progress)
     starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
     none = np.zeros(len(rows), np.int64)
     parts = run.signature() | {"context": "the text around", "unit": "restored"}

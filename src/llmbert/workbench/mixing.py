@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmbert.data.corpus import Shard
+from llmbert.data.corpus import Corpus, Shard
 from llmbert.models import FAMILIES, find_family
 from llmbert.models.mixture import LOGITS, Mixture, MixtureSettings, Way, features, log_linear, mixture_shares
 from llmbert.models.scoring import sliding_windows
@@ -19,6 +20,8 @@ from llmbert.protocols import Progress, UsageError, silent
 MOST_TOKENS = 100_000  # of the kept text
 MOST_DISTRIBUTIONS = 1 << 25  # probabilities that log-linear weights are learned from
 GATE_PENALTY = 1e-3  # on the squared weights of a gate, per member
+TRIED_AT_FIRST, TRIED_SECONDS = 256, 0.3  # kept tokens, by which it is tried how long members take
+FITTING = 5.0  # seconds that the weights of all ways take
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,16 @@ def fit_mixture(
 
 
 @torch.no_grad()
-def gather_kept(models: Sequence[Any], settings: MixtureSettings, kept: Shard, progress: Progress = silent) -> Kept:
-    """What each model says of the first MOST_TOKENS of a shard, in windows as the mixture scores."""
+def gather_kept(
+    models: Sequence[Any], settings: MixtureSettings, kept: Shard, progress: Progress = silent, most: int = MOST_TOKENS
+) -> Kept:
+    """What each model says of the first `most` tokens of a shard, in windows as the mixture scores."""
     probe = Mixture(settings.model_copy(update={"way": settings.way or "linear"}), models).eval()
-    last = max(1, int(np.searchsorted(kept.starts, MOST_TOKENS, side="right")) - 1)
+    last = max(1, int(np.searchsorted(kept.starts, most, side="right")) - 1)
     starts = np.asarray(kept.starts[: last + 1])
     ids = np.asarray(kept.ids[: int(starts[-1])])
-    if len(ids) > MOST_TOKENS:
-        ids, starts = ids[:MOST_TOKENS], np.array([0, MOST_TOKENS])
+    if len(ids) > most:
+        ids, starts = ids[:most], np.array([0, most])
     vocabulary, targets, seen, whole, aims = probe.vocabulary_size, [], [], [], []
     room = MOST_DISTRIBUTIONS // (vocabulary * len(models))
     every = max(1, -(-len(ids) // max(1, room)))
@@ -110,6 +115,28 @@ def gather_kept(models: Sequence[Any], settings: MixtureSettings, kept: Shard, p
         whole.append(torch.stack([part[::every].cpu() for part in parts]))
         aims.append(target[::every])
     return Kept(torch.cat(targets), torch.cat(seen), torch.cat(whole, dim=1), torch.cat(aims))
+
+
+def read_again(store: Corpus) -> int:
+    """How many tokens each member reads for the mixture, when it is done with what it is measured on by itself."""
+    return len(store.valid.ids) + (0 if store.kept is None else min(len(store.kept.ids), MOST_TOKENS))
+
+
+def seconds_of_mixing(counted: Sequence[Any], settings: MixtureSettings, store: Corpus, budget: float) -> float:
+    """About how long weighing the members and measuring their mixture will take the members that are counted, and the
+    weights; the others' own budgets leave the time for what they read. Tried on a little kept text."""
+    fitting = min(FITTING, 0.05 * budget)
+    if not counted or store.kept is None:
+        return fitting
+    tokens = TRIED_AT_FIRST
+    gather_kept(counted, settings, store.kept, most=tokens)  # the first is slow
+    while True:
+        began = time.perf_counter()
+        gather_kept(counted, settings, store.kept, most=tokens)
+        taken = time.perf_counter() - began
+        if taken > TRIED_SECONDS or tokens >= len(store.kept.ids):
+            return fitting + taken * read_again(store) / min(tokens, len(store.kept.ids))
+        tokens *= 4
 
 
 # ---- the ways ------------------------------------------------------------------------------------------------------

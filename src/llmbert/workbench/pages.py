@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from llmbert.metrics import METRICS, TokenNats, likelihood_scores
 from llmbert.models import FAMILIES
 from llmbert.protocols import Progress, silent
 from llmbert.report import write_card, write_report
-from llmbert.runs import LOG, Run, write_json
+from llmbert.runs import LOG, Run, read_json, write_json
 from llmbert.tasks.latent import interpolate, reconstruct
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import SPECIAL_TOKENS, Tokeniser
@@ -36,6 +37,7 @@ REBUILT = 6  # held-out texts shown with what is made of their latents
 PRESET = 6  # of xz
 SHOWN = 8 << 20  # bytes of training text, the last, that a compressor is shown: xz has forgotten those before
 COMPRESSED_AT_MOST = 16 << 20  # bytes of all text: more takes memory as well as time
+BASELINES = "baselines.json"  # beside the training text of a corpus
 TRIED = 1 << 18  # tokens, on which it is tried how long that takes
 
 
@@ -68,9 +70,17 @@ def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, A
 
     Each in bits/byte of the held-out text; what cannot be measured in it is left out.
     """
-    found: list[dict[str, Any]] = [{"name": say("uniform", language), "bits_per_byte": 8.0}]
-    unigram = FAMILIES["ngram"]
-    shard = corpus.valid
+    known = _measured_baselines(corpus, tokeniser)
+    values = {"uniform": 8.0, "frequencies": known["frequencies"], "compressor": known["compressor"]}
+    return [{"name": say(name, language), "bits_per_byte": bits} for name, bits in values.items() if bits is not None]
+
+
+def _measured_baselines(corpus: Corpus, tokeniser: Any) -> dict[str, Any]:
+    """What the text and its tokeniser alone decide, measured once and kept beside the text: xz takes its time."""
+    known = _kept_baselines(corpus)
+    if known:
+        return known
+    unigram, shard = FAMILIES["ngram"], corpus.valid
     train_ids, valid_ids = (_counted_ids(part, tokeniser) for part in (corpus.train, shard))
     size = tokeniser.vocabulary_size + _shift(tokeniser)
     model = unigram.model_class().fit(train_ids, corpus.train.starts, size, unigram.settings_class()(order=1))
@@ -78,12 +88,21 @@ def baselines(corpus: Corpus, tokeniser: Any, language: str) -> list[dict[str, A
     text = TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
     parts = {"likelihood": "exact", "tokeniser": tokeniser.kind, "context": "none"}
     bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]
-    if bits is not None:
-        found.append({"name": say("frequencies", language), "bits_per_byte": bits})
     compressed = _compressed_bits(corpus, tokeniser) if bits is not None and tokeniser.lossless else None
-    if compressed is not None:
-        found.append({"name": say("compressor", language), "bits_per_byte": compressed})
+    found = {"measured": _way_of_measuring(), "frequencies": bits, "compressor": compressed}
+    with suppress(OSError):  # where nothing can be kept it is measured again
+        write_json(corpus.train.folder / BASELINES, found)
     return found
+
+
+def _kept_baselines(corpus: Corpus) -> dict[str, Any] | None:
+    path = corpus.train.folder / BASELINES
+    known = read_json(path) if path.exists() else {}
+    return known if known.get("measured") == _way_of_measuring() else None
+
+
+def _way_of_measuring() -> list[int]:
+    return [PRESET, SHOWN, COMPRESSED_AT_MOST]
 
 
 def _counted_ids(shard: Shard, tokeniser: Any) -> np.ndarray:
@@ -122,7 +141,7 @@ def _compressed_bytes(text: bytes) -> int:
 def seconds_of_baselines(corpus: Corpus) -> float:
     """About how long `baselines` will take: nearly all goes to the compressor, which is tried on a little text."""
     train, valid = _bytes_of(corpus)
-    if not corpus.tokeniser.lossless or not valid or train + valid > COMPRESSED_AT_MOST:
+    if not corpus.tokeniser.lossless or not valid or train + valid > COMPRESSED_AT_MOST or _kept_baselines(corpus):
         return 0.0
     sample = corpus.tokeniser.decode(corpus.train.ids[:TRIED]).encode()
     began = time.perf_counter()

@@ -94,7 +94,8 @@ def parse_duration(text: str | float) -> float:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a training is asked for; see `train`."""
+    """What a training is asked for; see `train`. also_read: tokens that are read after all that is measured, for which
+    a budget leaves time."""
 
     family: str
     data: Paths
@@ -121,6 +122,7 @@ class Asked:
     part: tuple[int, int] | None = None
     licence: str | None = None
     valid_share: float | None = None
+    also_read: int = 0
 
 
 def source_of(asked: Asked, vocabulary_size: Any) -> Source:

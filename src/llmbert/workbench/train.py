@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.corpus import Corpus
 from llmbert.data.pairs import PairCorpus, PairShard
 from llmbert.models import FAMILIES, Family, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
@@ -40,11 +40,11 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, check_length, plan_training
+from llmbert.workbench.budget import PAGE_SECONDS, Plan, check_length, plan_training, time_reading
 from llmbert.workbench.folders import first_facts, fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
-from llmbert.workbench.mixing import fit_mixture, parse_members
+from llmbert.workbench.mixing import fit_mixture, parse_members, read_again, seconds_of_mixing
 from llmbert.workbench.pages import seconds_of_baselines, write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
 from llmbert.workbench.privacy.noise import count_privacy, learn_with_noise
@@ -179,7 +179,8 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     check_out(folder)
     store = asked.store or read_store(learns, source, beside(folder), progress)
     held = _check_room(learns, store, held)
-    plan = _plan(asked.family, learns, source, store, model_values, training_values, preset, seconds, began)
+    decided = (model_values, training_values, preset, seconds, began, asked.also_read)
+    plan = _plan(asked.family, learns, source, store, *decided)
     facts = first_facts(
         asked.family, learns, asked.task, asked.languages, source, store, plan, seed, asked.budget, asked.size,
         folder, asked.language,
@@ -290,8 +291,9 @@ def _plan(
     preset: Mapping[str, Any] | None,
     seconds: float | None,
     began: float,
+    also_read: int,
 ) -> Plan:
-    """What will be trained, within what of the budget reading the corpus has left."""
+    """What will be trained, within what of the budget reading the corpus has left; also_read: see `Asked`."""
     chosen = FAMILIES[family]
     if chosen.mixes:
         mixed = checked(chosen.settings_class(), {**(preset or {}), **model_values})
@@ -316,22 +318,12 @@ def _plan(
         preset,
         left,
         lambda model, plan: teach(model, store, plan, training_values["seed"]),
-        partial(_seconds_of_reading, valid)
-        if isinstance(store, Corpus) and chosen.likelihood in ("exact", "bound", "pseudo")
-        else None,
+        partial(time_reading, store) if isinstance(store, Corpus) and chosen.likelihood != "none" else None,
+        also_read,
     )
     if isinstance(store, Corpus):
         check_length(", ".join(source.data), len(train.ids), len(valid.ids), plan.model.context)
     return plan
-
-
-def _seconds_of_reading(shard: Shard, model: Any, tokens: int) -> float:
-    """How long a model, on the device it will be on, takes for the nats of the first tokens of a shard."""
-    ids, starts = np.asarray(shard.ids[:tokens]), np.asarray(shard.starts)
-    starts = np.append(starts[starts < len(ids)], len(ids))
-    model, began = model.to(device()), time.perf_counter()
-    model.token_nats(ids, starts)
-    return time.perf_counter() - began
 
 
 LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
@@ -373,22 +365,21 @@ def carry_out(training: Training, resume: bool = False) -> Run:
         return _finish(training, model, learned)
 
 
-MIXING_SHARE = 0.1  # of a mixture's budget: for the members that count, the weights, and measuring the whole
-
-
 def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     """Train the members, each in a folder of its own within the run, and learn their weights on what was kept."""
     assert isinstance(training.store, Corpus) and training.store.kept is not None
-    began, members = time.monotonic(), parse_members(training.plan.model.members, training.plan.model.shards)
-    shards = training.plan.model.shards
-    slow = shards * sum(not find_family(family).counts for family, _ in members)
-    runs: dict[str, Run] = {}
-    for family, values in members:
-        for part in range(shards):
-            name = family if family not in runs else f"{family}-{len(runs)}"
-            runs[name] = _member(training, family, name, values, slow, None if shards == 1 else (part, shards))
-    models = {name: run.model for name, run in runs.items()}
-    model, found = fit_mixture(models, training.plan.model, training.store.kept, training.progress)
+    began, settings = time.monotonic(), training.plan.model
+    parts = [None] if settings.shards == 1 else [(part, settings.shards) for part in range(settings.shards)]
+    members: dict[str, tuple[str, Mapping[str, Any], tuple[int, int] | None]] = {}
+    for family, values in parse_members(settings.members, settings.shards):
+        for part in parts:
+            members[family if family not in members else f"{family}-{len(members)}"] = (family, values, part)
+    counted = {name: FAMILIES[family].counts for name, (family, *_) in members.items()}
+    runs = {name: _member(training, name, *members[name], None) for name in members if counted[name]}
+    seconds = _member_seconds(training, [run.model for run in runs.values()], list(counted.values()).count(False))
+    runs |= {name: _member(training, name, *members[name], seconds) for name in members if not counted[name]}
+    models = {name: runs[name].model for name in members}
+    model, found = fit_mixture(models, settings, training.store.kept, training.progress)
     seconds, tokens = time.monotonic() - began, sum(run.facts["train_tokens"] for run in runs.values())
     return model, {
         "mixture": found,
@@ -399,41 +390,56 @@ def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     }
 
 
+def _member_seconds(training: Training, counted: Sequence[Any], slow: int) -> float | None:
+    """What each of so many members that are not counted gets of a mixture's budget, a second at least; counted: the
+    models of the others, on whose account some of it is put off."""
+    budget = training.facts["asked"]["seconds"]
+    if budget is None or not slow:
+        return None
+    assert isinstance(training.store, Corpus)
+    later = seconds_of_mixing(counted, training.plan.model, training.store, budget) + PAGE_SECONDS
+    left = budget - (time.monotonic() - training.began) - later
+    return round(max(1.0, max(left, 0.3 * budget) / slow), 1)
+
+
 def _member(
-    training: Training, family: str, name: str, values: Mapping[str, Any], slow: int, part: tuple[int, int] | None
+    training: Training,
+    name: str,
+    family: str,
+    values: Mapping[str, Any],
+    part: tuple[int, int] | None,
+    seconds: float | None,
 ) -> Run:
-    """One member of a mixture, trained, gone on with, or found as it was left; slow: how many share the time; part:
-    which of how many parts of the text it learns from, None for all of it."""
+    """One member of a mixture, trained, gone on with, or found as it was left. part: which of how many parts of the
+    text it learns from, None for all of it; seconds: its budget."""
     assert isinstance(training.store, Corpus)
     folder, asked, source = training.out / MEMBERS / name, training.facts["asked"], training.facts["source"]
-    watched: dict[str, Any] = {"progress": training.progress, "stop": training.stop}
-    counts = find_family(family).counts
     try:
         if (folder / FACTS).exists():
-            return load(folder) if run_status(folder) == "done" else resume(folder, **watched)
-        return train(
+            done = run_status(folder) == "done"
+            return load(folder) if done else resume(folder, progress=training.progress, stop=training.stop)
+        wanted = Asked(
             family,
             source["data"],
             folder,
             lines=source["lines"],
             split_on=source["split_on"],
             fields=source["fields"],
-            budget=None if asked["seconds"] is None or counts else _share_of_budget(asked["seconds"], slow),
-            settings=values if counts else {**asked["training"], **values},
+            budget=seconds,
+            settings=values if FAMILIES[family].counts else {**asked["training"], **values},
             seed=training.seed,
             language=training.facts["language"],
             store=training.store if part is None else training.store.part(*part),
             part=part,
             without=source.get("without") or (),
-            **watched,
+            also_read=read_again(training.store),
         )
+        member = prepare(wanted, training.progress, time.monotonic())
+        member.stop = training.stop
+        with fresh_folder(member.out):
+            return carry_out(member)
     except Interrupted as stopped:
         raise Interrupted(str(stopped).partition("; go on with")[0]) from None
-
-
-def _share_of_budget(seconds: float, slow: int) -> float:
-    """What each of so many members that are not counted gets of a mixture's budget, s; a second at least."""
-    return max(1.0, (1 - MIXING_SHARE) * seconds / slow)
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
