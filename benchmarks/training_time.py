@@ -4,8 +4,8 @@ python benchmarks/training_time.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] 
 
 time-to-loss: seconds until a GPT of at most nanoGPT's size is as good as nanoGPT after its 2,000 steps for a processor;
 both are scored alike, by our sliding windows. curve: the loss of both, step by step, from the same weights. lstm:
-training tokens/s. budget: the time a training took for the time it was given. grid: what a budget chose, beside
-settings tried by hand. The figures go where those of performance.py go.
+training tokens/s. budget, budgets: the time a training took for the time it was given, of one family or another. grid:
+what a budget chose, beside settings tried by hand. The figures go where those of performance.py go.
 """
 
 from __future__ import annotations
@@ -216,18 +216,24 @@ def lstm(options: Options) -> list[Result]:
 
 def budget(options: Options) -> list[Result]:
     """The whole time that trainings took, beside what they were given."""
-    found = []
-    for family, seconds in (("gpt", 60), ("gpt", 180), ("lstm", 60)):
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            run = llmbert.train(
-                family, options.data / "wikitext2/train.txt.gz", Path(folder) / "run", tokenizer="bpe", budget=seconds
-            )
-            taken = time.perf_counter() - began
-        print(f"  {family}: {run.facts['scores']['nats_per_token']:.3f} nats/token")
-        name, near = f"budget of {seconds} s for a {family}, {taken:.0f} s taken", min(taken / seconds, seconds / taken)
-        found.append(Result(name, "of each other", near, (near, near), "asked", 1.0, (1.0, 1.0), 0.9))
-    return found
+    return [_kept(options, family, seconds) for family, seconds in (("gpt", 60), ("gpt", 180), ("lstm", 60))]
+
+
+def budgets(options: Options) -> list[Result]:
+    """The same of a minute for each other family that learns by steps, and for a mixture."""
+    others = ("rnn", "gru", "transformer", "t5", "bert", "vae", "gan", "mixture")
+    return [_kept(options, family, 60) for family in others]
+
+
+def _kept(options: Options, family: str, seconds: int) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        text, began = options.data / "wikitext2/train.txt.gz", time.perf_counter()
+        run = llmbert.train(family, text, Path(folder) / "run", tokenizer="bpe", budget=seconds)
+        taken = time.perf_counter() - began
+    nats = run.facts["scores"]["nats_per_token"]
+    print(f"  {family}: {'no likelihood' if nats is None else f'{nats:.3f} nats/token'}", flush=True)
+    name, near = f"budget of {seconds} s for a {family}, {taken:.0f} s taken", min(taken / seconds, seconds / taken)
+    return Result(name, "of each other", near, (near, near), "asked", 1.0, (1.0, 1.0), 0.9)
 
 
 # What somebody might try by hand on two cores in a minute: layers, width, heads, context; Muon's rate; rows of a batch.
@@ -264,7 +270,7 @@ def grid(options: Options) -> list[Result]:
     return [Result(name, "bits/byte", own, (own, own), peer, best, (best, max(tried)), 1 / 1.02, less=True)]
 
 
-LINES = {"time-to-loss": time_to_loss, "curve": curve, "lstm": lstm, "budget": budget, "grid": grid}
+LINES = {"time-to-loss": time_to_loss, "curve": curve, "lstm": lstm, "budget": budget, "budgets": budgets, "grid": grid}
 
 if __name__ == "__main__":
     performance.main(LINES, __doc__ or "")
