@@ -35,6 +35,7 @@ EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 USUAL_EVALUATIONS = 20  # in a training
 READ_AT_FIRST = 64  # held-out tokens, by which it is tried how long reading takes
 READ_TOGETHER = 1 << 14  # from which on more at once are hardly quicker, token for token
+COUNTED = 64  # batches whose tokens are counted: texts of like length share one, so they differ much
 CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
 PHASES = (0.6, 0.1, 0.3)  # of a GAN's time: maximum likelihood, its discriminator alone, and both against each other
 PAGE_SECONDS = 3.0  # for texts to show, and the page
@@ -182,11 +183,14 @@ def plan_training(
         plan = replace(told, model=plan.model, training=plan.training)
         left = _seconds_left(plan, seconds)
         found = _fill(plan, left, train_tokens, model_values, family)
-    if "evaluate_every" in training_values or seconds > SHORT:
+    # What a VAE or a GAN learns depends on the number of its steps, so no deadline mends a plan that is off.
+    fixed = family.likelihood in ("bound", "none")
+    if "evaluate_every" in training_values or (seconds > SHORT and not fixed):
         return found
     times, cost = affordable_evaluations(teach(model, found), seconds)
-    if times >= USUAL_EVALUATIONS:
+    if times >= USUAL_EVALUATIONS and not fixed:
         return found
+    times = min(times, USUAL_EVALUATIONS)
     spare = (times + 1) * cost - EVALUATION_SHARE * left
     found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, family)
     training = found.training.model_copy(update={"evaluate_every": -(-found.training.steps // times)})
@@ -314,7 +318,8 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
     kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
     tokens, each = 0.0, []
     for share, number in kinds:
-        batches = list(islice(lesson.batches.iterate(number), 8 if len(kinds) == 1 else 2))
+        counted = list(islice(lesson.batches.iterate(number), COUNTED if len(kinds) == 1 else 2))
+        batches = counted[:8]
         for batch in batches[:UNHURRIED]:
             trainer.step(batch)
         started, for_a_token, steps = time.perf_counter(), [], 0
@@ -323,7 +328,7 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
             trainer.step(batch)
             for_a_token.append((time.perf_counter() - began) / batch.count)
             steps += 1
-        count = sum(batch.count for batch in batches) / len(batches)
+        count = sum(batch.count for batch in counted) / len(counted)
         each.append(median(for_a_token) * count)
         tokens += share * count
     a_step = sum(share * taken for (share, _), taken in zip(kinds, each, strict=True))
