@@ -102,3 +102,18 @@ def test_what_cannot_be_mixed_is_refused(members: str, words: str, prose: Path, 
     result = llmbert("train", "--family=mixture", "--data", prose, "--out", tmp_path / "x", f"--set=members={members}")
     assert result.code == 2 and words in result.err, result.err
     assert not (tmp_path / "x").exists()
+
+
+def test_members_share_what_a_budget_leaves_of_weighing_and_measuring(prose: Path, tmp_path: Path) -> None:
+    members = "--set=members=gpt layers=1 width=16 heads=2 context=16, ngram order=3, rnn layers=1 width=16"
+    out = tmp_path / "mixed"
+    result = llmbert("train", "--family=mixture", "--data", prose, "--out", out, "--budget=6s", members)
+    assert result.code == 0, result.err
+    facts, counted, *learned = (
+        json.loads((folder / "run.json").read_text("utf-8"))
+        for folder in (out, *(out / "members" / name for name in ("ngram", "gpt", "rnn")))
+    )
+    assert counted["budget"] is None and list(facts["mixture"]["shares"]) == ["gpt", "ngram", "rnn"]
+    shares = [member["budget"] for member in learned]
+    assert shares[0] == shares[1] and 0.3 * 6 <= sum(shares) < 6
+    assert facts["total_seconds"] < 20  # even the least that is measured takes seconds on a slow machine
