@@ -107,6 +107,12 @@ def test_speed_size_copies_overlap_and_seeds_may_change_it() -> None:
         assert part in said
 
 
+def test_what_restores_gaps_is_no_smaller_choice() -> None:
+    evidence = [measured(name, "bytes_on_disk", size) for name, size in (("ngram", 4.0), ("gpt", 2.0), ("t5", 0.5))]
+    said = advice([*TABLE, row("t5", None, "conditional", nats_per_token=2.5)], evidence=evidence)
+    assert "If size decides, take gpt" in said
+
+
 def test_several_seeds_say_whether_the_order_is_luck() -> None:
     table = [row("gpt", 1.05), row("lstm", 1.1)]
     trials = [[row("gpt-0", 1.0, family="gpt"), row("gpt-1", 1.1, family="gpt")]]

@@ -432,7 +432,7 @@ def compare_advice(
         *_course(best, drawn, language),
         *_behind(exact, baselines, language),
         *_others(table, best, measured, language),
-        *_cheaper(best, measured, language),
+        *_cheaper(exact, measured, language),
         *_copies(best, measured, language),
         *([say("advice_overlap", language, shared=overlap["shared_tokens"])] * (overlap["shared_tokens"] > SHARED)),
         *seeds,
@@ -556,12 +556,12 @@ def _by_its_texts(row: Row, best: Row | None, measured: Mapping[tuple[str, str],
     return say("advice_texts_behind" if own - real >= other - other_real else "advice_texts_ahead", language, **told)
 
 
-def _cheaper(best: Row, measured: Mapping[tuple[str, str], Row], language: str) -> list[str]:
-    """Who writes faster and who is smaller, by a fifth at least."""
-    said = []
+def _cheaper(exact: Sequence[Row], measured: Mapping[tuple[str, str], Row], language: str) -> list[str]:
+    """Who of those that could stand in for the best writes faster and who is smaller, by a fifth at least."""
+    best, names, said = exact[0], {str(row["name"]) for row in exact}, []
     shown = {"milliseconds": lambda v: duration(v / 1000, language), "bytes_on_disk": lambda v: data_size(v * 1e6)}
     for metric, text in shown.items():
-        values = {name: row["value"] for (name, key), row in measured.items() if key == metric}
+        values = {name: row["value"] for (name, key), row in measured.items() if key == metric and name in names}
         own = values.get(str(best["name"]))
         least = min(values, key=lambda name: values[name], default=None)
         if own is not None and least is not None and values[least] < 0.8 * own:
