@@ -159,7 +159,7 @@ def plan_training(
             rung = rung | {"context": min(rung.get("context", usual), max(2, (train_tokens - 2) // 2))}
         settings = checked(family.settings_class(), rung)
         values = training_defaults(family_name, settings.context) | dict(training_values)
-        if family_name == "gan" and seconds is not None:  # a step of SeqGAN's way takes as long as a hundred others
+        if family_name == "gan" and seconds is not None:  # a step of SeqGAN's way takes as long as forty others
             values = {"adversarial": "relaxed"} | values
         plans.append(Plan(settings, checked(TrainingSettings, values)))
     if seconds is None:

@@ -258,7 +258,7 @@ def _content(
 def over_seeds(name: str, rows: Sequence[dict[str, Any]], language: str) -> dict[str, Any]:
     """The line of a family from those of its runs, one a seed: means, with the interval of the mean over the seeds."""
     if len(rows) == 1:
-        return rows[0] | {"name": name}
+        return rows[0]
     figures = {
         key: None if any(row[key] is None for row in rows) else fmean(row[key] for row in rows)
         for key, value in rows[0].items()
@@ -288,8 +288,7 @@ def _evidence_over_seeds(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dic
     for row in trials[0]:
         same = [each for trial in trials for each in trial if each["metric"] == row["metric"]]
         values = [each["value"] for each in same]
-        low, high = mean_interval(values) if len(values) > 1 else (None, None)
-        interval = None if low is None else (max(low, 0.0), high)  # no such figure is below 0
+        interval = [max(end, 0.0) for end in mean_interval(values)] if len(values) > 1 else None  # none is below 0
         real = [each["baseline"]["value"] for each in same if each["baseline"]]
         baseline = row["baseline"] | {"value": fmean(real)} if real else None
         found.append(row | {"value": fmean(values), "interval": interval, "baseline": baseline})
