@@ -80,6 +80,10 @@ def test_long_documents_are_even_parts() -> None:
     nats = model.token_nats(ids, long)
     assert (nats[1:] > 0).all()
     assert len(model.posteriors(ids, long)[0]) == 4
+    first, two, every = (model.importance_nats(ids, long, 4, most=most) for most in (1, 2, None))
+    assert 0 < first < two < every == pytest.approx(model.importance_nats(ids, long, 4, most=4))
+    head = int(cut_pieces(long, 12)[1][0]) + 1
+    assert first == pytest.approx(model.importance_nats(ids[:head], np.array([0, head]), 4), rel=1e-5)
 
 
 def test_the_prior_is_the_same_whatever_the_count() -> None:

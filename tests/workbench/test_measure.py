@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from llmbert.data.corpus import build_corpus
+from llmbert.models.scoring import cut_pieces
+from llmbert.models.vae import VAE, VAESettings
 from llmbert.text.tokenisers import train_tokeniser
 from llmbert.workbench import measure
-from llmbert.workbench.measure import shard_nats
+from llmbert.workbench.measure import describe_latent, shard_nats
 
 
 class Pseudo:
@@ -55,3 +58,26 @@ def test_a_pseudo_likelihood_is_of_so_many_tokens_at_most(
     documents = int((asked == run.tokeniser.end_id).sum())
     assert len(found.document_bytes) == documents and documents == (1 if not lines else documents)
     assert float(found.nats.sum()) == len(asked) - 2 * documents
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_the_bound_is_tightened_on_so_many_texts_at_most_however_long_the_documents(
+    lines: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "BOUNDED", 7)
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{i} 中文 line\n" for i in range(30)), "utf-8")
+    run = Run()
+    torch.manual_seed(0)
+    run.model = VAE(VAESettings(width=8, latent=2, context=8), run.tokeniser.vocabulary_size)  # type: ignore[assignment]
+    shard = build_corpus(
+        [str(tmp_path / "train.txt")], tmp_path / "store", run.tokeniser,
+        valid_paths=[str(tmp_path / "valid.txt")], lines=lines,
+    ).valid  # fmt: skip
+    nats = run.model.token_nats(np.asarray(shard.ids), np.asarray(shard.starts), measure.silent)
+    found = describe_latent(run, shard, nats)  # type: ignore[arg-type]
+    tight, (firsts, sizes) = found["importance"], cut_pieces(np.asarray(shard.starts), 8)
+    assert tight["texts"] == 7 < found["all_texts"] == len(firsts)
+    inside = np.concatenate([np.arange(f + 1, f + n + 1) for f, n in zip(firsts[:7], sizes[:7], strict=True)])
+    assert tight["bound"] == pytest.approx(float(nats[inside].sum()) / 7, rel=1e-5)
+    assert tight["weighted"] < tight["bound"] < 1.2 * tight["weighted"]

@@ -29,7 +29,7 @@ from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import Plan
 
-VALID_SHARE = 0.15  # tokens measured on the way, as a share of those learned from between two measurements
+VALID_SHARE = 0.15  # tokens measured on the way, as a share of those learned from in a twentieth of the training
 LEAST_VALID = 4096  # tokens
 OBSERVED = 64  # texts that a generator is watched by
 
@@ -184,7 +184,7 @@ def _mean_bound(model: Any, held_out: Sequence[Any]) -> float:
     """The bound in nats/token, with draws of z of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return sum(mean_loss(model, evidence_lower_bound, held_out, term) for term in ("nll", "kl"))
+        return mean_loss(model, evidence_lower_bound, held_out, "nll", "kl")
 
 
 def teach_adversarial(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
@@ -254,24 +254,27 @@ OBJECTIVES: dict[str, Objective] = {
 # ---- measuring on the way ------------------------------------------------------------------------------------------
 
 
-def mean_loss(model: Any, objective: Callable[..., Any], batches: Sequence[Any], term: str) -> float:
-    """A term of an objective per thing it counts (nats/token), over given batches, without dropout or smoothing."""
+def mean_loss(model: Any, objective: Callable[..., Any], batches: Sequence[Any], *terms: str) -> float:
+    """The sum of terms of an objective, each per thing it counts (nats/token), over given batches, without dropout or
+    smoothing."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
+    totals, counts = dict.fromkeys(terms, 0.0), dict.fromkeys(terms, 0)
     with torch.no_grad():
         for part in chain.from_iterable(batch.split(1) for batch in batches):
-            terms, _ = objective(model, part.to(device), None, 0.0)
-            total += float(terms[term][0])
-            count += terms[term][1]
+            found, _ = objective(model, part.to(device), None, 0.0)
+            for term in terms:
+                totals[term] += float(found[term][0])
+                counts[term] += found[term][1]
     model.train(was_training)
-    return total / max(1, count)
+    return sum(totals[term] / max(1, counts[term]) for term in terms)
 
 
 def _valid_tokens(settings: TrainingSettings, tokens_a_step: int) -> int:
-    every = settings.evaluate_every or max(1, settings.steps // 20)
-    return max(LEAST_VALID, int(VALID_SHARE * tokens_a_step * every))
+    """How many tokens are measured at a time: fewer where that is often, never more because it is seldom."""
+    usual = max(1, settings.steps // 20)
+    return max(LEAST_VALID, int(VALID_SHARE * tokens_a_step * min(settings.evaluate_every or usual, usual)))
 
 
 def _some_batches(batches: Any, tokens: int) -> list[Any]:

@@ -36,7 +36,7 @@ EXAMPLES = 8
 RESTORED, MOST_RESTORED = 32, 20_000  # damaged pieces at once, and restored tokens that are scored
 READ_FOR_A_RESTORED = 5  # tokens of the text are read for each of them, its marks and ends counted
 DRAWN = 200  # texts from nothing whose variety is measured
-BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out documents whose bound is tightened, and by how many draws
+BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out texts whose bound is tightened, and by how many draws
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,16 @@ def score_shard(run: Run, shard: Shard, progress: Progress = silent) -> dict[str
 
 def describe_latent(run: Run, shard: Shard, nats: np.ndarray, progress: Progress = silent) -> dict[str, Any]:
     """How a run with a latent variable uses it: `latent_statistics` of the held-out texts; in nats a text the bound and
-    its reconstruction; and on the first BOUNDED documents the bound beside the one by importance weights. nats: of
-    each token of the shard, as its `token_nats` gives them."""
+    its reconstruction; and of the first BOUNDED texts the bound beside the one by importance weights. A text is a
+    document, or a part of one that is longer than the context. nats: of each token of the shard, as its `token_nats`
+    gives them."""
     ids, starts = np.asarray(shard.ids), np.asarray(shard.starts)
     means, log_variances = run.model.posteriors(ids, starts)
     found = latent_statistics(means, log_variances)
     bound = float(nats.sum()) / len(means)
-    last = min(BOUNDED, shard.documents)
-    ids, starts = ids[: int(starts[last])], starts[: last + 1]
-    texts = len(run.model.posteriors(ids, starts)[0])
+    firsts, sizes = cut_pieces(starts, run.model.settings.context)
+    texts = min(BOUNDED, len(means))
+    last = (firsts + sizes)[sizes > 0][texts - 1]
     return found | {
         "all_texts": len(means),
         "bound": bound,
@@ -116,8 +117,8 @@ def describe_latent(run: Run, shard: Shard, nats: np.ndarray, progress: Progress
         "importance": {
             "texts": texts,
             "draws": IMPORTANCE_DRAWS,
-            "bound": float(nats[: len(ids)].sum()) / texts,
-            "weighted": run.model.importance_nats(ids, starts, IMPORTANCE_DRAWS, progress) / texts,
+            "bound": float(nats[: last + 1].sum()) / texts,
+            "weighted": run.model.importance_nats(ids, starts, IMPORTANCE_DRAWS, progress, texts) / texts,
         },
     }
 
