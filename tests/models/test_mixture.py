@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import torch
 
 from llmbert.models import FAMILIES
-from llmbert.models.mixture import Mixture, MixtureSettings, features
+from llmbert.models.mixture import Mixture, MixtureSettings, features, read_together
 from llmbert.models.ngram import NGram, NGramSettings
 from llmbert.protocols import UsageError
-from llmbert.workbench.mixing import WAYS, Kept, fit_mixture, parse_members
+from llmbert.workbench import mixing
+from llmbert.workbench.mixing import WAYS, Kept, fit_mixture, parse_members, read_again, seconds_of_mixing
 
 VOCABULARY, BEGIN, END = 20, 2, 3
 
@@ -137,3 +139,27 @@ def test_members_are_named_rightly(wrong: str) -> None:
     assert parse_members("ngram order=7, gpt") == [("ngram", {"order": "7"}), ("gpt", {})]
     with pytest.raises(UsageError):
         parse_members(wrong)
+
+
+@pytest.mark.parametrize("kept", [300, 20_000])
+def test_how_long_mixing_takes_is_told_from_what_was_read_of_whole_documents(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token takes half a millisecond here, and texts of 210 tokens are read whole or not at all."""
+    clock = [0.0]
+
+    def gather(models: Any, settings: Any, shard: Any, most: int) -> Any:
+        read = min(most // 210 * 210 or 210, kept)
+        clock[0] += 5e-4 * read
+        return SimpleNamespace(targets=range(read))
+
+    monkeypatch.setattr(mixing, "gather_kept", gather)
+    monkeypatch.setattr(mixing.time, "perf_counter", lambda: clock[0])
+    store: Any = SimpleNamespace(valid=SimpleNamespace(ids=range(5000)), kept=SimpleNamespace(ids=range(kept)))
+    assert read_again(store) == 5000 + kept
+    told = seconds_of_mixing([None], MixtureSettings(), store, 60.0)
+    assert told == pytest.approx(3.0 + 5e-4 * read_again(store))
+
+
+def test_few_tokens_are_read_together_whatever_the_vocabulary() -> None:
+    assert [read_together(size) for size in (69, 4096, 1 << 25)] == [8192, 4096, 1]

@@ -118,9 +118,10 @@ def test_several_seeds_say_whether_the_order_is_luck() -> None:
     trials = [[row("gpt-0", 1.0, family="gpt"), row("gpt-1", 1.1, family="gpt")]]
     same = [row("lstm-0", 1.05, family="lstm"), row("lstm-1", 1.15, family="lstm")]
     said = advice(table, trials=[*trials, same])
-    assert "With each of the 2 seeds gpt is ahead of lstm." in said and "--seeds" not in said
-    other = [row("lstm-0", 0.9, family="lstm"), row("lstm-1", 1.3, family="lstm")]
-    assert "gpt is ahead of lstm with 1 of 2 seeds: the order may be the luck" in advice(table, trials=[*trials, other])
+    assert "gpt is ahead of lstm in 3 of 4 pairs of their seeds: the order may be the luck" in said
+    assert "--seeds" not in said and advice(table, trials=[*trials, same[::-1]]) == said, "seeds are no pairs"
+    apart = [row("lstm-0", 1.2, family="lstm"), row("lstm-1", 1.3, family="lstm")]
+    assert "With its worst of 2 seeds gpt is still ahead of the best of lstm." in advice(table, trials=[*trials, apart])
 
 
 def test_without_an_exact_figure_nothing_is_ranked() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmbert.data.corpus import Corpus, build_corpus
+from llmbert.runs import disk_error
 from llmbert.workbench import pages
 from llmbert.workbench.pages import PRESET, baselines, seconds_of_baselines
 
@@ -58,3 +59,17 @@ def test_what_the_text_decides_is_measured_once(tmp_path: Path, monkeypatch: pyt
     assert baselines(corpus, corpus.tokeniser, "en") == first and seconds_of_baselines(corpus) == 0
     chinese = baselines(corpus, corpus.tokeniser, "zh")
     assert [row["bits_per_byte"] for row in chinese] == [row["bits_per_byte"] for row in first] and chinese != first
+
+
+def test_where_nothing_can_be_kept_beside_the_text_it_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = corpus_of(tmp_path, "bytes")
+
+    def full(path: Path, content: Any) -> None:
+        raise disk_error(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(pages, "write_json", full)
+    first = compressor(corpus)
+    assert first is not None and not (corpus.train.folder / pages.BASELINES).exists()
+    assert compressor(corpus) == first

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from llmbert.workbench.measure import (
 class Batch:
     seconds: float
     count: int = 10
+    phase: str | None = None
     fresh: bool = True
     counts: dict[str, int] = field(default_factory=lambda: {"nll": 1})
 
@@ -67,7 +69,7 @@ class Lesson:
 
     def objective(self, model: Any, batch: Batch, memory: Any, smoothing: float) -> Any:
         time.sleep(batch.seconds)
-        return {"nll": (model(torch.ones(1, 2)).sum(), 1)}, None
+        return {"nll": (next(model.parameters()).sum(), 1)}, None
 
     def evaluate(self) -> float:
         time.sleep(self.evaluation)
@@ -85,6 +87,47 @@ def test_steps_of_several_kinds_count_by_their_share() -> None:
     assert quick.tokens_per_second / mixed.tokens_per_second == pytest.approx(
         (0.9 * 0.002 + 0.1 * 0.02) / 0.002, rel=0.4
     )
+
+
+class Rounds(Batches):
+    """A slow step, then five quick ones, over and over, as a GAN's two sides take turns."""
+
+    def kinds(self) -> list[tuple[float, int]]:
+        return [(1 / 6, 0), (5 / 6, 1)]
+
+    def iterate(self, position: int = 0) -> Iterator[Batch]:
+        for number in count(position):
+            slow = number % 6 == 0
+            yield Batch(0.02 if slow else 0.002, phase="policy" if slow else "discriminate")
+
+
+def test_kinds_that_take_turns_are_timed_apart() -> None:
+    plan = measure_speed(torch.nn.Linear(2, 1), PLAN, Lesson(Rounds()), 0.3)
+    assert plan.step_seconds[0] == pytest.approx(0.02, rel=0.4) and plan.step_seconds[1] < 0.01
+
+
+def test_each_phase_of_a_gan_has_its_share_of_the_time() -> None:
+    plan = replace(PLAN, step_seconds=(0.1, 0.2, 3.0))
+    likelihood, warm, steps = budget._phases(plan, 100.0)
+    every = plan.training.discriminator_every
+    rounds, over = divmod(steps - likelihood - warm, 1 + every)
+    taken = (0.1 * likelihood, 0.2 * warm, (3.0 + 0.2 * every) * rounds)
+    assert over == 0 and taken == pytest.approx([100 * share for share in budget.PHASES], abs=4.0)
+
+
+def test_time_is_kept_for_what_is_read_again_on_account_of_others() -> None:
+    """Reading all held-out text takes a second here; who reads nine tenths as much besides has as much less."""
+    gpt, batches = FAMILIES["gpt"], Batches()
+    left = []
+    for also_read in (0, 900):
+        asked = ("gpt", gpt, 50, 10_000, 1000, {"layers": 1, "width": 16, "heads": 2, "context": 16}, {}, None, 10.0)
+        began = time.monotonic()
+        plan = budget.plan_training(
+            *asked, lambda model, plan: Lesson(batches), lambda model, tokens: tokens / 1000, also_read
+        )
+        assert plan.deadline is not None
+        left.append(plan.deadline - began)
+    assert left[0] - left[1] == pytest.approx(0.9, abs=0.1)
 
 
 @pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])

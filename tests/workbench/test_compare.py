@@ -12,8 +12,10 @@ import pytest
 from llmbert.cli.making import print_comparison
 from llmbert.metrics.bootstrap import mean_interval
 from llmbert.models import FAMILIES
+from llmbert.protocols import LLMBertError
 from llmbert.runs import load
-from llmbert.workbench.compare import compare
+from llmbert.workbench.compare import compare, over_seeds
+from llmbert.workbench.train import train
 
 WORDS = ["the", "river", "rises", "in", "hills", "and", "runs", "to", "sea", "where", "it", "bends", "a", "mill"]
 TINY: dict[str, Any] = {"layers": 1, "width": 16, "context": 16, "steps": 4, "batch": 4, "preflight": False}
@@ -23,6 +25,14 @@ GIVEN: dict[str, dict[str, Any]] = {
     **{name: TINY | {"heads": 2} for name in ("gpt", "bert", "transformer", "t5")},
     "gan": TINY | {"likelihood_steps": 2, "warm_steps": 1, "rollouts": 1, "filters": 4},
     "mixture": {"members": "ngram order=2, rnn layers=1 width=16 context=16", "steps": 4, "preflight": False},
+}
+UNLIKE = {
+    "ngram": "bits/byte",
+    "vae": "≤ bits/byte",
+    "bert": "pseudo-bits/byte",
+    "transformer": "nats/token given the rest",
+    "t5": "nats/token given the rest",
+    "gan": "no likelihood",
 }
 KINDS = {"exact": 6, "conditional": 2, "bound": 1, "pseudo": 1, "none": 1}
 
@@ -70,7 +80,7 @@ def test_several_seeds_are_a_mean_and_its_interval(seeds: tuple[dict[str, Any], 
     assert rnn["perplexity"] == pytest.approx(math.exp(rnn["nats_per_token"]))
     assert rnn["note"] == "mean of 3 seeds: " + " · ".join(f"{value:.3f}" for value in bits)
     (counted,) = (row for row in content["table"] if row["name"] == "ngram")
-    assert counted["interval"][0] == pytest.approx(counted["interval"][1]), "counting knows no luck"
+    assert counted["interval"] is None, "counting knows no luck"
     memory = [row for row in content["evidence"] if (row["name"], row["metric"]) == ("rnn", "peak_memory")]
     assert len(memory) == 1 and memory[0]["interval"][0] <= memory[0]["value"] <= memory[0]["interval"][1]
 
@@ -92,11 +102,61 @@ def test_no_column_holds_figures_of_two_kinds(
     kinds = [row["likelihood"] for row in content["table"]]
     assert {kind: kinds.count(kind) for kind in kinds} == KINDS
     print_comparison(content, out)
-    heading = ""
+    heading, seen = "", set()
     for line in capsys.readouterr().out.splitlines():
         heading = line.split("95 %")[0] if line.startswith("model ") else heading
-        if line.startswith(("transformer", "t5")):
-            assert "nats/token given the rest" in heading
-        if line.startswith(("vae  ", "bert  ", "gan  ")):
-            assert any(kind in heading for kind in ("≤ bits/byte", "pseudo-bits/byte", "no likelihood"))
+        name = next((each for each in UNLIKE if line.startswith(f"{each}  ")), None)
+        if name:
+            assert heading.split()[1:] == UNLIKE[name].split()
+            seen.add(name)
+    assert seen == set(UNLIKE)
     assert all(row["nats_per_token"] > 0 for row in content["table"] if row["name"] in ("transformer", "t5"))
+
+
+def test_what_needs_no_training_stands_beside_bits_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line: dict[str, Any] = {"interval": None, "train_seconds": 1.0, "tokens_per_second": 10.0, "bytes_on_disk": 1000}
+    t5 = line | {"name": "t5", "likelihood": "conditional", "bits_per_byte": None, "nats_per_token": 2.5}
+    vae = line | {"name": "vae", "likelihood": "bound", "bits_per_byte": 2.0, "nats_per_token": 2.5}
+    trivial = [{"name": "uniform bytes", "bits_per_byte": 8.0}]
+    content = {"samples": [], "baselines": trivial, "data": {"overlap": ""}, "summary": ""}
+    print_comparison(content | {"table": [t5]}, tmp_path)
+    assert "uniform bytes" not in capsys.readouterr().out
+    print_comparison(content | {"table": [t5, vae]}, tmp_path)
+    said = capsys.readouterr().out
+    assert said.index("≤ bits/byte") < said.index("uniform bytes") < said.index("nats/token given the rest")
+
+
+def test_what_cannot_be_trained_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, said = random.Random(3), list[str]()
+    (tmp_path / "text.txt").write_text(" ".join(draw.choices(WORDS, k=1500)), encoding="utf-8")
+    monkeypatch.setattr("llmbert.workbench.evidence.TEXTS", 8)
+
+    def one_fails(family: str, *asked: Any, **more: Any) -> Any:
+        if family == "rnn":
+            raise LLMBertError("the loss is no number at step 3; lower --set learning_rate")
+        return train(family, *asked, **more)
+
+    monkeypatch.setattr("llmbert.workbench.compare.train", one_fails)
+    asked: dict[str, Any] = {"tokenizer": "chars", "budget": 1, "settings": GIVEN, "seeds": 2}
+    names = ["ngram", "rnn", "gpt", "gpt"]
+    content = compare(tmp_path / "text.txt", tmp_path / "out", families=names, announce=said.append, **asked)
+    assert {row["name"] for row in content["table"]} == {"ngram", "gpt"} and "2 families" in content["subtitle"]
+    assert content["advice"][-1] == (
+        "rnn could not be trained: the loss is no number at step 3; lower --set learning_rate."
+    )
+    assert sum("rnn is left out" in line for line in said) == 1
+    assert "rnn could not be trained" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    with pytest.raises(LLMBertError, match="no number at step 3"):
+        compare(tmp_path / "text.txt", tmp_path / "none", families=["rnn"], **asked | {"settings": None})
+
+
+def test_a_line_over_seeds_says_what_held_for_some_of_them() -> None:
+    line: dict[str, Any] = {"name": "vae-0", "bits_per_byte": 1.9, "nats_per_token": 900.0, "collapsed": True}
+    rows = [
+        line | {"note": "latent variable collapsed"},
+        line | {"bits_per_byte": 2.5, "collapsed": False, "note": None},
+    ]
+    found = over_seeds("vae", rows, "en")
+    assert found["interval"][0] == 0.0 and found["interval"][1] > 5, "two seeds tell next to nothing"
+    assert not found["collapsed"] and found["note"].endswith("latent variable collapsed (1/2)")
+    assert found["perplexity"] is None, "beyond all numbers"

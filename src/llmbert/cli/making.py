@@ -266,7 +266,8 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
     for sample in content["samples"]:
         console.rule(f"{sample['name']} · {sample['settings']}", align="left", style="dim")
         console.print((sample["prompt"] + "▸" + sample["text"])[:320], markup=False)
-    for number, kind in enumerate(kinds := list(dict.fromkeys(row["likelihood"] for row in content["table"]))):
+    there = {row["likelihood"] for row in content["table"]}
+    for number, kind in enumerate(kind for kind in FIGURES if kind in there):
         # Figures of different kinds are not comparable, so no column holds two of them.
         table = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("model", FIGURES[kind], "95 %", "train time", "tokens/s", "size"):
@@ -281,7 +282,7 @@ def print_comparison(content: dict[str, Any], out: Path) -> None:
                 f"{row['tokens_per_second']:,.0f}",
                 data_size(row["bytes_on_disk"]),
             )
-        if kind == "exact" or ("exact" not in kinds and number == 0):
+        if number == 0 and kind in ("exact", "bound"):
             for row in content["baselines"]:
                 table.add_row(row["name"], f"{row['bits_per_byte']:.3f}", style="dim")
         console.print(table)

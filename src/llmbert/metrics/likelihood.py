@@ -173,7 +173,7 @@ def _figures(totals: np.ndarray, unknown: int) -> dict[str, float | None]:
     bits = nats / math.log(2)
     return {
         "nats_per_token": _finite(nats / tokens),
-        "perplexity": _exponential(nats / tokens),
+        "perplexity": perplexity(nats / tokens),
         "bits_per_character": None if unknown or not characters else _finite(bits / characters),
         "bits_per_byte": None if unknown or not size else _finite(bits / size),
     }
@@ -193,7 +193,7 @@ def _interval(units: np.ndarray, unit_name: str, unknown: int, resamples: int, s
         nats, tokens, size, characters = resampled_sums(units, resamples, seed).T
         low, high = percentile_interval(nats / tokens, LEVEL)
         figures["nats_per_token"] = [low, high]
-        exponentials = [_exponential(low), _exponential(high)]
+        exponentials = [perplexity(low), perplexity(high)]
         figures["perplexity"] = None if None in exponentials else exponentials  # type: ignore[assignment]
         for name, divisor in (("bits_per_character", characters), ("bits_per_byte", size)):
             if not unknown and divisor.min() > 0:
@@ -251,8 +251,9 @@ def same_kind(scores: Mapping[str, Mapping[str, Any]]) -> bool:
     return len({each["likelihood"] for each in scores.values()}) <= 1
 
 
-def _exponential(nats: float) -> float | None:
-    return _finite(math.exp(nats)) if nats < 700 else None
+def perplexity(nats: float | None) -> float | None:
+    """e to the power of nats/token; None where there are none, or it is beyond all numbers."""
+    return _finite(math.exp(nats)) if nats is not None and nats < 700 else None
 
 
 def _finite(value: float) -> float | None:

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from llmbert.models.scoring import sliding_windows, window_stride
+from llmbert.models.scoring import TOKENS_A_BATCH, sliding_windows, window_stride
 from llmbert.protocols import Condition, Likelihood, Progress, State, silent
 
 if TYPE_CHECKING:
@@ -117,13 +117,19 @@ class Mixture(nn.Module):
         """Nats of each token with a sliding window for all members, float32 (N,), 0 at each begin token."""
         self.eval()
         nats = np.zeros(len(ids), dtype=np.float32)
-        most = max(1, LOGITS // self.vocabulary_size)
         device = self.weights.device
+        most = read_together(self.vocabulary_size)
         for places, block, wanted in sliding_windows(ids, starts, self.window, most, progress):
             block, chosen = block.to(device), torch.from_numpy(wanted).to(device)
             found = self.combine(self.parts_at(block[:, :-1], chosen))
             nats[places[wanted]] = -found.gather(1, block[:, 1:][chosen][:, None])[:, 0].cpu().numpy()
         return nats
+
+
+def read_together(vocabulary_size: int) -> int:
+    """How many tokens of windows the members read at once: so many that their logits, and what is between the layers,
+    stay small."""
+    return min(TOKENS_A_BATCH, max(1, LOGITS // vocabulary_size))
 
 
 def _logits_at(member: Any, ids: Tensor, wanted: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SLOTS = 4  # what a Transformer's decoder looks at instead of a source, all made of z
 DRAWS = 8  # of z for each text that is scored
-DRAWN_AT_MOST = 700_000  # tokens that are scored so in all: of much text fewer draws tell as much
+DRAWN_AT_MOST = 700_000  # tokens that are scored so in all, or each once: of much text fewer draws tell as much
 
 
 def draws_of(tokens: int) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
 USUAL_EVALUATIONS = 20  # in a training
 READ_AT_FIRST = 64  # held-out tokens, by which it is tried how long reading takes
 READ_TOGETHER = 1 << 14  # from which on more at once are hardly quicker, token for token
-COUNTED = 64  # batches whose tokens are counted: texts of like length share one, so they differ much
+COUNTED, TIMED = 64, 8  # batches whose tokens are counted (texts of like length share one, so they differ much), timed
 CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
 PHASES = (0.6, 0.1, 0.3)  # of a GAN's time: maximum likelihood, its discriminator alone, and both against each other
 PAGE_SECONDS = 3.0  # for texts to show, and the page
@@ -183,8 +184,7 @@ def plan_training(
         plan = replace(told, model=plan.model, training=plan.training)
         left = _seconds_left(plan, seconds)
         found = _fill(plan, left, train_tokens, model_values, family)
-    # What a VAE or a GAN learns depends on the number of its steps, so no deadline mends a plan that is off.
-    fixed = family.likelihood in ("bound", "none")
+    fixed = keeps_its_steps(family)
     if "evaluate_every" in training_values or (seconds > SHORT and not fixed):
         return found
     times, cost = affordable_evaluations(teach(model, found), seconds)
@@ -198,7 +198,8 @@ def plan_training(
 
 
 def _seconds_left(plan: Plan, seconds: float) -> float:
-    """For the steps of a training: what its deadline leaves, less what the evaluations take; never nearly nothing."""
+    """For the steps of a training: what its deadline leaves, less what the evaluations take. Never nearly nothing is
+    planned for, though the deadline then cuts it, where it may."""
     assert plan.deadline
     return max(plan.deadline - time.monotonic(), 0.3 * seconds) * (1 - EVALUATION_SHARE)
 
@@ -254,12 +255,14 @@ def seconds_of_reading(
 
 
 def time_reading(store: Corpus, model: Any, tokens: int) -> float:
-    """How long a model, on the device it will be on, takes for the nats of the first held-out tokens of a store."""
+    """How long a model, on the device it will be on, takes for the nats of the first held-out tokens of a store; hardly
+    anything where no document among them is long enough."""
     ids, starts = np.asarray(store.valid.ids[:tokens]), np.asarray(store.valid.starts)
     starts = np.append(starts[starts < len(ids)], len(ids))
     model, began = model.to(device()), time.perf_counter()
     if model.likelihood == "conditional":
-        restored_nats(model, store.tokeniser, ids, starts)
+        with suppress(LLMBertError):
+            restored_nats(model, store.tokeniser, ids, starts)
     else:
         model.token_nats(ids, starts)
     return time.perf_counter() - began
@@ -318,8 +321,7 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
     kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
     tokens, each = 0.0, []
     for share, number in kinds:
-        counted = list(islice(lesson.batches.iterate(number), COUNTED if len(kinds) == 1 else 2))
-        batches = counted[:8]
+        batches, count = _of_one_kind(islice(lesson.batches.iterate(number), COUNTED))
         for batch in batches[:UNHURRIED]:
             trainer.step(batch)
         started, for_a_token, steps = time.perf_counter(), [], 0
@@ -328,12 +330,29 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
             trainer.step(batch)
             for_a_token.append((time.perf_counter() - began) / batch.count)
             steps += 1
-        count = sum(batch.count for batch in counted) / len(counted)
         each.append(median(for_a_token) * count)
         tokens += share * count
     a_step = sum(share * taken for (share, _), taken in zip(kinds, each, strict=True))
     times = tuple(each) if len(kinds) > 1 else ()
     return replace(plan, tokens_per_second=tokens / a_step, tokens_per_step=tokens, step_seconds=times)
+
+
+def _of_one_kind(read: Iterator[Any]) -> tuple[list[Any], float]:
+    """The first TIMED batches of the same phase as the first, and the mean count of all of that phase."""
+    kept: list[Any] = []
+    counts: list[int] = []
+    for batch in read:
+        if kept and getattr(batch, "phase", None) != getattr(kept[0], "phase", None):
+            continue
+        counts.append(batch.count)
+        if len(kept) < TIMED:
+            kept.append(batch)
+    return kept, fmean(counts)
+
+
+def keeps_its_steps(family: Family) -> bool:
+    """Whether what a family learns depends on the number of its steps, so that no deadline mends a plan that is off."""
+    return family.likelihood in ("bound", "none")
 
 
 def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:

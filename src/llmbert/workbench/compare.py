@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +18,7 @@ import numpy as np
 from llmbert.data.corpus import Corpus
 from llmbert.metrics import TokenNats, paired_difference
 from llmbert.metrics.bootstrap import mean_interval
+from llmbert.metrics.likelihood import perplexity
 from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.report.numbers import duration
@@ -71,13 +72,14 @@ def compare(
     """Train every family on the same documents, split and tokeniser, each for `budget`, and write one page at `out`.
 
     families: which (by default all); settings: by family, what stands above the budget's choice; announce: told what
-    comes next. A comparison that was stopped goes on where it was: finished runs are not
-    trained again.
+    comes next. A comparison that was stopped goes on where it was: finished runs are not trained again. A family that
+    cannot be trained on this text is left out, and the page says why.
 
-    Raises UsageError for what is asked wrongly (a tokeniser that loses text among it), LLMBertError for bad data.
+    Raises UsageError for what is asked wrongly (a tokeniser that loses text among it), LLMBertError for bad data or
+    where no family can be trained.
     """
     began = time.monotonic()
-    names = list(families or FAMILIES)
+    names = list(dict.fromkeys(families or FAMILIES))
     for name in names:
         sort_settings(find_family(name), (settings or {}).get(name, {}))
     seconds = parse_duration(budget)
@@ -104,16 +106,27 @@ def compare(
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
     _remember(folder, asked)
     runs: dict[str, list[Run]] = {name: [] for name in names}
+    failed: dict[str, str] = {}
     for seed in range(seeds):
-        for name in names:
+        for name in (name for name in names if name not in failed):
             label = name if seeds == 1 else f"{name}-{seed}"
             announce(f"{label}: training")
             try:
                 run = _trained(folder / label, name, source, corpus, seconds, seed, settings, language, progress, stop)
             except (Interrupted, KeyboardInterrupt):
                 raise Interrupted(f"stopped at {label}; the same command goes on from there") from None
+            except LLMBertError as error:
+                if isinstance(error, UsageError) and (settings or {}).get(name):
+                    raise
+                failed[name] = str(error)
+                announce(f"{name} is left out: {error}")
+                continue
             runs[name].append(run)
+    runs = {name: each for name, each in runs.items() if name not in failed}
+    if not runs:
+        raise LLMBertError(next(iter(failed.values())))
     content = _content(runs, corpus, corpus.tokeniser, time.monotonic() - began, language, progress)
+    content["advice"] += [say("advice_failed", language, name=name, error=error) for name, error in failed.items()]
     write_page(folder, content, language)
     write_json(folder / PAGE, asked | {"status": "done", "table": content["table"]})
     return content
@@ -256,7 +269,8 @@ def _content(
 
 
 def over_seeds(name: str, rows: Sequence[dict[str, Any]], language: str) -> dict[str, Any]:
-    """The line of a family from those of its runs, one a seed: means, with the interval of the mean over the seeds."""
+    """The line of a family from those of its runs, one a seed: means, with the interval of the mean over the seeds, if
+    they differ at all. What is noted of some of them only is noted with their number."""
     if len(rows) == 1:
         return rows[0]
     figures = {
@@ -264,20 +278,32 @@ def over_seeds(name: str, rows: Sequence[dict[str, Any]], language: str) -> dict
         for key, value in rows[0].items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    bits, nats = figures.get("bits_per_byte"), figures.get("nats_per_token")
-    key = "bits_per_byte" if bits is not None else "nats_per_token"
-    each = "" if figures.get(key) is None else " · ".join(f"{row[key]:.3f}" for row in rows)
+    key = "bits_per_byte" if figures.get("bits_per_byte") is not None else "nats_per_token"
+    values = [] if figures.get(key) is None else [row[key] for row in rows]
+    each = " · ".join(f"{value:.3f}" for value in values)
     mean = say("seeds_each" if each else "seeds_mean", language, seeds=len(rows), each=each)
-    notes = dict.fromkeys(note for row in rows if (note := row["note"]))
+    notes = Counter(note for row in rows if row["note"] for note in row["note"].split(" · "))
     return {
         **rows[0],
         **figures,
         "name": name,
-        "perplexity": None if nats is None else math.exp(nats),
-        "interval": None if bits is None else mean_interval([row["bits_per_byte"] for row in rows]),
-        "collapsed": any(row["collapsed"] for row in rows),
-        "note": " · ".join([mean, *notes]),
+        "perplexity": perplexity(figures.get("nats_per_token")),
+        "interval": _over_nothing(values) if key == "bits_per_byte" else None,
+        "collapsed": all(row["collapsed"] for row in rows),
+        "note": " · ".join([mean, *(f"{note}{_of(count, len(rows))}" for note, count in notes.items())]),
     }
+
+
+def _of(count: int, seeds: int) -> str:
+    return "" if count == seeds else f" ({count}/{seeds})"
+
+
+def _over_nothing(values: Sequence[float]) -> tuple[float, float] | None:
+    """The interval of a mean over seeds that cannot be below 0; None where the seeds make no difference."""
+    if len(set(values)) < 2:
+        return None
+    low, high = mean_interval(values)
+    return max(low, 0.0), high
 
 
 def _evidence_over_seeds(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -288,10 +314,9 @@ def _evidence_over_seeds(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dic
     for row in trials[0]:
         same = [each for trial in trials for each in trial if each["metric"] == row["metric"]]
         values = [each["value"] for each in same]
-        interval = [max(end, 0.0) for end in mean_interval(values)] if len(values) > 1 else None  # none is below 0
         real = [each["baseline"]["value"] for each in same if each["baseline"]]
         baseline = row["baseline"] | {"value": fmean(real)} if real else None
-        found.append(row | {"value": fmean(values), "interval": interval, "baseline": baseline})
+        found.append(row | {"value": fmean(values), "interval": _over_nothing(values), "baseline": baseline})
     return found
 
 

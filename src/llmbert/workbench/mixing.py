@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmbert.data.corpus import Corpus, Shard
 from llmbert.models import FAMILIES, find_family
-from llmbert.models.mixture import LOGITS, Mixture, MixtureSettings, Way, features, log_linear, mixture_shares
+from llmbert.models.mixture import Mixture, MixtureSettings, Way, features, log_linear, mixture_shares, read_together
 from llmbert.models.scoring import sliding_windows
 from llmbert.protocols import Progress, UsageError, silent
 
@@ -106,7 +106,7 @@ def gather_kept(
     vocabulary, targets, seen, whole, aims = probe.vocabulary_size, [], [], [], []
     room = MOST_DISTRIBUTIONS // (vocabulary * len(models))
     every = max(1, -(-len(ids) // max(1, room)))
-    for _, block, wanted in sliding_windows(ids, starts, probe.window, max(1, LOGITS // vocabulary), progress):
+    for _, block, wanted in sliding_windows(ids, starts, probe.window, read_together(vocabulary), progress):
         chosen, device = torch.from_numpy(wanted), probe.weights.device
         parts = probe.parts_at(block[:, :-1].to(device), chosen.to(device))
         target = block[:, 1:][chosen]
@@ -132,10 +132,10 @@ def seconds_of_mixing(counted: Sequence[Any], settings: MixtureSettings, store: 
     gather_kept(counted, settings, store.kept, most=tokens)  # the first is slow
     while True:
         began = time.perf_counter()
-        gather_kept(counted, settings, store.kept, most=tokens)
+        found = gather_kept(counted, settings, store.kept, most=tokens)  # of whole documents, so perhaps of fewer
         taken = time.perf_counter() - began
         if taken > TRIED_SECONDS or tokens >= len(store.kept.ids):
-            return fitting + taken * read_again(store) / min(tokens, len(store.kept.ids))
+            return fitting + taken * read_again(store) / len(found.targets)
         tokens *= 4
 
 

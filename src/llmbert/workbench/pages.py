@@ -21,7 +21,7 @@ from llmbert.decoding import Request
 from llmbert.decoding.settings import GenerationSettings
 from llmbert.metrics import METRICS, TokenNats, likelihood_scores
 from llmbert.models import FAMILIES
-from llmbert.protocols import Progress, silent
+from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.report import write_card, write_report
 from llmbert.runs import LOG, Run, read_json, write_json
 from llmbert.tasks.latent import interpolate, reconstruct
@@ -90,7 +90,7 @@ def _measured_baselines(corpus: Corpus, tokeniser: Any) -> dict[str, Any]:
     bits = likelihood_scores(text, **parts, resamples=10)["bits_per_byte"]
     compressed = _compressed_bits(corpus, tokeniser) if bits is not None and tokeniser.lossless else None
     found = {"measured": _way_of_measuring(), "frequencies": bits, "compressor": compressed}
-    with suppress(OSError):  # where nothing can be kept it is measured again
+    with suppress(LLMBertError):  # where nothing can be kept, or another run keeps the same, it is measured again
         write_json(corpus.train.folder / BASELINES, found)
     return found
 

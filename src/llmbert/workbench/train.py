@@ -40,7 +40,7 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import PAGE_SECONDS, Plan, check_length, plan_training, time_reading
+from llmbert.workbench.budget import PAGE_SECONDS, Plan, check_length, keeps_its_steps, plan_training, time_reading
 from llmbert.workbench.folders import first_facts, fresh_folder, telling_how_to_go_on
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
@@ -495,8 +495,7 @@ def _learn(training: Training, resume: bool) -> tuple[Any, dict[str, Any]]:
         progress=training.progress,
         stop=training.stop,
         watch=training.watch,
-        # Where what is learned depends on the number of steps, that number stays.
-        deadline=None if training.objective in ("elbo", "adversarial") else training.plan.deadline,
+        deadline=None if keeps_its_steps(FAMILIES[training.family]) else training.plan.deadline,
     )
     if resume:
         trainer.resume()

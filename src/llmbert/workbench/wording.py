@@ -23,9 +23,10 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "compare_subtitle_seeds": (
         "{time} in all for {models} families with {seeds} seeds each on the same text, on this machine. Figures are "
-        "means over the seeds, intervals those of the means (95 %, Student's t); curves and texts are the first's.",
+        "means over the seeds, intervals in the table those of the means (95 %, Student's t); who is ahead is judged "
+        "on each document's mean; curves, texts and the weights of mixtures are the first's.",
         "在本机共用 {time}，在同一文本上比较 {models} 个家族，每个用 {seeds} 个种子。数值为各种子的均值，"
-        "区间为均值的 95% 区间（学生氏 t）；曲线与文本取自第一个种子。",
+        "表中区间为均值的 95% 区间（学生氏 t），先后依各文档的均值判断；曲线、文本与混合权重取自第一个种子。",
     ),
     "seeds_mean": ("mean of {seeds} seeds", "{seeds} 个种子的均值"),
     "seeds_each": ("mean of {seeds} seeds: {each}", "{seeds} 个种子的均值：{each}"),
@@ -146,9 +147,9 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "advice_conditional": (
         "{name} was asked for what had been taken out of held-out text, given the rest: {nats:.3f} nats/token. That "
-        "ranks with nothing but others that were asked the same; take it to fill gaps, or train it on pairs.",
+        "ranks with nothing but others that were asked the same; it is a base for training on pairs.",
         "{name} 的任务是根据其余文本恢复留出文本中被删去的部分：{nats:.3f} 纳特/词元。此值只能与任务相同的模型比较；"
-        "可用它填补空缺，或以成对文本训练它。",
+        "它可作为以成对文本训练的起点。",
     ),
     "advice_texts_behind": (
         ": its reverse score is {own:.2f} beside {real:.2f} of as much real text, that of {best} {other:.2f} beside "
@@ -186,13 +187,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "每个模型只训练了一次：--seeds 3 可看出名次有多少出于种子的运气，区间并不涵盖这一点。",
     ),
     "advice_seeds_same": (
-        "With each of the {seeds} seeds {first} is ahead of {second}.",
-        "{seeds} 个种子中，{first} 每次都领先于 {second}。",
+        "With its worst of {seeds} seeds {first} is still ahead of the best of {second}.",
+        "{first} 在 {seeds} 个种子中最差的一次仍领先于 {second} 最好的一次。",
     ),
     "advice_seeds_differ": (
-        "{first} is ahead of {second} with {ahead} of {seeds} seeds: the order may be the luck of a seed.",
-        "{seeds} 个种子中，{first} 领先于 {second} 的有 {ahead} 个：名次可能出于种子的运气。",
+        "{first} is ahead of {second} in {ahead} of {pairs} pairs of their seeds: the order may be the luck of a seed.",
+        "双方种子两两相比，{first} 领先于 {second} 的有 {ahead}/{pairs}：名次可能出于种子的运气。",
     ),
+    "advice_failed": ("{name} could not be trained: {error}.", "{name} 未能训练：{error}。"),
     "collapsed": ("latent variable collapsed", "隐变量坍缩"),
     "likelihood_steps_only": (
         "The training line of {name} ends where its adversarial steps begin, whose losses have another unit.",
@@ -440,13 +442,14 @@ def compare_advice(
 
 
 def _luck(exact: Sequence[Row], trials: Sequence[Sequence[Row]], language: str) -> list[str]:
-    """Whether the best two stand in the same order with every seed."""
+    """Whether the best two stand in the same order whichever of their seeds, each a draw of its own, are taken."""
     if len(exact) < 2:
         return []
     first, second = (next(rows for rows in trials if rows[0]["family"] == row["family"]) for row in exact[:2])
-    ahead = sum(a["bits_per_byte"] < b["bits_per_byte"] for a, b in zip(first, second, strict=True))
-    told = {"first": exact[0]["name"], "second": exact[1]["name"], "seeds": len(first), "ahead": ahead}
-    return [say("advice_seeds_same" if ahead == len(first) else "advice_seeds_differ", language, **told)]
+    ahead = sum(a["bits_per_byte"] < b["bits_per_byte"] for a in first for b in second)
+    told = {"first": exact[0]["name"], "second": exact[1]["name"], "seeds": len(first)}
+    told |= {"ahead": ahead, "pairs": len(first) * len(second)}
+    return [say("advice_seeds_same" if ahead == told["pairs"] else "advice_seeds_differ", language, **told)]
 
 
 def _ship(best: Row, measured: Mapping[tuple[str, str], Row], language: str) -> str:
