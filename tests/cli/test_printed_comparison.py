@@ -27,6 +27,17 @@ def test_each_kind_has_its_own_table(capsys: pytest.CaptureFixture[str]) -> None
     print_comparison(content, Path("out"))
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     firsts = [words[0] for words in lines]
-    assert firsts[:11] == ["model", "gpt", "lstm", "xz", "model", "vae", "model", "gan", "model", "bert", "none"]
+    assert firsts[:11] == ["model", "gpt", "lstm", "xz", "model", "vae", "model", "bert", "model", "gan", "none"]
     headings = [" ".join(words[1:3]) for words in lines if words[0] == "model"]
-    assert headings == ["bits/byte 95", "≤ bits/byte", "no likelihood", "pseudo-bits/byte 95"]
+    assert headings == ["bits/byte 95", "≤ bits/byte", "pseudo-bits/byte 95", "no likelihood"]
+
+
+def test_what_needs_no_training_stands_beside_bits_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    t5, vae = row("t5", "conditional", None) | {"nats_per_token": 2.5}, row("vae", "bound", 2.0)
+    trivial = [{"name": "uniform bytes", "bits_per_byte": 8.0}]
+    content = {"samples": [], "baselines": trivial, "data": {"overlap": ""}, "summary": ""}
+    print_comparison(content | {"table": [t5]}, Path("out"))
+    assert "uniform bytes" not in capsys.readouterr().out
+    print_comparison(content | {"table": [t5, vae]}, Path("out"))
+    said = capsys.readouterr().out
+    assert said.index("≤ bits/byte") < said.index("uniform bytes") < said.index("nats/token given the rest")

@@ -113,19 +113,6 @@ def test_no_column_holds_figures_of_two_kinds(
     assert all(row["nats_per_token"] > 0 for row in content["table"] if row["name"] in ("transformer", "t5"))
 
 
-def test_what_needs_no_training_stands_beside_bits_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    line: dict[str, Any] = {"interval": None, "train_seconds": 1.0, "tokens_per_second": 10.0, "bytes_on_disk": 1000}
-    t5 = line | {"name": "t5", "likelihood": "conditional", "bits_per_byte": None, "nats_per_token": 2.5}
-    vae = line | {"name": "vae", "likelihood": "bound", "bits_per_byte": 2.0, "nats_per_token": 2.5}
-    trivial = [{"name": "uniform bytes", "bits_per_byte": 8.0}]
-    content = {"samples": [], "baselines": trivial, "data": {"overlap": ""}, "summary": ""}
-    print_comparison(content | {"table": [t5]}, tmp_path)
-    assert "uniform bytes" not in capsys.readouterr().out
-    print_comparison(content | {"table": [t5, vae]}, tmp_path)
-    said = capsys.readouterr().out
-    assert said.index("≤ bits/byte") < said.index("uniform bytes") < said.index("nats/token given the rest")
-
-
 def test_what_cannot_be_trained_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw, said = random.Random(3), list[str]()
     (tmp_path / "text.txt").write_text(" ".join(draw.choices(WORDS, k=1500)), encoding="utf-8")
