@@ -13,19 +13,21 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# NANOGPT=path/to/checkout adds it as a peer of training.
+# NANOGPT=path/to/checkout adds it as a peer of training; DATA is where the texts are that some lines read.
+DATA ?= ../shared/data
 bench: $(READY)
-	$(BIN)/python benchmarks/performance.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
-	$(BIN)/python benchmarks/training_time.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
-	$(BIN)/python benchmarks/data_path.py --rounds 3
-	$(BIN)/python benchmarks/batching.py
-	$(BIN)/python benchmarks/memory.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/performance.py --data $(DATA) $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/gpu.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/training_time.py --data $(DATA) $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python benchmarks/data_path.py --data $(DATA) --rounds 3
+	$(BIN)/python benchmarks/batching.py --data $(DATA)
+	$(BIN)/python benchmarks/memory.py --data $(DATA) $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 # CTranslate2, and llama.cpp compiled from source; KENLM=path/to/kenlm/build/bin adds KenLM's programs.
 bench-peers: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[peers]'
-	$(BIN)/python benchmarks/peers.py
-	$(BIN)/python benchmarks/ngram.py --rounds 3
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python benchmarks/peers.py --data $(DATA)
+	$(BIN)/python benchmarks/ngram.py --data $(DATA) --rounds 3
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -45,7 +45,7 @@ def mixed_requests() -> list[Request]:
 
 def answers(model: Any, requests: list[Request], together: int) -> list[list[int]]:
     engine = Engine(model, None, END, str, max_batch=together)
-    return [list(handle.tokens) for handle in engine.run(requests)]
+    return [handle.ids for handle in engine.run(requests)]
 
 
 def requests(options: Options) -> list[Result]:
@@ -69,8 +69,9 @@ def requests(options: Options) -> list[Result]:
 
 
 def is_tie(model: Any, request: Request, alone: list[int], together: list[int]) -> bool:
-    """Whether the two answers part where the model all but likes both tokens the same."""
-    at = next(i for i, (a, b) in enumerate(zip(alone, together, strict=True)) if a != b)
+    """Whether the two answers part where the model all but likes both tokens the same, be it the end."""
+    alone, together = [*alone, END], [*together, END]
+    at = next(i for i, (a, b) in enumerate(zip(alone, together, strict=False)) if a != b)
     ids = torch.tensor([[*request.prompt, *alone[:at]]])
     with torch.inference_mode():
         logits = model.logits(ids)[0, -1]

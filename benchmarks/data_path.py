@@ -13,14 +13,14 @@ from __future__ import annotations
 import gzip
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import performance
-from performance import Options, Result, in_turn, measured
+from performance import Options, Result, bare, in_turn, measured
 
 VOCABULARY = 8000
 MEMORY_LIMIT = 1e3  # MB
@@ -49,21 +49,7 @@ def ours(text: str, tokeniser: str, folder: str) -> None:
     build_corpus([text], Path(folder), load_tokeniser(Path(tokeniser)), lines=True)
 
 
-def theirs(text: str, tokeniser: str, folder: str) -> None:
-    from tokenizers import Tokenizer
-
-    encoder = Tokenizer.from_file(str(Path(tokeniser) / "tokenizer.json"))
-    for batch in _batches(Path(text), 4000):
-        encoder.encode_batch_fast(batch)
-
-
-def _batches(path: Path, lines: int) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8") as file:
-        while batch := [line.rstrip("\n") for line in islice(file, lines)]:
-            yield batch
-
-
-WAYS: dict[str, Callable[[str, str, str], None]] = {"ours": ours, "theirs": theirs}
+WAYS: dict[str, Callable[[str, str, str], None]] = {"ours": ours}
 
 
 # ---- lines ---------------------------------------------------------------------------------------------------------
@@ -73,7 +59,7 @@ def growth(megabytes: int) -> Any:
     def measure(options: Options) -> list[Result]:
         from llmbert.text.tokenisers import train_tokeniser
 
-        memory: dict[str, list[float]] = {way: [] for way in WAYS}
+        memory: dict[str, list[float]] = {"ours": [], "theirs": []}
         with tempfile.TemporaryDirectory() as name:
             root = Path(name)
             text = root / "text.txt"
@@ -84,7 +70,12 @@ def growth(megabytes: int) -> Any:
             def run(way: str) -> Callable[[], float]:
                 def once() -> float:
                     with tempfile.TemporaryDirectory(dir=root) as folder:
-                        found = measured(__file__, way, str(text), str(root), folder)
+                        own = way == "ours"
+                        found = (
+                            measured(__file__, way, str(text), str(root), folder)
+                            if own
+                            else bare("encode", str(text), str(root))
+                        )
                     memory[way].append(found["megabytes"])
                     return megabytes / found["seconds"]
 

@@ -16,21 +16,24 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import llmbert
 import performance
+from bare_peers import PROMPT
 from llmbert.data.batches import Batch
 from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.models import find_family
 from llmbert.objectives.causal import causal
 from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import Trainer
+from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
-from performance import END, GPU_SHAPE, Missing, Options, Result, in_turn, measured
+from performance import END, GPU_SHAPE, Missing, Options, Result, bare, in_turn, measured
 
-ROWS, STEPS, PROMPT, NEW = 32, 2, 32, 64
+ROWS, STEPS, NEW = 32, 2, 64
 
 
 # ---- in a process of its own ---------------------------------------------------------------------------------------
@@ -66,22 +69,12 @@ def write_ours(folder: str, weights: str, new: int = NEW) -> None:
     list(engine.run([Request(list(range(4, 4 + PROMPT)), GenerationSettings(max_tokens=new, temperature=0.0))]))
 
 
-def write_peer(folder: str, new: int = NEW) -> None:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        model.generate(torch.arange(4, 4 + PROMPT)[None], max_new_tokens=new, do_sample=False, pad_token_id=0)
-
-
 WAYS: dict[str, Callable[..., None]] = {
     "train": lambda: train_ours(False),
     "recompute": lambda: train_ours(True),
     "train-peer": train_peer,
     "write": write_ours,
-    "write-peer": write_peer,
     "first": lambda folder, weights: write_ours(folder, weights, 1),
-    "first-peer": lambda folder: write_peer(folder, 1),
 }
 
 
@@ -96,11 +89,12 @@ def beside(name: str, ours: dict[str, float], peer: str, theirs: dict[str, float
 def train(options: Options) -> list[Result]:
     plain, again = measured(__file__, "train"), measured(__file__, "recompute")
     print(f"  kept {plain['seconds']:.1f} s, computed again {again['seconds']:.1f} s")
-    peers = {"Transformers": measured(__file__, "train-peer", "")}
+    peers = {"Transformers, float32": measured(__file__, "train-peer", "")}
     with suppress(Missing):
         if options.nanogpt is not None:
-            peers["nanoGPT"] = measured(__file__, "train-peer", str(options.nanogpt.resolve()))
-    name = f"memory of training, 10.7M parameters, {ROWS} x {GPU_SHAPE['context']}"
+            peers["nanoGPT, float32"] = measured(__file__, "train-peer", str(options.nanogpt.resolve()))
+    kind = resolve_precision("auto", "cpu")  # which is what it takes by itself here
+    name = f"memory of training, 10.7M parameters, {ROWS} x {GPU_SHAPE['context']}, ours in {kind}"
     found = [beside(name, plain, peer, theirs) for peer, theirs in peers.items()]
     return [*found, beside(f"{name}, recomputed", again, "kept", plain, 1.0)]
 
@@ -111,7 +105,7 @@ def write(options: Options) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         performance.write_named_export(model, folder)
-        theirs = measured(__file__, "write-peer", str(folder))
+        theirs = bare("write", str(folder), str(NEW))
         for kind in ("float32", "bfloat16", "int8"):
             ours = measured(__file__, "write", str(folder), kind)
             found.append(beside(f"memory of writing, 124M parameters, {kind}", ours, "Transformers, float32", theirs))
@@ -124,18 +118,19 @@ def cold(options: Options) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         performance.write_named_export(model, Path(name))
 
-        def started(*way: str) -> Callable[[], float]:
+        def started(work: Callable[..., Any], *way: str) -> Callable[[], float]:
             def once() -> float:
                 began = time.perf_counter()
-                measured(__file__, *way)
+                work(*way)
                 return 60 / (time.perf_counter() - began)
 
             return once
 
         for kind in ("float32", "bfloat16", "int8"):
-            peers = {"Transformers, float32": (started("first-peer", name), 1.0)}
+            peers = {"Transformers, float32": (started(bare, "write", name, "1"), 1.0)}
             what = f"a cold start until one token, 124M parameters, {kind}"
-            found += in_turn(what, "starts a minute", started("first", name, kind), peers, options.rounds)
+            ours = started(measured, __file__, "first", name, kind)
+            found += in_turn(what, "starts a minute", ours, peers, options.rounds)
     return found
 
 

@@ -32,6 +32,7 @@ def build(text: str, out: str) -> Any:
     from llmbert.runs import save_model
 
     save_model(Path(out), model)
+    model.token_nats(corpus.valid.ids, corpus.valid.starts)  # what it is looked up by is made when it is first asked
     return corpus, model
 
 

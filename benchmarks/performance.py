@@ -2,9 +2,10 @@
 
 python benchmarks/performance.py [NAME ...] [--nanogpt CHECKOUT] [--rounds 5] [--data FOLDER]
 
-Every line measures ours and its peer in alternating rounds and prints both medians, their spread and the ratio. A peer
-that is not at hand (nanoGPT's checkout, a package) is named and its line left out, as are those named gpu-… without a
-GPU. Weights are random where only speed is asked, and the same on both sides.
+A line measures ours and its peer in alternating rounds and prints both medians, their spread and the ratio; what takes
+minutes is run once, and says so. A peer that is not at hand (nanoGPT's checkout, a package, a text) is named and left
+out; what it gave before stays on the page with its date. Weights are random where only speed is asked, and the same on
+both sides. The same on a GPU: gpu.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -35,17 +35,19 @@ from llmbert.models import find_family
 from llmbert.models.compact import CompactGPT, CompactTransformer
 from llmbert.models.huggingface import export_model
 from llmbert.objectives.causal import causal
+from llmbert.protocols import LLMBertError
 from llmbert.runs import machine, versions
 from llmbert.runs.machine import peak_memory
-from llmbert.training.compilation import compiled_layers
 from llmbert.training.loop import Trainer
+from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 HEAD = """# How fast
 
-Ours and a peer in alternating rounds on the same machine: medians, and the least and greatest of the rounds.
+Ours and a peer in alternating rounds on the same machine: medians, and the least and greatest of the rounds; a figure
+with no spread is of one run.
 `make bench` and `make bench-peers` write this page; a line keeps its date, machine and versions until it is run again.
 The ratio is ours to the peer's, and where less is better (MB, perplexity, waiting) the peer's to ours.
 What the profile of a line shows that misses its aim stands in [profiles.md](profiles.md).
@@ -141,6 +143,14 @@ def measured(script: str, *arguments: str) -> dict[str, float]:
     return found
 
 
+def bare(*arguments: str) -> dict[str, float]:
+    """The same of a work of bare_peers.py, whose process loads nothing of ours."""
+    script = Path(__file__).with_name("bare_peers.py")
+    said = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
@@ -168,10 +178,13 @@ def training(name: str, shape: dict[str, int], vocabulary: int, batch: int, step
             return tokens
 
         peers = {"Transformers, float32": (rate(_hugging_face(shape, vocabulary, ids)), aims["transformers"])}
-        with suppress(Missing):
+        try:
             peers["nanoGPT, float32"] = (rate(_nanogpt(options, shape, vocabulary, ids, False)), aims["float32"])
             peers["nanoGPT, bfloat16"] = (rate(_nanogpt(options, shape, vocabulary, ids, True)), aims["bfloat16"])
-        return in_turn(name, "tokens/s", rate(ours), peers, options.rounds)
+        except Missing as missing:
+            print(f"  left out: {missing}")
+        kind = resolve_precision("auto", "cpu")  # which is what it takes by itself here
+        return in_turn(f"{name}, ours in {kind}", "tokens/s", rate(ours), peers, options.rounds)
 
     return measure
 
@@ -210,11 +223,11 @@ def _hugging_face(shape: dict[str, int], vocabulary: int, ids: torch.Tensor) -> 
 
 
 def _nanogpt(options: Options, shape: dict[str, int], vocabulary: int, ids: torch.Tensor, bfloat16: bool) -> Any:
-    model = _nanogpt_model(options, shape, vocabulary)
+    model = nanogpt_model(options, shape, vocabulary)
     return _loop(model, lambda rows: model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())[1], ids, bfloat16)
 
 
-def _nanogpt_model(options: Options, shape: dict[str, int], vocabulary: int) -> Any:
+def nanogpt_model(options: Options, shape: dict[str, int], vocabulary: int) -> Any:
     if options.nanogpt is None or not (options.nanogpt / "model.py").exists():
         raise Missing("nanoGPT: give its checkout with --nanogpt")
     spec = importlib.util.spec_from_file_location("nanogpt_model", options.nanogpt / "model.py")
@@ -227,74 +240,6 @@ def _nanogpt_model(options: Options, shape: dict[str, int], vocabulary: int) -> 
         n_embd=shape["width"], dropout=0.0, bias=False,
     )  # fmt: skip
     return module.GPT(config).train()
-
-
-# ---- training on a GPU ---------------------------------------------------------------------------------------------
-
-GPU_BATCH, GPU_STEPS, GPU_VOCABULARY = 32, 10, 50_304  # rows of a step, steps of a round, nanoGPT's padded vocabulary
-
-
-def gpu_training(options: Options) -> list[Result]:
-    """GPT-2's smallest shape in bfloat16: our loop with compiled layers beside nanoGPT, compiled as a whole; and how
-    much of what the chip does in one large product that is."""
-    if not torch.cuda.is_available():
-        raise Missing("there is no GPU")
-    torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")  # as nanoGPT sets it
-    context = GPT2_SHAPE["context"]
-    ids = torch.randint(4, GPU_VOCABULARY, (GPU_STEPS, GPU_BATCH, context + 1))
-    tokens = GPU_STEPS * GPU_BATCH * context
-    family = find_family("gpt")
-    plain = {"qkv_bias": False, "out_bias": False, "feedforward_bias": False}  # as nanoGPT trains it
-    settings = family.settings_class()(style="gpt2", **GPT2_SHAPE, **plain)
-    model = family.build(settings, GPU_VOCABULARY).cuda().train()
-    learning = TrainingSettings(
-        optimiser="adamw", steps=10_000, learning_rate=1e-4, weight_decay=0.1, precision="bfloat16"
-    )
-    trainer = Trainer(model, causal, None, learning)  # type: ignore[arg-type]
-
-    def ours() -> int:
-        for rows in ids:
-            trainer.step(Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
-        return tokens
-
-    theirs = _nanogpt_model(options, GPT2_SHAPE, GPU_VOCABULARY).cuda()
-    optimiser = theirs.configure_optimizers(0.1, 1e-4, (0.9, 0.95), "cuda")
-    compiled = torch.compile(theirs)
-
-    def peer() -> int:
-        for rows in ids:
-            inputs, targets = (
-                part.contiguous().pin_memory().to("cuda", non_blocking=True) for part in (rows[:, :-1], rows[:, 1:])
-            )
-            with torch.autocast("cuda", torch.bfloat16):
-                _, loss = compiled(inputs, targets)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        return tokens
-
-    name = f"training on a GPU, 124M parameters, {GPU_BATCH} x {context}"
-    with compiled_layers(model, True):
-        found = in_turn(name, "tokens/s", rate(ours), {"nanoGPT, compiled": (rate(peer), 1.2)}, options.rounds)
-    products = [rate(_products)() / 1e12 for _ in range(options.rounds)]
-    # nanoGPT's own count (PaLM, appendix B): 6 a weight and 12 · layers · width · context, for each token.
-    weights = sum(w.numel() for w in model.parameters()) - model.position_embedding.weight.numel()
-    each = 6 * weights + 12 * GPT2_SHAPE["layers"] * GPT2_SHAPE["width"] * context
-    reached = [each * value / 1e12 for value in (found[0].ours, *found[0].ours_spread)]
-    middle, spread = statistics.median(products), (min(products), max(products))
-    least, most = reached[1:]
-    peak = Result("the same, share of the chip", "TFLOP/s", reached[0], (least, most), "a product", middle, spread, 0.5)
-    return [*found, peak]
-
-
-def _products(size: int = 8192, times: int = 20) -> int:
-    """Products of random bfloat16 matrices; the operations done."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(times):
-        a @ b
-    return 2 * times * size**3
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -416,11 +361,10 @@ def drafting(options: Options) -> list[Result]:
         }
         for temperature in (0.0, 0.8):
             for name, make in drafts.items():
-                draft = make()
 
-                def write(draft: Any, temperature: float = temperature) -> int:
+                def write(make: Any, temperature: float = temperature) -> int:
                     engine = gpt.engine()
-                    engine.draft = draft
+                    engine.draft = make and make()  # which remembers nothing of the round before
                     settings = GenerationSettings(max_tokens=400, temperature=temperature, seed=1)
                     requests = [Request(gpt.tokeniser.encode(p).tolist(), settings) for p in ("ROMEO:\n", "The king")]
                     return sum(len(next(engine.run([each])).tokens) for each in requests)
@@ -428,7 +372,7 @@ def drafting(options: Options) -> list[Result]:
                 found += in_turn(
                     f"drafts by {name}, temperature {temperature:g}",
                     "tokens/s",
-                    rate(lambda draft=draft, write=write: write(draft)),
+                    rate(lambda make=make, write=write: write(make)),
                     {"without": (rate(lambda write=write: write(None)), 1.6)},
                     options.rounds,
                 )
@@ -522,9 +466,6 @@ LINES: dict[str, Callable[[Options], list[Result]]] = {
     "drafts": drafting,
     "translate": translating,
     "prefixes": prefixes,
-    "gpu-train": gpu_training,
-    "gpu-write-1": writing(1, "cuda"),
-    "gpu-write-64": writing(64, "cuda"),
 }
 
 
@@ -543,12 +484,16 @@ def write_page(known: dict[str, Any]) -> None:
 
     def value(middle: float, spread: list[float]) -> str:
         digits = sum(middle < limit for limit in (100, 10, 1))
-        return f"{middle:,.{digits}f} ({spread[0]:,.{digits}f} to {spread[1]:,.{digits}f})"
+        around = "" if spread[0] == spread[1] else f" ({spread[0]:,.{digits}f} to {spread[1]:,.{digits}f})"
+        return f"{middle:,.{digits}f}{around}"
+
+    def aim(ratio: float) -> str:
+        return f"{ratio:.3g}" if ratio else "–"
 
     lines = [
         f"| {r['name']} | {value(r['ours'], r['ours_spread'])} | {r['peer']}: {value(r['theirs'], r['theirs_spread'])} "
-        f"| {r['ratio']:.2f}{'' if r['ratio'] >= r['aim'] else ' **missed**'} | {r['aim']:g} | {r['unit']} "
-        f"| {line['date']}, {line['machine']} |"
+        f"| {r['ratio']:.2f}{'' if r['ratio'] >= r['aim'] else ' **missed**'} | {aim(r['aim'])} | {r['unit']} "
+        f"| {r.get('date', line['date'])}, {r.get('machine', line['machine'])} |"
         for line in known.values()
         for r in line["results"]
     ]
@@ -572,7 +517,7 @@ def main(lines: dict[str, Callable[[Options], list[Result]]], description: str) 
     for name in chosen.names or lines:
         try:
             results = lines[name](asked)
-        except (Missing, ImportError) as missing:
+        except (Missing, ImportError, OSError, LLMBertError) as missing:
             print(f"{name}: left out, {missing}")
             continue
         print("\n".join(rows(results)), flush=True)
@@ -580,11 +525,19 @@ def main(lines: dict[str, Callable[[Options], list[Result]]], description: str) 
             "date": date.today().isoformat(),
             "machine": machine(),
             "versions": versions(),
-            "results": [asdict(r) | {"ratio": r.ratio} for r in results],
+            "results": [asdict(r) | {"ratio": r.ratio} for r in results] + _not_run(known.get(name), results),
         }
         chosen.out.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        if not chosen.no_page:
+        if chosen.out.resolve() == RESULTS and not chosen.no_page:
             write_page(known)
+
+
+def _not_run(before: dict[str, Any] | None, results: list[Result]) -> list[dict[str, Any]]:
+    """What peers gave before that were not at hand this time, each with its date and machine."""
+    peers = {r.peer for r in results}
+    then = {key: (before or {}).get(key) for key in ("date", "machine")}
+    known = (before or {}).get("results", [])
+    return [then | r for r in known if r["peer"] not in peers and r["peer"].startswith("nanoGPT")]
 
 
 if __name__ == "__main__":

@@ -141,15 +141,14 @@ async def one(asking: Any, draw: random.Random, model: str, greedy: Any, known: 
             tally.differing.append((request["prompt"], known[key], text))
 
 
-async def alone(url: str, model: str, seconds: float) -> float:
-    """Tokens/s of one client that asks again and again."""
-    draw, tokens, until = random.Random(0), 0, time.monotonic() + seconds
+async def alone(url: str, model: str, seconds: float, greedy: Any) -> float:
+    """Tokens/s of one client that asks again and again for what many ask for together, without a rest."""
+    draw, tally, until = random.Random(0), Tally(), time.monotonic() + seconds
     began = time.perf_counter()
     async with httpx2.AsyncClient(base_url=url, timeout=120) as asking:
         while time.monotonic() < until:
-            answer = await asking.post("/v1/completions", json=asked(draw, model, [{"model": model, "prompt": "a"}]))
-            tokens += answer.json()["usage"]["completion_tokens"]
-    return tokens / (time.perf_counter() - began)
+            await one(asking, draw, model, greedy, {}, tally)
+    return tally.tokens / (time.perf_counter() - began)
 
 
 async def answers_alone(url: str, model: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -167,8 +166,8 @@ async def answers_alone(url: str, model: str) -> tuple[list[dict[str, Any]], dic
 
 
 async def load(url: str, pid: int, model: str, clients: int, minutes: float) -> dict[str, Any]:
-    single = await alone(url, model, 20)
     greedy, known = await answers_alone(url, model)
+    single = await alone(url, model, 20, greedy)
     tally, before = Tally(), resident(pid)
     began = time.perf_counter()
     until = time.monotonic() + 60 * minutes

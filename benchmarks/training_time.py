@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from llmbert.data.corpus import Corpus, build_corpus
 from llmbert.models import find_family
 from llmbert.objectives.causal import causal
 from llmbert.training.loop import Trainer
+from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
 from performance import Options, Result, in_turn, rate
 
@@ -84,7 +86,7 @@ def _nanogpt(options: Options, corpus: Corpus) -> tuple[Any, float]:
     """nanoGPT trained by its recipe for a processor, as a GPT of ours, and the seconds its steps took."""
     torch.manual_seed(1337)
     vocabulary = corpus.tokeniser.vocabulary_size
-    model = performance._nanogpt_model(options, SHAPE, vocabulary)
+    model = performance.nanogpt_model(options, SHAPE, vocabulary)
     optimiser = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
     text, context = torch.from_numpy(np.asarray(corpus.train.ids).astype(np.int64)), SHAPE["context"]
     began = time.perf_counter()
@@ -140,7 +142,7 @@ def curve(options: Options) -> list[Result]:
         corpus = shakespeare(options, Path(name))
         torch.manual_seed(1337)
         vocabulary = corpus.tokeniser.vocabulary_size
-        theirs = performance._nanogpt_model(options, SHAPE, vocabulary).train()
+        theirs = performance.nanogpt_model(options, SHAPE, vocabulary).train()
         own = _as_ours(theirs, vocabulary).train()
         for name, weight in own.named_parameters():
             weight.requires_grad_(not name.endswith("norm.bias"))  # nanoGPT's recipe has none
@@ -169,7 +171,8 @@ LSTM_WIDTH, LSTM_ROWS, LSTM_TIME, LSTM_STEPS = 200, 20, 20, 60
 
 
 def lstm(options: Options) -> list[Result]:
-    """An LSTM of 2 x 200 on PTB's words: our loop beside a plain one around nn.LSTM, same optimiser and clipping."""
+    """An LSTM of 2 x 200 on PTB's words: our loop, in float32 and in what it takes by itself here, beside a plain one
+    in float32 around nn.LSTM, with the same fused optimiser and clipping."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = build_corpus([str(options.data / "ptb/train.txt.gz")], Path(folder), kind="words")
         ids, starts = np.asarray(corpus.train.ids), np.asarray(corpus.train.starts)
@@ -177,16 +180,20 @@ def lstm(options: Options) -> list[Result]:
     streams = CarriedStreams(ids, starts, LSTM_TIME, LSTM_ROWS, 0).iterate()
     batches = [next(streams) for _ in range(LSTM_STEPS)]
     tokens = sum(batch.count for batch in batches)
-    torch.manual_seed(0)
     family = find_family("lstm")
-    own = family.build(family.settings_class()(layers=2, width=LSTM_WIDTH, tied=False), vocabulary).train()
-    learning = TrainingSettings(optimiser="adamw", steps=10_000, learning_rate=1e-3)
-    trainer = Trainer(own, causal, None, learning)  # type: ignore[arg-type]
 
-    def ours() -> int:
-        for batch in batches:
-            trainer.step(batch)
-        return tokens
+    def ours(precision: str) -> Callable[[], int]:
+        torch.manual_seed(0)
+        own = family.build(family.settings_class()(layers=2, width=LSTM_WIDTH, tied=False), vocabulary).train()
+        learning = TrainingSettings(optimiser="adamw", steps=10_000, learning_rate=1e-3, precision=precision)
+        trainer = Trainer(own, causal, None, learning)  # type: ignore[arg-type]
+
+        def work() -> int:
+            for batch in batches:
+                trainer.step(batch)
+            return tokens
+
+        return work
 
     table, inner = (
         torch.nn.Embedding(vocabulary, LSTM_WIDTH),
@@ -194,7 +201,7 @@ def lstm(options: Options) -> list[Result]:
     )
     head = torch.nn.Linear(LSTM_WIDTH, vocabulary)
     weights = [*table.parameters(), *inner.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(weights, 1e-3)
+    optimiser = torch.optim.AdamW(weights, 1e-3, fused=True)
 
     def peer() -> int:
         memory = None
@@ -210,8 +217,12 @@ def lstm(options: Options) -> list[Result]:
             optimiser.step()
         return tokens
 
-    peers = {"torch's nn.LSTM in a plain loop": (rate(peer), 1.0)}
-    return in_turn("training, LSTM 2 x 200 on PTB", "tokens/s", rate(ours), peers, options.rounds)
+    peers = {"torch's nn.LSTM in a plain loop, float32": (rate(peer), 1.0)}
+    found = []
+    for kind in dict.fromkeys(("float32", resolve_precision("auto", "cpu"))):
+        name = f"training, LSTM 2 x 200 on PTB, ours in {kind}"
+        found += in_turn(name, "tokens/s", rate(ours(kind)), peers, options.rounds)
+    return found
 
 
 def budget(options: Options) -> list[Result]:
@@ -234,7 +245,7 @@ def _kept(options: Options, family: str, seconds: int) -> Result:
     nats = run.facts["scores"]["nats_per_token"]
     print(f"  {family}: {'no likelihood' if nats is None else f'{nats:.3f} nats/token'}", flush=True)
     name, near = f"budget of {seconds} s for a {family}, {taken:.0f} s taken", min(taken / seconds, seconds / taken)
-    return Result(name, "of each other", near, (near, near), "asked", 1.0, (1.0, 1.0), 0.9)
+    return Result(name, "taken of asked, or asked of taken", near, (near, near), "asked", 1.0, (1.0, 1.0), 0.9)
 
 
 # What somebody might try by hand on two cores in a minute: layers, width, heads, context; Muon's rate; rows of a batch.

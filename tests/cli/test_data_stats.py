@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from running import llmbert, snapshot
 
+from llmbert.cli import spread
+
 
 def test_figures_are_printed_and_the_page_is_written(prose: Path, tmp_path: Path) -> None:
     result = llmbert("data", "stats", prose, "--lines", "--against", prose, "--out", tmp_path / "out")
@@ -83,3 +85,11 @@ def test_without_scipy_the_extra_is_named(prose: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     result = llmbert("data", "stats", prose)
     assert result.code == 1 and "llmbert[curate]" in result.err
+
+
+def test_several_files_may_be_another_text_here_and_elsewhere_one_run_is_compared_with() -> None:
+    many = spread(["data", "stats", "a.txt", "--against", "b.txt", "c.txt", "--out", "o"])
+    assert many == ["data", "stats", "a.txt", "--against", "b.txt", "--against", "c.txt", "--out", "o"]
+    alone = ["evaluate", "--against", "runs/b", "runs/a", "--json"]
+    assert spread(alone) == alone
+    assert spread(["train", "--data", "a", "b"]) == ["train", "--data", "a", "--data", "b"]

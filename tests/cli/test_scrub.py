@@ -244,6 +244,37 @@ def test_an_error_never_names_a_raw_value(tmp_path: Path) -> None:
     refused(result, 1, "[MAIL]", "[PHONE]")
 
 
+def test_the_first_row_of_a_table_without_a_header_is_not_said(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("张三,北京路1号,糖尿病\n李四,上海路2号,无\n", encoding="utf-8")
+    result = scrub(tmp_path / "patients.csv", "--out", tmp_path / "o")
+    refused(result, 1, "patients.csv, line 2 has no field 'text'; say which holds the text")
+    assert "张三" not in result.err
+
+
+def test_names_of_files_are_cleaned_of_what_underscores_hold(tmp_path: Path) -> None:
+    given, out = tmp_path / "given", tmp_path / "out"
+    given.mkdir()
+    for name in ("11010519491231002X_report.txt", "patient_11010519491231002X.txt", "4111111111111111_bill.txt"):
+        (given / name).write_text("write to joe.bloggs@example.org", encoding="utf-8")
+    result = scrub(given, "--out", out)
+    assert result.code == 0, result
+    assert all(raw not in all_text(out, result) for raw in RAW)
+    assert sorted(path.name for path in (out / "data").iterdir()) == [
+        "[CARD]_bill.txt",
+        "[ID]_report.txt",
+        "patient_[ID].txt",
+    ]
+
+
+def test_a_star_takes_names_of_fields_numbers_with_a_point_and_half_characters(tmp_path: Path) -> None:
+    rows = {"joe@x.org": {"joe@y.org": 1, "jim@y.org": 2}, "phone": 13812345678.0, "share": 0.5, "text": "a\ud83d"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    result = scrub(tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl", "--fields", "text=*")
+    assert result.code == 0, result
+    made = json.loads((tmp_path / "b.jsonl").read_text("utf-8"))
+    assert made == {"[MAIL]": {"[MAIL]": 1, "[MAIL]-2": 2}, "phone": "[PHONE]", "share": 0.5, "text": "a\ud83d"}
+
+
 def test_an_unforeseen_failure_tells_no_text(tmp_path: Path) -> None:
 
     def failing(text: str) -> Any:

@@ -160,3 +160,13 @@ def test_a_store_that_is_gone_or_an_index_that_is_damaged_is_said(poems: Path, t
     assert done.code == 1 and "does not exist" in done.err
     done = llmbert("trace", poems / "poems.txt", "--prompt", "a")
     assert done.code == 2 and "files write nothing" in done.err
+
+
+def test_standard_input_keeps_its_line_ends(tmp_path: Path) -> None:
+    text = "".join(f"line {n}: the river number {n * n} rises\r\nin the hills of the north\r\n" for n in range(80))
+    (tmp_path / "dos.txt").write_bytes(text.encode())
+    library.train("ngram", tmp_path / "dos.txt", tmp_path / "run", tokenizer="bytes")
+    asked = "rises\r\nin the hills of the north\r\nline 7: the river"
+    found = llmbert("trace", tmp_path / "run", "--text", "-", "--json", stdin=asked.encode()).json()
+    [span] = found["texts"][0]["spans"]
+    assert span["text"] == asked and span["length"] == len(asked)

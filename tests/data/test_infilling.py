@@ -229,6 +229,12 @@ def test_shares_out_of_range_are_refused() -> None:
             Infilling(windows(LENGTHS), MARKS, END, **wrong)
 
 
+def test_a_token_that_begins_and_ends_texts_is_refused() -> None:
+    """Its end would never be scored, and no model would learn to stop."""
+    with pytest.raises(UsageError, match="one for both"):
+        Infilling(windows(LENGTHS), MARKS, BEGIN)
+
+
 # ---- learning it ---------------------------------------------------------------------------------------------------
 
 

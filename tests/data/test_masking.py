@@ -249,6 +249,15 @@ def test_half_of_the_pairs_follow_and_lengths_tell_nothing() -> None:
     assert lengths[labels == 1].mean() == pytest.approx(lengths[labels == 0].mean(), rel=0.1)
 
 
+def test_lengths_tell_nothing_where_few_documents_are_long() -> None:
+    ids, starts = documents([2000] * 5 + [12] * 300)
+    found = [pair for batch in islice(SentencePairs(ids, starts, masking(ids), 128, 32, 0).iterate(), 60) for pair in
+             parted(batch)]  # fmt: skip
+    long = np.array([len(second) > 12 for _, second, _ in found])
+    labels = np.array([label for *_, label in found])
+    assert long[labels == 1].mean() == pytest.approx(long[labels == 0].mean(), abs=0.05)
+
+
 def test_segments_begin_with_sentences_where_these_are_known() -> None:
     """Sentences of ten tokens, whose last number ends in 9."""
     ids, starts = documents([995 - 5, 500, 800])

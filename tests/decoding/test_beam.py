@@ -67,6 +67,14 @@ class TestAgainstEverything:
         assert sum(rows for rows, _ in model.steps) < sum(rows for rows, _ in late_model.steps)
         assert steps <= len(late_model.steps)
 
+    def test_a_penalty_below_zero_lets_scores_rise_and_nothing_is_cut_short(self, steppers, monkeypatch):
+        """What goes on is paid for it: it may overtake what ended with more than it had."""
+        asked = [request([4 + n], beams=4, max_tokens=20, presence_penalty=-3.0) for n in range(10)]
+        model = steppers.Table(steppers.random_table(14, 3, spread=1.5))
+        early = search(steppers, model, asked)
+        monkeypatch.setattr("llmbert.decoding.beam._settled", lambda search, n_best: not search.live)
+        assert early == search(steppers, model, asked)
+
 
 class TestAgainstGreedy:
     def test_one_beam_is_greedy(self, steppers):

@@ -387,3 +387,22 @@ class TestRefusals:
     def test_beams_are_for_beam_search(self, steppers):
         with pytest.raises(UsageError, match="beam_search"):
             engine(steppers, steppers.table()).add(request(beams=2))
+
+
+def test_a_prompt_that_nothing_follows_is_refused_before_it_joins(steppers):
+    """Who is under way keeps its text, whatever comes of others."""
+
+    def made():
+        options = {"padding_id": steppers.padding, "unknown_id": steppers.unknown}
+        return Engine(steppers.table(), None, steppers.end, steppers.letters, **options)
+
+    asked = request([5, 6], temperature=0, max_tokens=12)
+    (alone,) = ids_of(made(), [asked])
+    writing = made()
+    handle = writing.add(asked)
+    writing.step()
+    with pytest.raises(UsageError, match="nothing to begin with"):
+        writing.add(request([]))
+    while writing.active:
+        writing.step()
+    assert handle.ids == alone

@@ -224,3 +224,15 @@ def test_a_draft_that_knows_no_way_on_guesses_nothing() -> None:
     model.table[:, :, 1] = 0.0
     draft = NGramDraft(model, 3, BEGIN, never_ids=(0, 1, BEGIN))
     assert draft.propose([5, 6], 3, torch.Generator()).tokens == []
+
+
+@given(st.lists(st.sampled_from([0, 1, 255, 256, 1 << 33]), min_size=1, max_size=40), st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_lookup_finds_what_a_search_place_by_place_finds(tokens: list[int], longest: int) -> None:
+    expected: list[int] = []
+    for size in range(min(longest, len(tokens) - 1), 0, -1):
+        ends = [end for end in range(size, len(tokens)) if tokens[end - size : end] == tokens[-size:]]
+        if ends:
+            expected = tokens[ends[-1] : ends[-1] + 3]
+            break
+    assert LookupDraft(longest, 1).propose(tokens, 3, None).tokens == expected

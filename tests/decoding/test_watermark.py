@@ -99,6 +99,8 @@ class TestTheProcessor:
             expected *= text / expected.sum()
         expected[special] = before[special]
         assert torch.allclose(marked[0].double().softmax(0), expected, atol=1e-5)
+        whole = Watermark(LISTS, strength, special)(logits.log_softmax(-1), Context([[9, last]]))
+        assert float(whole.exp().sum()) == pytest.approx(1.0, abs=1e-3), "a beam adds log-probabilities, and no others"
 
     def test_the_input_is_never_written_to_and_a_text_without_context_stays(self) -> None:
         logits = torch.randn(3, 50)

@@ -249,6 +249,19 @@ def test_what_hugging_face_has_no_form_for_keeps_our_names(heads: dict[str, Head
     assert import_model(config, tensors).settings.heads.keys() == heads.keys()  # type: ignore[union-attr, operator]
 
 
+def test_a_head_keeps_its_name_in_hugging_faces_form_too() -> None:
+    head = HeadSettings(task="classify", labels=("a", "b"), pooling="first")
+    config, tensors = export_model(headed("bert", {"mood": head}))
+    assert config["model_type"] == "bert"
+    assert list(import_model(config, tensors).settings.heads) == ["mood"]  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize("trunk", ["vae", "gan", "mixture", "ngram"])
+def test_what_cannot_be_a_trunk_is_refused(trunk: str) -> None:
+    with pytest.raises(ValidationError, match="no states to put a head on"):
+        HeadedSettings(trunk=trunk, heads={"grade": ALL_HEADS["grade"]})
+
+
 def test_files_that_do_not_fit_together_are_refused_in_a_sentence() -> None:
     head = HeadSettings(task="classify", labels=("a", "b"), pooling="first")
     config, tensors = export_model(headed("bert", {"c": head}))

@@ -34,6 +34,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def test_a_gated_one_with_the_exact_gelu_keeps_our_form_and_its_function() -> None:
+    """What Hugging Face calls gated-gelu is the approximation by tanh."""
+    model = random_model({"style": "v1.1", "layers": 1, "width": 16, "heads": 2, "activation": "gelu"})
+    config, tensors = export_model(model)
+    again = import_model(config, dict(tensors))
+    assert again.settings.activation == "gelu" and config["model_type"] == "llmbert-t5"
+
+
 def random_model(shape: dict[str, Any]) -> T5:
     torch.manual_seed(0)
     model = T5(T5Settings(**shape), VOCABULARY).eval()

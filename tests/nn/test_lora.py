@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from llmbert.models.gpt import GPT, GPTSettings
 from llmbert.nn.lora import LoRALinear, add_lora, load_lora, lora_tensors, merge_lora, remove_lora
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.training.optimisers import mark_sections
 
 IDS = torch.tensor([[2, 5, 9, 7, 3], [2, 8, 8, 4, 6]])
 
@@ -110,6 +111,17 @@ def test_attention_has_a_pair_for_each_of_its_stacked_maps() -> None:
     assert model.blocks[0].attention.qkv.sections == (16, 8, 8)
     assert model.blocks[0].attention.qkv.lora_down.shape == (6, 16)
     assert len(model.blocks[0].feedforward.gate_up.sections) == 2
+
+
+def test_a_map_that_is_as_tall_as_a_stack_is_none() -> None:
+    """A feed-forward's way down from 8 to 16 has as many rows as its gate and its way up together."""
+    model = gpt("modern", inner=8)
+    mark_sections(model)
+    down, gate_up = (getattr(model.blocks[0].feedforward, name) for name in ("down", "gate_up"))
+    assert down.out_features == gate_up.out_features == 16
+    assert not hasattr(down.weight, "sections") and gate_up.weight.sections == (8, 8)
+    add_lora(model, rank=2, targets="*.down")
+    assert model.blocks[0].feedforward.down.lora_down.shape[0] == 2
 
 
 def test_alpha_over_rank_scales_what_is_learned() -> None:

@@ -55,3 +55,11 @@ def test_what_is_impossible_has_no_slope_and_what_is_no_number_stays_none() -> N
     assert bool(nats[0].isfinite()) and abs(float(logits[0, 3])) < 1e-30
     assert bool(nats[1].isnan()) and bool(logits[1].isnan().all())
     assert float(logits[0].sum()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("targets", [[-100, 1], [0, 7]])
+def test_a_target_that_is_no_token_is_refused(targets: list[int]) -> None:
+    logits = torch.zeros(2, 7)
+    with pytest.raises(IndexError, match="not below 7"):
+        nats_and_slope_(logits, torch.tensor(targets))
+    assert not logits.any(), "nothing was written"

@@ -107,6 +107,18 @@ def test_the_shape_is_said(made: dict[str, Any], tmp_path: Path) -> None:
     assert {key: fields[f"qwen3.{key}"].contents() for key in wanted} == wanted
 
 
+@pytest.mark.parametrize("shape", [{"activation": "gelu"}, {"style": "gpt2", "activation": "relu"}])
+def test_an_activation_that_gguf_says_nothing_of_is_refused(shape: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, "utf-8")
+    small = {"layers": 1, "width": 16, "heads": 2, "steps": 1, "preflight": False, "context": 16}
+    run = llmbert.train(
+        "gpt", tmp_path / "text.txt", tmp_path / "run", settings=small | shape | {"vocabulary_size": 300}
+    )
+    with pytest.raises(UsageError, match="activation is"):
+        run.write_gguf(tmp_path / "model.gguf")
+    assert not list(tmp_path.glob("model.gguf*"))
+
+
 def test_what_cannot_be_written_is_said_and_leaves_nothing(made: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     (tmp_path / "text.txt").write_text(TEXT, "utf-8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from llmbert.protocols import LLMBertError
-from llmbert.runs.trail import TRAIL, note_trail, read_trail
+from llmbert.runs.trail import TRAIL, note_beside, note_trail, read_trail
 
 
 def test_lines_are_added_and_read_again(tmp_path: Path) -> None:
@@ -53,3 +54,20 @@ def test_a_change_is_told(tmp_path: Path, change) -> None:  # type: ignore[no-un
     path.write_text("\n".join(change(path.read_text("utf-8").splitlines())) + "\n", encoding="utf-8")
     with pytest.raises(LLMBertError, match="line"):
         read_trail(tmp_path)
+
+
+def test_what_is_done_beside_a_store_is_noted_there_and_elsewhere_not(tmp_path: Path) -> None:
+    note_beside(tmp_path / "run", "fine-tune")
+    assert not (tmp_path / "corpora").exists()
+    (tmp_path / "corpora").mkdir()
+    note_beside(tmp_path / "run", "fine-tune", base="first")
+    (entry,) = read_trail(tmp_path / "corpora")
+    assert (entry["action"], entry["run"], entry["base"]) == ("fine-tune", "run", "first")
+
+
+def test_the_user_is_who_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwd = pytest.importorskip("pwd", reason="this system has no list of users")
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    note_trail(tmp_path, "train", "run")
+    (entry,) = read_trail(tmp_path)
+    assert entry["user"] == pwd.getpwuid(os.getuid()).pw_name != "somebody-else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,8 +14,10 @@ import pytest
 import torch
 from live import Live, live
 
+from llmbert.decoding import GenerationSettings, Request
 from llmbert.protocols import LLMBertError
 from llmbert.serving.catalogue import Served
+from llmbert.serving.scheduler import TOGETHER, Scheduler
 from llmbert.serving.settings import ServeSettings
 from llmbert.text.tokenisers import Tokeniser
 
@@ -290,3 +293,52 @@ def test_a_run_without_a_tokeniser_is_refused_before_anybody_asks(runs: dict[str
 
     with pytest.raises(LLMBertError, match="no tokeniser"):
         Served("bare", Run(runs["gpt"].run.folder, runs["gpt"].run.model, None, {"family": "gpt"}))
+
+
+def test_closing_waits_for_work_that_was_taken_out_of_the_queue(runs: dict[str, Served]) -> None:
+    begun, items = threading.Event(), list(range(2 * TOGETHER))
+
+    def do(some: list[int]) -> list[int]:
+        begun.set()
+        time.sleep(0.2)
+        return [2 * each for each in some]
+
+    async def ask() -> list[int]:
+        made = Scheduler({"ngram": runs["ngram"].run}, batch=2, queue=9, seconds=20, watch=lambda *told: None)
+        made.start()
+        ticket = made.work("ngram", "double", items, do)
+        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(made.close, 5.0)
+        return await ticket.result()
+
+    assert asyncio.run(ask()) == [2 * each for each in items]
+
+
+def test_what_fails_unforeseen_ends_its_own_texts_and_not_the_computing(
+    runs: dict[str, Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here nobody can be told how long a text waited for its first token."""
+    told = []
+
+    def watch(name: str, what: str, seconds: float) -> None:
+        told.append(what)
+        if what == "first" and told.count("first") == 1:
+            raise RuntimeError("no such figure")
+
+    async def ask() -> list[Any]:
+        run = runs["ngram"].run
+        made = Scheduler({"ngram": run}, batch=2, queue=9, seconds=20, watch=watch)
+        made.start()
+        request = Request([run.tokeniser.encode("the river")[0]], GenerationSettings(max_tokens=3, temperature=0.0))
+        answers: list[Any] = []
+        for _ in range(2):
+            (ticket,) = made.write("ngram", [lambda: request], prompted=True)
+            try:
+                answers.append("".join([delta.text async for delta in ticket.deltas()]))
+            except RuntimeError as error:
+                answers.append(error)
+        await asyncio.to_thread(made.close, 5.0)
+        return answers
+
+    failed, written = asyncio.run(ask())
+    assert isinstance(failed, RuntimeError) and isinstance(written, str)

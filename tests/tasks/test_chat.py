@@ -21,6 +21,7 @@ from llmbert.tasks.chat import Conversation, chat
 from llmbert.tasks.chat_log import ChatLog, default_log, read_log
 from llmbert.tasks.chat_report import chat_report, wilson_interval, write_chat_report
 from llmbert.text.dialogue import Turn, format_dialogue
+from llmbert.workbench.train import train
 
 
 def speaker(text: str, **options: object) -> RuleRun:
@@ -356,3 +357,14 @@ def test_a_turn_takes_in_what_is_new_alone(tmp_path: Path) -> None:
     assert talk._engine is not None
     whole = sum(len(talker.tokeniser.encode(prompt)) + 1 for prompt in prompts)
     assert talk._engine.saved_tokens > whole / 3
+
+
+def test_a_watermark_that_is_set_or_taken_off_between_turns_holds_from_then_on(prose: Path, tmp_path: Path) -> None:
+    run = train("ngram", prose, tmp_path / "run", tokenizer="chars", settings={"order": 3})
+    talk = chat(run, max_tokens=20)
+    for key in (None, b"a key of its own", None):
+        run.mark(key)
+        talk.say("The river?")
+        talk.reply()
+        assert talk._engine is not None and run.wrote_with(talk._engine)
+        assert (talk._engine.watermark is not None) == run.marked == (key is not None)

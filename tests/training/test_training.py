@@ -19,7 +19,7 @@ from torch import nn
 from llmbert.data.batches import CarriedStreams, Windows
 from llmbert.models import FAMILIES
 from llmbert.objectives.causal import causal
-from llmbert.protocols import LLMBertError
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.training import loop
 from llmbert.training.checkpoint import read_checkpoint, write_checkpoint
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
@@ -375,12 +375,44 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert torch.equal(weights(made), best[0])
 
 
-def test_the_average_of_weights_lags_behind_them() -> None:
+def test_the_average_of_weights_is_the_recursion_over_each_steps_weights() -> None:
+    """a ← d·a + (1 - d)·w with d = min(average, (1 + t) / (10 + t)), t the steps before."""
     plain, averaged = trainer(steps=20), trainer(steps=20, average=0.9)
-    plain.run()
+    expected, batches = weights(plain).clone(), plain.batches.iterate()
+    for step in range(20):
+        plain.step(next(batches))
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(plain)
     averaged.run()
+    torch.testing.assert_close(weights(averaged), expected)
     assert not torch.equal(weights(plain), weights(averaged))
-    assert float((weights(plain) - weights(averaged)).norm()) < float(weights(plain).norm())
+
+
+def test_the_best_weights_go_with_their_statistics_and_averages_have_none() -> None:
+    """Of a batch norm, whose running mean and variance are part of what was best."""
+    values = iter([5.0, 3.0, 4.0, 4.0, 4.0])
+    made = trainer(steps=40, evaluate_every=2, patience=3, model_settings={"norm": "batch"})
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def evaluate() -> float:
+        kept.append({n: b.clone() for n, b in made.model.named_buffers() if "running" in n})
+        return next(values)
+
+    made.evaluate = evaluate
+    made.run()
+    assert made.at.stopped_early and kept[1]
+    found = dict(made.model.named_buffers())
+    assert all(torch.equal(found[name], buffer) for name, buffer in kept[1].items())
+    assert not all(torch.equal(found[name], buffer) for name, buffer in kept[-1].items())
+    with pytest.raises(UsageError, match="batch norm holds"):
+        trainer(average=0.9, model_settings={"norm": "batch"})
+
+
+def test_nesterov_without_momentum_is_plain_descent() -> None:
+    made, plain = trainer(steps=3, optimiser="nesterov", momentum=0.0), trainer(steps=3, optimiser="sgd")
+    made.run()
+    plain.run()
+    assert torch.equal(weights(made), weights(plain))
 
 
 def test_a_loss_that_is_no_number_is_said_with_the_mend() -> None:

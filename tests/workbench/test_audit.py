@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.runs.trail import read_trail
 from llmbert.workbench.audit import audit, audit_run
+from llmbert.workbench.audit.measuring import total_oddness
 from llmbert.workbench.audit.planting import read_lines
 from llmbert.workbench.train import train
 
@@ -205,3 +207,26 @@ def test_a_run_that_cannot_be_audited_is_refused(audited: tuple[dict[str, Any], 
     shutil.copytree(audited[1], tmp_path / "run")
     with pytest.raises(LLMBertError, match="no corpus store"):
         audit_run(tmp_path / "run")
+
+
+def test_who_was_trained_on_a_text_is_no_stranger_to_it(tmp_path: Path) -> None:
+    """Held-out text that is the training text leaves nobody to ask about; else a model would seem to know nobody."""
+    text = tmp_path / "mail.txt"
+    text.write_text(sentences(200), encoding="utf-8")
+    train("ngram", text, tmp_path / "run", valid=text, lines=True, tokenizer="chars")
+    with pytest.raises(LLMBertError, match="only 0 texts"):
+        audit_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="samples"):
+        audit_run(tmp_path / "run", samples=0)
+
+
+def test_a_bert_is_odd_about_what_it_was_asked(tmp_path: Path) -> None:
+    """The whole of a text is the mean times what the mean was of, whichever tokens those were."""
+    text = tmp_path / "mail.txt"
+    text.write_text(sentences(100), encoding="utf-8")
+    settings = TINY | {"steps": 2, "next_sentence": False}
+    run = train("bert", text, tmp_path / "run", lines=True, tokenizer="chars", settings=settings)
+    texts = ["the boat", "the boat went to the town"]
+    rows = [run.document_ids(each) for each in texts]
+    nats = [run.model.token_nats(row, np.array([0, len(row)]))[1:-1].sum() for row in rows]
+    assert total_oddness(run, texts) == pytest.approx(nats, rel=1e-5)

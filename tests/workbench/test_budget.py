@@ -156,6 +156,12 @@ def test_a_budget_keeps_time_for_what_is_measured_at_the_end(family: str, valid:
     assert tokens_read_at_the_end(FAMILIES[family], 64, valid) == read
 
 
+def test_short_texts_are_bounded_sooner() -> None:
+    """A hundred texts are a hundred documents where these are shorter than the context."""
+    sentences, whole = (tokens_read_at_the_end(FAMILIES["vae"], 64, 70_000, documents) for documents in (3000, 1))
+    assert whole - sentences == pytest.approx(BOUNDED * IMPORTANCE_DRAWS * (64 - 70_000 / 3000))
+
+
 @pytest.mark.parametrize("family", ["gpt", "lstm", "vae", "bert"])
 @pytest.mark.parametrize("valid", [50, 5000])
 def test_how_long_reading_will_take_is_told_from_a_little_of_it(family: str, valid: int) -> None:

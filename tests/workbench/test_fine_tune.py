@@ -297,10 +297,16 @@ def test_what_is_asked_wrongly_leaves_nothing_behind(colours: tuple[str, str], t
         (UsageError, "no task 'sort'", {"task": "sort"}),
         (UsageError, "did you mean 'epochs'", {"settings": {"epoch": 3}}),
         (UsageError, "epochs", {"settings": {"epochs": 0}}),
+        (UsageError, "adds no noise", {"settings": TINY | {"noise": 1.0}}),
         (UsageError, "no size 'huge'", {"size": "huge"}),
         (UsageError, "tokeniser 'letters'", {"tokenizer": "letters"}),
         (UsageError, "lora_targets", {"settings": TINY | {"lora_rank": 2, "lora_targets": "*.query"}}),
         (UsageError, "nothing to learn", {"settings": TINY | {"freeze": "*"}}),
+        (
+            UsageError,
+            "two or more of them",
+            {"task": "embed", "data": write(tmp_path / "e.jsonl", PAIRS * 4), "settings": TINY | {"batch": 1}},
+        ),
         (LLMBertError, "no field 'topic'", {"fields": {"label": "topic"}}),
         (LLMBertError, "ngram", {"family": "ngram"}),
         (
@@ -310,9 +316,9 @@ def test_what_is_asked_wrongly_leaves_nothing_behind(colours: tuple[str, str], t
         ),
     ]
     for kind, sentence, options in wrong:
-        task = options.pop("task", "classify")
+        task, data = options.pop("task", "classify"), options.pop("data", colours[0])
         with pytest.raises(kind, match=sentence):
-            fine_tune(task, colours[0], tmp_path / "run", **options)
+            fine_tune(task, data, tmp_path / "run", **options)
         assert not (tmp_path / "run").exists(), sentence
     fine_tune("classify", colours[0], tmp_path / "run", settings=TINY | {"steps": 1})
     with pytest.raises(LLMBertError, match="already holds a run"):

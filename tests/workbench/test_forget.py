@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmbert.cli.trusting import forget as verb
 from llmbert.data.corpus import open_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
 from llmbert.runs.trail import read_trail
+from llmbert.workbench.compare import compare
 from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.privacy.forget import forget
 from llmbert.workbench.privacy.rows import CERTIFICATE
@@ -190,7 +193,29 @@ def test_an_id_that_stands_twice_is_forgotten_twice(tmp_path: Path) -> None:
     settings = {"members": "gpt layers=1 width=16 heads=2 context=16", "shards": 3, **learning}
     train("mixture", text, run, valid=valid, lines=True, tokenizer="chars", settings=settings)
     found = forget(run, ["mail.txt:1"])
-    assert len(found["digests"]) == 2 and len(found["retrained"]) == 1
+    assert found["places"] == ["mail.txt:1", "mail.txt:1"] and len(found["retrained"]) == 1
+    assert all(len(found["oddness"][when]["ranks"]) == 2 for when in ("before", "after"))
+
+
+def test_twins_and_what_was_made_of_the_run_before_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [*sentences(100), SECRET, *sentences(20, 7), SECRET]
+    text, out = write(tmp_path / "mail.txt", lines), tmp_path / "compared"
+    compare(text, out, lines=True, tokenizer="chars", families=["ngram"], language="en")
+    gpt = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 4, "batch": 4, "preflight": False}
+    train("gpt", text, out / "gpt", lines=True, tokenizer="chars", settings=gpt)
+    train("gpt", text, out / "further", lines=True, base=out / "gpt", settings={"steps": 4, "preflight": False})
+    found = forget(out / "ngram", ["mail.txt:101", "mail.txt:101"])
+    assert found["documents"] == ["mail.txt:101"] and found["twins"] == ["mail.txt:122"]
+    assert found["left"] == [str(out / "report.html")]
+    assert forget(out / "ngram", ["mail.txt:122"])["twins"] == []
+    other = forget(out / "gpt", ["mail.txt:3"], retrain=True)
+    assert other["twins"] == [] and other["left"] == [str(out / "report.html"), str(out / "further")]
+    assert sha256(SECRET.encode()).hexdigest() not in (out / "ngram" / CERTIFICATE).read_text("utf-8")
+    verb(str(out / "ngram"), ["mail.txt:7", "mail.txt:7"])
+    said = capsys.readouterr().out
+    assert said.startswith("1 document forgotten; ") and str(out / "report.html") in said
 
 
 def test_the_card_tells_of_it_and_members_tell_nothing(tmp_path: Path) -> None:

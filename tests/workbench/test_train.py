@@ -75,3 +75,35 @@ def test_only_an_ngram_becomes_an_arpa_file(prose: Path, tmp_path: Path) -> None
     run = llmbert.train("gpt", prose, tmp_path / "run", settings=SMALL, tokenizer="bytes")
     with pytest.raises(llmbert.UsageError, match="n-gram"):
         run.write_arpa(tmp_path / "model.arpa")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_private_run_tells_nothing_of_its_text_but_what_it_says(tmp_path: Path, language: str) -> None:
+    pytest.importorskip("opacus", reason="opacus, which keeps account of privacy, is not installed")
+    text = tmp_path / "mail.txt"
+    text.write_text("".join(f"letter {i} of the quiet river\n" for i in range(200)), encoding="utf-8")
+    pages = {}
+    for noise in (0.0, 2.0):
+        asked: dict[str, Any] = {"lines": True, "tokenizer": "bytes", "language": language}
+        run = llmbert.train("ngram", text, tmp_path / f"run-{noise}", settings={"order": 2, "noise": noise}, **asked)
+        pages[noise] = json.loads((run.folder / "report.json").read_text("utf-8"))
+        assert ("overlap" in run.facts["data"]) == (not noise)
+        assert ("xz" in (run.folder / "README.md").read_text("utf-8")) == (not noise)
+    assert len(pages[0.0]["baselines"]) == 3 and pages[2.0]["baselines"] == []
+    assert any(sample["prompt"] for sample in pages[0.0]["samples"])
+    assert not any(sample["prompt"] for sample in pages[2.0]["samples"])
+    assert "%" not in pages[2.0]["data"]["overlap"]
+    (told,) = (value for _, value in pages[2.0]["data"]["rows"] if value.startswith(("ε =", "每篇文档 ε")))
+    assert ("held out" in told and "fingerprints" in told) or ("留出文本" in told and "指纹" in told)
+
+
+def test_noise_is_refused_where_the_base_of_the_base_has_read_the_text(prose: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opacus", reason="opacus, which clips and accounts, is not installed")
+    other = tmp_path / "other.txt"
+    other.write_text(prose.read_text("utf-8")[::-1], encoding="utf-8")
+    first, second = tmp_path / "first", tmp_path / "second"
+    llmbert.train("gpt", prose, first, settings=SMALL, tokenizer="bytes")
+    further = {"steps": 2, "preflight": False}
+    llmbert.train("gpt", other, second, settings=further, base=first)
+    with pytest.raises(llmbert.LLMBertError, match="first has read this text without noise"):
+        llmbert.train("gpt", prose, tmp_path / "third", settings=further | {"noise": 1.0}, base=second)

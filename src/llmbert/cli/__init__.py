@@ -53,7 +53,6 @@ app.add_typer(serving.feedback, name="feedback")
 app.add_typer(curating.data, name="data")
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MANY = ("--data", "--valid", "--odd", "--against")  # options that take any number of values
 app.add_typer(trusting.watermark, name="watermark")
 app.command("self-train")(curating.self_train)
 MANY = ("--data", "--valid", "--odd", "--unlabelled")  # options that take any number of values
@@ -107,13 +106,15 @@ def main() -> None:
 
 
 def spread(arguments: list[str]) -> list[str]:
-    """`--data A B C` → `--data A --data B --data C`, so that a shell's own globs work; `--valid` likewise."""
+    """`--data A B C` → `--data A --data B --data C`, so that a shell's own globs work; the others of MANY likewise, and
+    the `--against` of `data stats`, which elsewhere has one value."""
+    many = (*MANY, "--against") if arguments[:2] == ["data", "stats"] else MANY
     found: list[str] = []
     option = ""
     for index, argument in enumerate(arguments):
         if argument.startswith("-") and argument != "-":
             option = argument
-        elif option in MANY and arguments[index - 1] != option:
+        elif option in many and arguments[index - 1] != option:
             found.append(option)
         found.append(argument)
     return found

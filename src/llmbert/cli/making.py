@@ -237,9 +237,10 @@ def _say_run(run: Any) -> None:
         interval = f" ({around[0]:.3f} to {around[1]:.3f})" if around else ""
         parts.append(f"{scores['bits_per_byte']:.4f} bits/byte{interval}")
     print(" · ".join(parts))
-    use = {"exact": "generate {} --prompt …", "conditional": f"{run.facts.get('task') or 'translate'} {{}} --in …"}
-    usage = use.get(scores["likelihood"], "evaluate {} --data …").format(run.folder)
-    print(f"{run.folder}: report.html shows it, llmbert {usage} uses it")
+    use = {"exact": "generate {} --prompt …", "bound": "latent {} --draw 5", "pseudo": "anomalies {} --data …"}
+    use["conditional"] = f"{run.facts['task']} {{}} --in …" if run.facts.get("task") else ""
+    usage = use.get(scores["likelihood"], "generate {}").format(run.folder)
+    print(f"{run.folder}: report.html shows it" + (f", llmbert {usage} uses it" if usage else ""))
     cut = [run.facts.get(key) or 0 for key in ("cut_sources", "cut_targets")]
     if any(cut):
         print(f"{cut[0]:,} sources and {cut[1]:,} targets were longer than the context and were cut; --set context=…")

@@ -46,13 +46,13 @@ def trace(
     from llmbert.cli.display import Display
     from llmbert.workbench.curation.trace import trace as verb
 
-    given = sys.stdin.read() if text == "-" else text
+    given = _standard_input() if text == "-" else text
     generation: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     with Display() as display:
         found = verb(
             run,
             given,
-            prompt=sys.stdin.read() if prompt == "-" else prompt,
+            prompt=_standard_input() if prompt == "-" else prompt,
             data=data or None,
             least=least,
             neighbours=neighbours,
@@ -106,3 +106,10 @@ def _show(found: dict[str, Any], many: bool) -> None:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:40]} … {text[-15:]}"
+
+
+def _standard_input() -> str:
+    """All of it as it stands: offsets count carriage returns too."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(newline="")
+    return sys.stdin.read()

@@ -123,15 +123,18 @@ def forget(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
-    print(f"{len(documents)} documents forgotten; trained anew: {', '.join(found['retrained']) or 'nothing'}")
+    count = len(found["documents"])
+    again = ", ".join(found["retrained"]) or "nothing"
+    print(f"{count} document{'s' * (count != 1)} forgotten; trained anew: {again}")
     print(f"{found['exact']}")
     if found["oddness"]["after"]:
         ranks = {when: found["oddness"][when]["ranks"] for when in ("before", "after")}
-        for number, name in enumerate(documents):
-            print(
-                f"{name}: more usual than {1 - ranks['before'][number]:.0%} of unseen documents before, "
-                f"{1 - ranks['after'][number]:.0%} now"
-            )
+        for name, before, after in zip(found["places"], ranks["before"], ranks["after"], strict=True):
+            print(f"{name}: more usual than {1 - before:.0%} of unseen documents before, {1 - after:.0%} now")
+    if found["twins"]:
+        print(f"the same text still stands there as {', '.join(found['twins'][:20])}; name these too to forget it")
+    if found["left"]:
+        print(f"made of the run as it was, and yours to remove: {', '.join(found['left'])}")
     print(f"{run}/{CERTIFICATE}")
 
 

@@ -74,5 +74,6 @@ def say_labelled(run: Any) -> None:
             around = score["interval"]
             ends = f" ({around[0]:.2f} to {around[1]:.2f})" if around else ""
             print(f"{name}: {metric} {score['score']:.2f}{ends}   {score['signature']}")
-    verb = "tag" if run.facts["tasks"] == ["tag"] else "classify"
-    print(f"{run.folder}: llmbert {verb} {run.folder} --in … uses it")
+    verbs = [verb for task, verb in (("tag", "tag"), ("classify", "classify")) if task in run.facts["tasks"]]
+    uses = f", llmbert {verbs[0]} {run.folder} --in … uses it" if verbs else ""
+    print(f"{run.folder}: report.html shows it{uses}")

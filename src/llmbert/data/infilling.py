@@ -172,6 +172,11 @@ class Infilling:
                 raise UsageError(f"{name} is a share between 0 and 1, not {share}")
         if suffix_first + blanks > 1:
             raise UsageError(f"suffix_first {suffix_first} and blanks {blanks} are shares that sum to at most 1")
+        if rate and end_id == windows.begin_id:
+            raise UsageError(
+                "filling in needs a token that ends a text and begins none, and this tokeniser has one for both; take "
+                "another base, or one of our own tokenisers"
+            )
         self.windows, self.marks, self.end_id = windows, marks, end_id
         self.rate, self.suffix_first, self.blanks = rate, suffix_first, blanks
         self.batches_per_epoch = windows.batches_per_epoch

@@ -231,7 +231,9 @@ class SentencePairs:
                 "the text is too short for pairs of segments, which need two documents or one of a few tokens; "
                 "give more text, or train without next-sentence prediction"
             )
-        self.ends = np.cumsum(sizes)
+        self.order = np.argsort(-sizes, kind="stable")  # sections, the longest first
+        self.sizes, self.ends = sizes[self.order], np.cumsum(sizes[self.order])
+        self.ranks = np.argsort(self.order)
         self.sentences = _sentence_starts(ids, self.firsts, sentence_ends) if sentence_ends else None
 
     @property
@@ -297,12 +299,16 @@ class SentencePairs:
         cut = self._cut(random, first, last)
         if random.random() < 0.5:
             return self.ids[first:cut], self.ids[cut:last], 0
-        own = int(self.lasts[section] - self.firsts[section])
-        at = int(random.integers(int(self.ends[-1]) - own))
-        at += own if at >= int(self.ends[section]) - own else 0
+        # Of sections that hold as much as is replaced, if there are others: shorter ones were told by their length.
+        own, rank = int(self.lasts[section] - self.firsts[section]), int(self.ranks[section])
+        many = int(np.searchsorted(-self.sizes, cut - last, side="right"))
+        room = int(self.ends[many - 1]) - own or int(self.ends[-1]) - own
+        at = int(random.integers(room))
+        at += own if at >= int(self.ends[rank]) - own else 0
         other = int(np.searchsorted(self.ends, at, side="right"))
-        begin, end = int(self.firsts[other]), int(self.lasts[other])
-        place = max(begin, min(end - int(self.ends[other]) + at, end - (last - cut)))
+        within, chosen = at - (int(self.ends[other]) - int(self.sizes[other])), int(self.order[other])
+        begin, end = int(self.firsts[chosen]), int(self.lasts[chosen])
+        place = max(begin, min(begin + within, end - (last - cut)))
         if self.sentences is not None:
             place = int(self._sentence_of(place))
         return self.ids[first:cut], self.ids[place : min(place + last - cut, end)], 1

@@ -45,7 +45,7 @@ class _Field:
                 [name for name, value in record.items() if isinstance(value, str)], record, place
             )
         if self._column not in record:
-            raise self._refusal(place, f"has no field {self._column!r} but {_names(record)}; name the field of text")
+            raise self._missing(place, repr(self._column), record, "name the field of text")
         value = record[self._column]
         if not isinstance(value, str):
             raise self._refusal(place, f"holds {_kind(value)} in field {self._column!r}; give text there")
@@ -58,15 +58,26 @@ class _Field:
         if wanted in names:
             return wanted
         if self._column is not None:
-            raise self._refusal(place, f"has no field {wanted!r} but {_names(names)}; name one of these")
+            raise self._missing(place, repr(wanted), names, "name one of these")
         if len(texts) == 1:
             return texts[0]
-        raise self._refusal(
-            place, f"has no field 'text' but {_names(names)}; say which holds the text (--fields text=NAME)"
-        )
+        raise self._missing(place, "'text'", names, "say which holds the text (--fields text=NAME)")
+
+    def _missing(self, place: str, wanted: str, names: Iterable[str], mend: str) -> NoField:
+        said = f"{self._source.name}, {place} has no field {wanted}"
+        return NoField(f"{said} but {_names(names)}; {mend}", f"{said}; {mend}")
 
     def _refusal(self, place: str, what: str) -> LLMBertError:
         return LLMBertError(f"{self._source.name}, {place} {what}")
+
+
+class NoField(LLMBertError):
+    """A record lacks the field of text. quiet: the same without the names of the fields that it has, which are data
+    themselves where a table begins without them."""
+
+    def __init__(self, said: str, quiet: str) -> None:
+        super().__init__(said)
+        self.quiet = quiet
 
 
 def _kind(value: Any) -> str:

@@ -86,7 +86,8 @@ def beam_search(
     which are not normalised again: p stays the model's own; under a `watermark` it is the marked model's.
 
     A request is done when no hypothesis goes on, or as soon as its `n_best` ended ones score at least what any other
-    could still reach: the result is the same as without this early finish.
+    could still reach (not looked at where a penalty is below 0, so that a score may rise): the result is the same as
+    without this early finish.
 
     begin_id None: prompts stand alone; end_id: one end token or several.
     Raises UsageError where a request cannot be met. Memory: the model's state for the sum of all beams.
@@ -319,9 +320,9 @@ def _settled(search: _Search, n_best: int) -> bool:
     """Whether nothing that goes on can still come before the `n_best` ended ones."""
     if not search.live:
         return True
-    if len(search.done) < n_best:
-        return False
     settings = search.request.settings
+    if len(search.done) < n_best or min(settings.frequency_penalty, settings.presence_penalty) < 0:
+        return False  # a penalty below 0 is a gift: what goes on may rise without end
     bar = sorted((each.score for each in search.done), reverse=True)[n_best - 1]
     # log-probabilities only fall, so a live one does best if all further tokens are certain, at the length that helps
     shortest, longest = search.live[0].generated + 1, settings.max_tokens

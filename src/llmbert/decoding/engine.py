@@ -200,7 +200,7 @@ class Engine:
         self._valid_utf8 = ValidUtf8(token_bytes, model.vocabulary_size) if token_bytes is not None else None
         self._batch: RunningBatch[_Row] = RunningBatch(model, begin_id, device, prefixes)
         self._waiting: deque[_Row] = deque()
-        self._watermark = watermark
+        self.watermark = watermark
         self._progress = progress
 
     @property
@@ -216,6 +216,7 @@ class Engine:
     def add(self, request: Request) -> Handle:
         """Let a request join with the next step that has a place free; UsageError where it cannot be met."""
         row = self._row(request)
+        self._batch.window(row)  # before it joins others, who are not to suffer from a prompt that nothing follows
         self._waiting.append(row)
         return row.handle
 
@@ -229,7 +230,7 @@ class Engine:
         with resting(self._modules):
             logits = RunningBatch[_Row](self.model, self._begin_id, self._batch.device).advance([row])
             context = Context([row.tokens], [row.remaining], [len(request.prompt)])
-            shown = [processor for processor in row.processors if processor is not self._watermark]
+            shown = [processor for processor in row.processors if processor is not self.watermark]
             return logits, _apply(shown, logits, context)
 
     def _row(self, request: Request) -> _Row:
@@ -241,7 +242,7 @@ class Engine:
             forbidden_ids=forbidden,
             valid_utf8=self._valid_utf8,
             constraint=request.constraint,
-            watermark=self._watermark,
+            watermark=self.watermark,
         )
         generator = torch.Generator().manual_seed(settings.seed)
         handle = Handle(request, self.decode)

@@ -117,10 +117,10 @@ class Watermark:
         weights = torch.sub(logits, largest, out=self._room("weights", logits)).exp_().index_fill_(-1, special, 0.0)
         text = weights.sum(-1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).tiny)
         share = weights.mul_(green).sum(-1, keepdim=True).div_(text)
-        # what the text tokens' mass grows by, special ones get as well: behind a softmax they are what they were
+        # what the text tokens' mass grows by is taken off them again: log-probabilities stay such, as a beam needs them
         growth = share.mul_(math.expm1(self.strength)).log1p_()
-        marked = torch.add(logits, green, alpha=self.strength)
-        return marked.index_add_(-1, special, growth.expand(-1, len(special)))
+        marked = torch.add(logits, green, alpha=self.strength).sub_(growth)
+        return marked.index_copy_(-1, special, logits.index_select(-1, special))
 
     def _rows(self, texts: Sequence[Sequence[int]], like: Tensor) -> Tensor:
         """1 where a token is green and 0 elsewhere, (B, V), from what is remembered and what is not yet."""

@@ -116,7 +116,8 @@ class GAN(nn.Module):
 
     def sample(self, count: int, condition: Condition | None, seed: int) -> list[np.ndarray]:
         """`count` texts as ids without begin and end token, the same for the same seed."""
-        with torch.random.fork_rng(devices=[]):
+        device = self.head.weight.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             rows = self.draw(count).cpu().numpy()
         return [row[: int(np.argmax(np.append(row, END) == END))] for row in rows]

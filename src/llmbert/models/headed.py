@@ -64,7 +64,7 @@ class HeadedSettings(BaseModel):
             if not name or "." in name:
                 raise ValueError(f"a head cannot be called {name!r}; choose a name without a dot")
         family = find_family(self.trunk)
-        if family.counts:
+        if family.counts or family.mixes or family.likelihood in ("bound", "none"):
             raise ValueError(f"{self.trunk} has no states to put a head on; choose bert, gpt or lstm")
         self.trunk_settings = self.build_trunk_settings().model_dump()
         both_sides = hasattr(family.model_class(), "encode")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbert.nn.dropout import Dropout
+from llmbert.nn.stacked import stacked_maps
 from llmbert.protocols import LLMBertError, UsageError
 
 OWN = ("lora_down", "lora_up")
@@ -147,10 +148,4 @@ def _shared_weights(model: nn.Module) -> set[int]:
 
 def _stacked(model: nn.Module) -> dict[int, tuple[int, ...]]:
     """The sections of each linear map that stacks several, by the map's identity."""
-    found: dict[int, tuple[int, ...]] = {}
-    for module in model.modules():
-        sections: tuple[int, ...] = tuple(getattr(module, "sections", None) or ())
-        for layer in module.children() if sections else ():
-            if isinstance(layer, nn.Linear) and layer.out_features == sum(sections):
-                found[id(layer)] = sections
-    return found
+    return {id(layer): sections for layer, sections in stacked_maps(model)}

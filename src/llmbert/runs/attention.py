@@ -20,9 +20,10 @@ MOST_TOKENS = 128  # of each side; a map of more cannot be read, and grows with 
 def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, Any]:
     """The attention weights of one forward pass over a text, layer by layer and head by head.
 
-    {"queries": tokens, "keys": tokens, "maps": [{"kind", "layer", "weights": (H, T, S)}]}, several such under "parts"
-    where an encoder-decoder has them: "encoder", "decoder", and "cross", from the target's tokens to the source's.
-    target: what an encoder-decoder writes, "" for its first step. Each row of weights sums to 1.
+    {"parts": [{"kind", "queries": tokens, "keys": tokens, "layers": [{"layer", "weights": (H, T, S)}]}]}: one part,
+    "self", or of an encoder-decoder "encoder", "decoder", and "cross", from the target's tokens to the source's. Of a
+    VAE's Transformer the looks at its latent variable are left out: what they look at has no text. target: what an
+    encoder-decoder writes, "" for its first step. Each row of weights sums to 1.
 
     Raises UsageError for a model without attention, a text of more than MOST_TOKENS tokens, or a target not wanted.
     """
@@ -43,7 +44,7 @@ def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, An
             run.model.logits(ids)
     read, wrote = _texts(run, source), _texts(run, written)
     if not run.reads_source:
-        return {"parts": [_part("self", read, read, seen)]}
+        return {"parts": [_part("self", read, read, [each for each in seen if each[0] != "cross"])]}
     return {
         "parts": [
             _part("encoder", read, read, [each for each in seen if each[0] == "encoder"]),

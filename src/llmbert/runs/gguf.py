@@ -91,6 +91,12 @@ def _as_there(name: str, array: NDArray[np.float32], config: dict[str, Any]) -> 
 def _describe(writer: Any, config: dict[str, Any], name: str) -> None:
     """The shape, under GGUF's names."""
     gpt2 = config["model_type"] == "gpt2"
+    activation, known = config["activation_function" if gpt2 else "hidden_act"], "gelu_new" if gpt2 else "silu"
+    if activation != known:  # GGUF says nothing of it: whoever reads it computes the usual one
+        raise UsageError(
+            f"this model's activation is {activation}, and of a {config['model_type']} GGUF means {known}; train with "
+            f"--set activation={known}"
+        )
     heads = config["n_head" if gpt2 else "num_attention_heads"]
     width = config["n_embd" if gpt2 else "hidden_size"]
     writer.add_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -59,10 +60,18 @@ def _compact(path: Path, model: Any, weights: str) -> Any:
     from llmbert.models.compact import CompactGPT, CompactTransformer
     from llmbert.models.gpt import GPT
     from llmbert.models.transformer import Transformer
+    from llmbert.nn.native import why_not_native
 
     if weights not in get_args(PackedKind):
         raise UsageError(f"weights are {', '.join(get_args(PackedKind))}, not {weights!r}")
     kind = cast(PackedKind, weights)
+    if (missing := why_not_native()) is not None and isinstance(model, GPT | Transformer):
+        warnings.warn(
+            f"without native steps weights of {kind} are slower than whole ones ({missing}); install g++, or leave "
+            "--weights out",
+            UserWarning,
+            stacklevel=3,
+        )
     if isinstance(model, GPT):
         return CompactGPT(model.cpu(), kind)
     if isinstance(model, Transformer):

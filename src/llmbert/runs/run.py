@@ -126,6 +126,10 @@ class Run:
         """Whether what it writes carries a watermark."""
         return self._watermark is not None
 
+    def wrote_with(self, engine: Engine) -> bool:
+        """Whether an engine of this run, made earlier, writes as one made now: with the same watermark, or none."""
+        return engine.watermark is self._watermark
+
     def mark(self, key: bytes | None, strength: float = STRENGTH, gamma: float = GAMMA, width: int = WIDTH) -> None:
         """Let every text that it writes from now on carry the watermark of a key (see `Watermark`); None: none.
 

@@ -45,15 +45,20 @@ def note_trail(folder: Path, action: str, run: str, **details: Any) -> None:
         raise disk_error(path, error) from error
 
 
+def note_beside(run: Path, action: str, **details: Any) -> None:
+    """Note it in the trail beside a run; one without a store of text beside it has no trail."""
+    run = run.resolve()
+    if (run.parent / "corpora").is_dir():
+        note_trail(run.parent / "corpora", action, run.name, **details)
+
+
 def note_export(run: Path, file: Path) -> None:
-    """Note that a run was written out, in the trail beside it; one without a store beside it has no trail."""
-    folder = run.resolve().parent / "corpora"
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        with file.open("rb") as written:
-            while block := written.read(1 << 20):
-                digest.update(block)
-        note_trail(folder, "export", run.resolve().name, file=file.name, sha256=digest.hexdigest())
+    """Note in the trail beside a run that it was written out."""
+    digest = hashlib.sha256()
+    with file.open("rb") as written:
+        while block := written.read(1 << 20):
+            digest.update(block)
+    note_beside(run, "export", file=file.name, sha256=digest.hexdigest())
 
 
 def read_trail(folder: Path) -> list[dict[str, Any]]:
@@ -92,6 +97,8 @@ def _locked(file: Any):  # type: ignore[no-untyped-def]
 
 def _user() -> str:
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a user without a name
-        return "unknown"
+        import pwd  # what the system says, whatever the environment does
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (KeyError, ImportError, AttributeError):  # a user without a name, or a system without such a list
+        return getpass.getuser() if os.name == "nt" else "unknown"

@@ -156,6 +156,7 @@ class Lane:
     work: deque[_Work] = field(default_factory=deque)
     engines: dict[bool, Engine] = field(default_factory=dict)
     rows: dict[Handle, _Place] = field(default_factory=dict)
+    computing: bool = False  # a step of it is under way, which may have taken work out of the queues
 
     @property
     def waiting(self) -> int:
@@ -163,10 +164,10 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        return not self.writing and not self.work and not self.rows
+        return not self.computing and not self.writing and not self.work and not self.rows
 
     def engine(self, prompted: bool) -> Engine:
-        if prompted not in self.engines:
+        if prompted not in self.engines or not self.run.wrote_with(self.engines[prompted]):
             self.engines[prompted] = self.run.engine(self.batch, prompted=prompted)
         return self.engines[prompted]
 
@@ -246,8 +247,15 @@ class Scheduler:
                 if self._closed:
                     return
             for lane in self.lanes.values():
-                self._advance(lane)
+                lane.computing = True
+                try:
+                    self._advance(lane)
+                except Exception as error:  # whatever it is, the other runs go on
+                    for engine in {place.engine for place in lane.rows.values()}:
+                        self._failed(lane, engine, error)
             self._tell()
+            for lane in self.lanes.values():
+                lane.computing = False
 
     def _advance(self, lane: Lane) -> None:
         """A step of a run's texts, and a piece of its other work."""

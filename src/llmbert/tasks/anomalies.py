@@ -45,12 +45,17 @@ def oddness(run: Run, texts: Sequence[str], progress: Progress = silent) -> NDAr
 def _surprises(run: Run, texts: Sequence[str]) -> NDArray[np.float64]:
     rows = [run.document_ids(text) for text in texts]
     starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+    scored = scored_tokens(run, np.diff(starts))
     nats = np.asarray(run.model.token_nats(np.concatenate(rows), starts), np.float64)
-    scored = np.diff(starts) - 1
-    if run.model.likelihood == "pseudo":  # the end of a text is given to it, not predicted
+    if run.model.likelihood == "pseudo":
         nats[starts[1:] - 1] = 0.0
-        scored = np.maximum(scored - 1, 1)
     return np.add.reduceat(nats, starts[:-1]) / scored
+
+
+def scored_tokens(run: Run, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of how many tokens `oddness` is the mean, for texts of so many ids, begin and end among them."""
+    given_its_end = run.model.likelihood == "pseudo"
+    return np.maximum(lengths - 2, 1) if given_its_end else lengths - 1
 
 
 def _doubts(run: Run, texts: Sequence[str]) -> NDArray[np.float64]:

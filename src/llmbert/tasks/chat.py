@@ -158,7 +158,8 @@ class Conversation:
             return self.run.stream(source=prompt, **settings)
         if isinstance(self.run, Run) and not self.run.fills_gaps:
             # What was said before stays taken in: a turn costs what is new of it.
-            self._engine = self._engine or self.run.engine(max_batch=1, prefixes=1)
+            if self._engine is None or not self.run.wrote_with(self._engine):
+                self._engine = self.run.engine(max_batch=1, prefixes=1)
             settings["engine"] = self._engine
         return self.run.stream(prompt, **settings)
 

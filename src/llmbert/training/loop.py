@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbert.nn.state import state_once
-from llmbert.protocols import LLMBertError, Progress, silent
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.training.checkpoint import optimiser_tensors, read_checkpoint, restore_optimisers, write_checkpoint
 from llmbert.training.compilation import compiled_layers, recomputed_layers
 from llmbert.training.optimisers import build_optimisers
@@ -86,6 +86,11 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.device = next(self.model.parameters()).device
         if self.settings.average:
+            if any(isinstance(module, nn.BatchNorm1d) for module in self.model.modules()):
+                raise UsageError(
+                    "averaged weights would go with the statistics of others, which batch norm holds; leave out "
+                    "average, or take another norm"
+                )
             self.average = {n: w.detach().clone() for n, w in self.model.named_parameters()}
 
     # ---- one step --------------------------------------------------------------------------------------------------
@@ -94,7 +99,8 @@ class Trainer:
         """One optimiser step over a batch, in `accumulate` micro-batches; returns the figures of the step.
 
         Each term is a sum divided by its count over the whole batch, so the gradient is the full batch's whatever the
-        number of micro-batches.
+        number of micro-batches, but for terms that look from row to row: a contrastive loss's wrong answers, and the
+        mean that a policy's rewards are held against, are those of the micro-batch.
         """
         settings = self.settings
         rate = factor(settings.schedule, self.at.step, settings.steps, settings.warmup, settings.floor, settings.hold)
@@ -152,7 +158,8 @@ class Trainer:
         return first, {name: value / counts[name] for name, value in zip(known, rest, strict=True)}
 
     def _clip(self) -> Tensor:
-        """Clip gradients by value, then by norm: g · min(1, c/‖g‖); returns the norm before clipping."""
+        """Clip gradients by value, then by norm: g · min(1, c/‖g‖); returns the norm behind the
+        first and before the second."""
         gradients = [w.grad for w in self.model.parameters() if w.grad is not None]
         if self.settings.clip_value:
             nn.utils.clip_grad_value_(
@@ -200,8 +207,8 @@ class Trainer:
             figures = self.step(batch)
             self.at.seconds = time.monotonic() - started
             if self.evaluate and (self.at.step % every == 0 or self.at.step == self.settings.steps):
-                figures["valid"] = self._evaluate()
-                figures |= self.observe() if self.observe else {}
+                figures["valid"], further = self._evaluate()
+                figures |= further
                 self.at.seconds = time.monotonic() - started
             if paced is None and self.at.step >= first + UNHURRIED:
                 paced = self.at.step, time.monotonic()
@@ -228,30 +235,34 @@ class Trainer:
         more = int((self.deadline - now) * (self.at.step - since) / max(now - when, 1e-9))
         self.settings = self.settings.model_copy(update={"steps": max(fewest, LEAST_STEPS, self.at.step + more)})
 
-    def _evaluate(self) -> float:
-        """Nats/token on held-out text with the weights that would be kept; notes the best ones for early stopping."""
+    def _evaluate(self) -> tuple[float, dict[str, float]]:
+        """Nats/token on held-out text with the weights that would be kept, and further figures of them; notes the best
+        ones for early stopping."""
         assert self.evaluate
         own = self._swap(self.average) if self.average else None
         value = self.evaluate()
         if self.at.best is None or value < self.at.best:
             self.at.best, self.at.worse = value, 0
             if self.settings.patience:
-                self.best = {n: w.detach().clone() for n, w in self.model.named_parameters()}
+                self.best = {n: w.detach().clone() for n, w in _kept(self.model)}
         else:
             self.at.worse += 1
             self.at.stopped_early = bool(self.settings.patience and self.at.worse >= self.settings.patience)
+        self.model.eval()
+        further = self.observe() if self.observe else {}
         if own:
             self._swap(own)
         self.model.train()
         self.at.valid.append([self.at.tokens, value])
-        return value
+        return value, further
 
     @torch.no_grad()
     def _swap(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         own = {}
-        for name, weight in self.model.named_parameters():
-            own[name] = weight.detach().clone()
-            weight.copy_(weights[name])
+        for name, weight in _kept(self.model):
+            if name in weights:
+                own[name] = weight.detach().clone()
+                weight.copy_(weights[name])
         return own
 
     def _settle(self) -> None:
@@ -339,3 +350,9 @@ def _join_memory(memories: list[Any]) -> Any:
     if memories[0] is None:
         return None
     return tuple(torch.cat(parts, dim=1).detach() for parts in zip(*memories, strict=True))
+
+
+def _kept(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What makes a model what it is at a moment: its weights, and the statistics that a batch norm has gathered."""
+    yield from model.named_parameters()
+    yield from ((n, b) for n, b in model.named_buffers() if n.endswith(("running_mean", "running_var")))

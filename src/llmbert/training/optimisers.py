@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.nn.crf import CRF
 from llmbert.nn.lora import add_lora
+from llmbert.nn.stacked import stacked_maps
 from llmbert.protocols import UsageError
 from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
@@ -90,6 +91,8 @@ def _torch(kind: type[torch.optim.Optimizer], **fixed: Any) -> Callable[[list[di
         options: dict[str, Any] = {"lr": s.learning_rate, **fixed}
         if kind is torch.optim.SGD and fixed:
             options["momentum"] = s.momentum
+            if not s.momentum:  # nothing to look ahead along
+                options.pop("nesterov", None)
         if kind in (torch.optim.Adam, torch.optim.AdamW):
             options |= {"betas": (s.beta1, s.beta2), "fused": True}
         return kind(groups, **options)
@@ -236,12 +239,8 @@ def mark_sections(model: nn.Module) -> None:
     Where the products of queries and keys are not divided by √D (T5), the queries are smaller by as much at the start,
     and are moved by as much less: at the pace of the rest attention would be at one place before it had found which.
     """
-    for module in model.modules():
-        sections = getattr(module, "sections", None)
-        if sections:
-            for layer in module.children():
-                if isinstance(layer, nn.Linear) and layer.out_features == sum(sections):
-                    layer.weight.sections = sections  # type: ignore[attr-defined]
+    for layer, sections in stacked_maps(model):
+        layer.weight.sections = sections  # type: ignore[attr-defined]
     for module in model.modules():
         if isinstance(module, SelfAttention | CrossAttention) and module.scale is not None:
             pace = module.head_width**-0.5 / module.scale

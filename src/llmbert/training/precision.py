@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_units() else "float32"
 
 
+@cache
 def _has_bf16_units() -> bool:
     """Whether the processor has bf16 dot products; torch's own check is true already where it can emulate them."""
     try:

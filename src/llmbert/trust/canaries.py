@@ -109,7 +109,7 @@ def draw_canaries(
     return Canaries(space, planted, [next(drawn) for _ in range(controls)], list(drawn))
 
 
-def exposure(scores: NDArray[np.float64], candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+def exposure(scores: NDArray[np.float64], candidates: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
     """Bits by which a model narrows each secret down, by its rank among a sample (Carlini et al. 2019, §4.3).
 
     scores (N,), candidates (M,): how odd the model finds the texts; the exposure is -log2 of the share of all, the
@@ -119,7 +119,7 @@ def exposure(scores: NDArray[np.float64], candidates: NDArray[np.float64]) -> ND
     """
     ordered = np.sort(candidates)
     first, last = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
-    ranks = 1 + np.random.default_rng(0).integers(first, last, endpoint=True)
+    ranks = 1 + np.random.default_rng(seed).integers(first, last, endpoint=True)
     return np.log2((len(candidates) + 1) / ranks)
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from llmbert.metrics.detection import detection_scores
 
 Oddness = Callable[[Sequence[str]], NDArray[np.float64]]
+Reference = Callable[[Sequence[str], NDArray[np.float64]], NDArray[np.float64]]
+"""(texts, how odd the model finds them) → by how much another model finds them odder, in one unit for both."""
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 NEIGHBOURS = 4  # of each text
@@ -21,12 +23,13 @@ _UNIT = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
 def membership_scores(
-    oddness: Oddness, members: Sequence[str], others: Sequence[str], reference: Oddness | None = None, seed: int = 0
+    oddness: Oddness, members: Sequence[str], others: Sequence[str], reference: Reference | None = None, seed: int = 0
 ) -> dict[str, Scores]:
     """By attack the scores of texts a model learned from and of others; the higher, the surer that it did.
 
     loss: how little odd the model finds the text (Yeom et al. 2018); compression: the same against its compressed
-    length by zlib; reference: against what another model of such text finds (both Carlini et al. 2021, §5.1);
+    length by zlib; reference: against what another model of such text finds (both Carlini et al. 2021, §5.1), as much
+    of each as the other has to say of it in the same unit;
     neighbourhood: against texts in which some words are others (Mattern et al. 2023). blind: the compressed length
     alone, no attack at all: what it tells apart are two kinds of text (Das et al. 2024).
     """
@@ -35,7 +38,7 @@ def membership_scores(
     bits = np.array([8 * len(zlib.compress(text.encode(), 9)) / max(1, len(text.encode())) for text in texts])
     found = {"loss": -odd, "compression": -odd / bits}
     if reference is not None:
-        found["reference"] = reference(texts) - odd
+        found["reference"] = reference(texts, odd)
     found["neighbourhood"] = _neighbours_oddness(oddness, texts, seed) - odd
     found["blind"] = -bits
     return {name: (scores[: len(members)], scores[len(members) :]) for name, scores in found.items()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from llmbert.data.corpus import Corpus
 from llmbert.models import Family
+from llmbert.nn.native import native_library
 from llmbert.protocols import LLMBertError
 from llmbert.runs import device
 from llmbert.training.loop import LEAST_STEPS, UNHURRIED, Trainer
@@ -143,6 +144,7 @@ def plan_training(
     teach: Callable[[Any, Plan], Any],
     read: Callable[[Any, int], float] | None = None,
     also_read: int = 0,
+    valid_documents: int = 1,
 ) -> Plan:
     """Decide size, batch and steps. teach: (model, plan) → the lesson it would learn by; read: (model, tokens) → the
     seconds it takes a model to read about so many held-out tokens; also_read: tokens that it will read besides those.
@@ -166,14 +168,18 @@ def plan_training(
     if seconds is None:
         return plans[0]
     began = time.monotonic()
+    native_library()  # which is compiled once on a machine: no speed of a model
+    seconds -= min(time.monotonic() - began, 0.7 * seconds)
+    began = time.monotonic()
     plan = _largest_affordable(family, vocabulary_size, plans, seconds, teach)
     if "steps" in training_values:
         return plan
     assert plan.tokens_per_second
     model = family.build(plan.model, vocabulary_size).to(device())
-    later = tokens_read_at_the_end(family, plan.model.context, valid_tokens) / (3 * plan.tokens_per_second)
+    read_later = tokens_read_at_the_end(family, plan.model.context, valid_tokens, valid_documents)
+    later = read_later / (3 * plan.tokens_per_second)
     if read:
-        later = seconds_of_reading(family, model, valid_tokens, read, _patience(seconds) / 4)
+        later = seconds_of_reading(family, model, valid_tokens, read, _patience(seconds) / 4, valid_documents)
     later *= 1 + also_read / max(1, valid_tokens)
     plan = replace(plan, deadline=began + max(seconds - later - PAGE_SECONDS, 0.3 * seconds))
     left = _seconds_left(plan, seconds)
@@ -216,7 +222,7 @@ def tokens_read(family: Family, context: int, tokens: int) -> float:
     return float(tokens * (1 if family.recurrent or family.likelihood == "conditional" else 8))
 
 
-def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int) -> float:
+def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int, documents: int = 1) -> float:
     """How many tokens a model reads, one way or another, to be measured on held-out text once it is trained."""
     if family.likelihood == "pseudo":
         return tokens_read(family, context, min(valid_tokens, MOST_PSEUDO))
@@ -224,14 +230,19 @@ def tokens_read_at_the_end(family: Family, context: int, valid_tokens: int) -> f
         return float(DRAWN * context * 4)
     further = 0.0
     if family.likelihood == "bound":
-        further = min(valid_tokens, BOUNDED * context) * IMPORTANCE_DRAWS
+        further = min(valid_tokens, BOUNDED * min(context, valid_tokens / documents)) * IMPORTANCE_DRAWS
     if family.likelihood == "conditional":
         further = MOST_ANSWERS * context
     return tokens_read(family, context, valid_tokens) + further
 
 
 def seconds_of_reading(
-    family: Family, model: Any, valid_tokens: int, read: Callable[[Any, int], float], patience: float
+    family: Family,
+    model: Any,
+    valid_tokens: int,
+    read: Callable[[Any, int], float],
+    patience: float,
+    documents: int = 1,
 ) -> float:
     """About how long a model will read held-out text once it is trained, from how long it reads more and more of it.
 
@@ -250,7 +261,7 @@ def seconds_of_reading(
     if family.likelihood == "conditional":  # of documents; whoever answers sources reads none
         all_of_it = float(min(valid_tokens, MOST_RESTORED * READ_FOR_A_RESTORED))
     else:
-        all_of_it = tokens_read_at_the_end(family, context, valid_tokens)
+        all_of_it = tokens_read_at_the_end(family, context, valid_tokens, documents)
     return taken * all_of_it / tokens_read(family, context, min(tokens, valid_tokens))
 
 

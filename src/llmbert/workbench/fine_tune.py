@@ -27,6 +27,7 @@ from llmbert.runs import (
     versions,
     write_json,
 )
+from llmbert.runs.trail import note_beside
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.training.settings import TrainingSettings
@@ -222,6 +223,8 @@ def _run(
         write_labelled_page(run, course, predicted)
         write_json(out / FACTS, facts)
         (out / CHECKPOINT).unlink(missing_ok=True)
+        texts = {name: each["fingerprints"][0] for name, each in facts["data"].items()}
+        note_beside(out, "fine-tune", base=facts["base"], data=texts)
         return load(out)
 
 

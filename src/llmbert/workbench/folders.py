@@ -78,6 +78,9 @@ def first_facts(
     counts, tokeniser = FAMILIES[family].counts, store.tokeniser
     settings = {"model": plan.model.model_dump()}
     settings |= {} if counts or FAMILIES[family].mixes else {"training": plan.training.model_dump()}
+    data = store.describe()
+    if getattr(plan.model, "noise", 0.0) or plan.training.noise:  # it would tell of the text what noise hides
+        data = {key: value for key, value in data.items() if key != "overlap"}
     return {
         "format": FORMAT,
         "llmbert": version(),
@@ -95,7 +98,7 @@ def first_facts(
         "settings": settings,
         "calibrated_tokens_per_second": plan.tokens_per_second,
         "corpus": os.path.relpath(store.folder, beside(folder)),
-        "data": store.describe(),
+        "data": data,
         "tokeniser": {
             "kind": tokeniser.kind,
             "vocabulary_size": tokeniser.vocabulary_size,

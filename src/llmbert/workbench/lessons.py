@@ -162,6 +162,8 @@ def teach_denoising(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson
 def teach_elbo(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
     """Whole texts, each through a latent variable; on the way the whole bound is measured, whatever the KL weighs."""
     settings, context = plan.training, plan.model.context
+    if settings.word_dropout and corpus.tokeniser.unknown_id < 0:
+        raise UsageError("word dropout writes the unknown token, which this tokeniser lacks; leave out word_dropout")
 
     def batches(shard: Shard, seed: int) -> Pieces:
         return Pieces(shard.ids, *cut_pieces(shard.starts, context), settings.batch, seed)
@@ -182,7 +184,8 @@ def teach_elbo(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson:
 
 def _mean_bound(model: Any, held_out: Sequence[Any]) -> float:
     """The bound in nats/token, with draws of z of its own."""
-    with torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         return mean_loss(model, evidence_lower_bound, held_out, "nll", "kl")
 

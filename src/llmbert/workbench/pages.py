@@ -314,18 +314,22 @@ def run_content(name: str, run: Run, store: Corpus | PairCorpus, progress: Progr
 
 def _text_content(name: str, run: Run, corpus: Corpus, progress: Progress) -> dict[str, Any]:
     """What a page shows of a run that learned from documents."""
-    language = run.facts.get("language", "en")
+    language, private = run.facts.get("language", "en"), bool(run.facts.get("privacy"))
     shown: dict[str, Any] = {"data": data_rows(corpus, language), "baselines": [], "samples": []}
+    if private:  # what noise hides, the page does not tell from the text itself
+        shown["data"]["overlap"] = say("overlap_private", language)
     if run.model.likelihood == "bound":
         shown["latent"] = latent_content(run, corpus, language)
     if "draws" in run.facts:
         # Noise varies most: how varied texts should be is told by real ones, in either direction.
         drawn = metric_rows(name, run.facts["draws"], None, several=False)
         shown["evidence"] = [row | {"higher_is_better": None, "closest": True} for row in drawn]
-    if run.model.likelihood in ("exact", "bound"):
+    if run.model.likelihood in ("exact", "bound") and not private:
         shown["baselines"] = baselines(corpus, run.tokeniser, language)
     if hasattr(run.model, "step") and not run.reads_source:
-        shown["samples"], speed = samples(name, run, prompts(corpus, run.tokeniser), language, progress)
+        shown["samples"], speed = samples(
+            name, run, [""] if private else prompts(corpus, run.tokeniser), language, progress
+        )
         run.facts["generate_tokens_per_second"] = speed
     return shown
 

@@ -320,6 +320,7 @@ def _plan(
         lambda model, plan: teach(model, store, plan, training_values["seed"]),
         partial(time_reading, store) if isinstance(store, Corpus) and chosen.likelihood != "none" else None,
         also_read,
+        valid.documents,
     )
     if isinstance(store, Corpus):
         check_length(", ".join(source.data), len(train.ids), len(valid.ids), plan.model.context)
@@ -548,7 +549,9 @@ def _preflight_seconds(training: Training) -> float:
 def _begun_with(base: str, settings: Any) -> Any:
     """The base's model, with the dropout of this training."""
     model = load(base).model
-    for module in model.modules():
+    for name, module in model.named_modules():
+        if name.startswith("discriminator"):  # which has a dropout of its own
+            continue
         if isinstance(module, torch.nn.Dropout):
             module.p = settings.dropout
         elif isinstance(getattr(module, "dropout", None), float):

@@ -306,6 +306,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "bound → importance-weighted, {draws} draws, {texts} texts",
         "界 → 重要性加权界（{draws} 次抽样，{texts} 个文本）",
     ),
+    "overlap_private": (
+        "How much of the held-out text stands in the training text too is not told: it would tell of that text.",
+        "不说明留出文本有多少也见于训练文本：那会透露训练文本。",
+    ),
     "overlap_sentence": (
         "{shared:.1%} of the held-out tokens lie in a stretch of {window} tokens (about 50 bytes) that stands in the "
         "training text too; {duplicates:,} of {documents:,} held-out documents stand there whole.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,8 +66,17 @@ def canonical(kind: str, raw: str, regions: Sequence[str] = REGIONS) -> str:
     if kind == "name":
         return " ".join(plain.split()).casefold()
     if kind == "ip":
-        return plain.lower()
+        return _one_writing(plain)
     return "".join(c for c in plain if c.isalnum()).upper()
+
+
+def _one_writing(address: str) -> str:
+    """An IP address as the standard writes it: without leading zeros, and of IPv6 the shortest."""
+    plain = address if ":" in address else re.sub(r"(?<![0-9])0+(?=[0-9])", "", address)
+    try:
+        return str(ipaddress.ip_address(plain))
+    except ValueError:  # with something behind it
+        return address.lower()
 
 
 def _read_any(number: str, regions: Sequence[str]) -> Any:

@@ -20,7 +20,7 @@ from llmbert.models.huggingface.bart import ENCODER_DECODERS
 from llmbert.models.huggingface.bert import BERT_LAYOUTS
 from llmbert.models.huggingface.gpt2 import GPT2
 from llmbert.models.huggingface.heads import export_headed, import_headed, is_headed
-from llmbert.models.huggingface.layout import Layout, Name, Tensors, rename_in, rename_out
+from llmbert.models.huggingface.layout import Layout, Name, Tensors, refuse_endless, rename_in, rename_out
 from llmbert.models.huggingface.llama import LLAMA, MISTRAL, QWEN2
 from llmbert.models.huggingface.qwen3 import QWEN3
 from llmbert.models.huggingface.t5 import T5_LAYOUTS
@@ -76,8 +76,7 @@ def import_model(config: Mapping[str, Any], tensors: Tensors, given: bool = Fals
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         why = _in_short(error)
         raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {why}") from error
-    if settings.layers > len(tensors):  # layers take time and memory even where they hold no weights
-        raise LLMBertError(f"config.json states {settings.layers} layers, but there are too few tensors for them")
+    refuse_endless(settings, len(tensors))
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in state_once(family.build(settings, vocabulary_size)).items()}
     names = _based(layout, layout.names(settings), tensors) if layout else [Name(name, (name,)) for name in shapes]

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from llmbert.models.headed import Headed, HeadedSettings, HeadSettings, TagHead, TextHead
 from llmbert.models.huggingface.bert import BERT_LAYOUTS
-from llmbert.models.huggingface.layout import Layout, Name, Tensors, linear, rename_in, rename_out
+from llmbert.models.huggingface.layout import Layout, Name, Tensors, linear, refuse_endless, rename_in, rename_out
 from llmbert.nn.state import fill, state_once, unfilled
 from llmbert.protocols import LLMBertError
 
 OWN_TYPE = "llmbert-headed"
 _LAYOUTS: dict[str, Layout] = {layout.model_type: layout for layout in BERT_LAYOUTS}
+HEAD_NAME = "llmbert_head"  # in a config.json, what a head is called where that is not its task
 _CLASS_NAMES = {"bert": "Bert", "roberta": "Roberta"}
 _TEXT, _TOKENS = "ForSequenceClassification", "ForTokenClassification"
 _PROBLEMS = {
@@ -54,6 +55,7 @@ def export_headed(model: Headed) -> tuple[dict[str, Any], Tensors]:
         "label2id": {label: number for number, label in enumerate(labels)},
         "classifier_dropout": head.dropout,
     }
+    config |= {HEAD_NAME: name} if name != head.task else {}
     if head.task != "tag":
         config["problem_type"] = _PROBLEMS[head.task]
     return config, rename_out(_unscaled(model, name, head), _names(layout, model.settings))
@@ -108,6 +110,7 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors, given: bool) -> H
     if not isinstance(vocabulary_size, int) or vocabulary_size < 1:
         raise LLMBertError(f"config.json states vocab_size {vocabulary_size!r}; it must be a positive number")
     layout = _LAYOUTS.get(kind)
+    tensors = layout.renewed(tensors) if layout else tensors
     try:
         settings = _foreign_settings(layout, config, tensors) if layout else HeadedSettings(**config["settings"])
     except ValidationError as error:
@@ -116,8 +119,7 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors, given: bool) -> H
         raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {why}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LLMBertError(f"config.json of model_type {kind!r} does not describe a model: {error}") from error
-    if settings.layers > len(tensors):
-        raise LLMBertError(f"config.json states {settings.layers} layers, but there are too few tensors for them")
+    refuse_endless(settings.build_trunk_settings(), len(tensors))
     with torch.device("meta"), unfilled():
         bare = Headed(settings, vocabulary_size)
     shapes = {name: weight.shape for name, weight in state_once(bare).items()}
@@ -147,4 +149,5 @@ def _foreign_settings(layout: Layout, config: Mapping[str, Any], tensors: Tensor
             raise LLMBertError(f"a head of problem_type {problem!r} cannot be read here")
         labels = () if task == "regress" else labels
         head = HeadSettings(task=task, labels=labels, pooling="first", dropout=dropout)
-    return HeadedSettings(trunk="bert", trunk_settings=trunk, heads={head.task: head})
+    name = config.get(HEAD_NAME)
+    return HeadedSettings(trunk="bert", trunk_settings=trunk, heads={str(name) if name else head.task: head})

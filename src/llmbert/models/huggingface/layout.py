@@ -12,6 +12,7 @@ from torch import Tensor
 from llmbert.protocols import LLMBertError
 
 Tensors = dict[str, Tensor]
+MOST_CONTEXT = 1 << 20  # tokens that computed positions are made room for
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,14 @@ def refuse(kind: str, config: Mapping[str, Any], wanted: Mapping[str, Any]) -> N
         allowed = value if isinstance(value, tuple) else (value,)
         if key in config and config[key] is not None and config[key] not in allowed:
             raise LLMBertError(f"{kind} with {key} {config[key]!r} cannot be read here; {allowed[0]!r} can")
+
+
+def refuse_endless(settings: Any, tensors: int) -> None:
+    """Before anything is built: layers take time and memory even where they hold no weights, positions that are
+    computed do where they hold none. Raises LLMBertError."""
+    layers = settings.layers + (getattr(settings, "decoder_layers", None) or 0)
+    if layers > tensors:
+        raise LLMBertError(f"config.json states {layers} layers, but there are too few tensors for them")
+    context = getattr(settings, "context", None) or 0
+    if context > MOST_CONTEXT and getattr(settings, "positions", None) == "sinusoidal":
+        raise LLMBertError(f"config.json states {context} positions; more than {MOST_CONTEXT} are not made room for")

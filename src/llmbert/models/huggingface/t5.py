@@ -18,7 +18,8 @@ CONTEXT = 512  # what the published models were trained on
 
 
 def _fits(model: Any) -> bool:
-    return isinstance(model, T5)
+    """Not a gated one with the exact GELU: what Hugging Face calls "gated-gelu" is the other."""
+    return isinstance(model, T5) and not (model.settings.gated and model.settings.activation == "gelu")
 
 
 def _names(settings: T5Settings) -> list[Name]:

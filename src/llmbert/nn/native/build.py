@@ -37,16 +37,23 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return None, "there is no C++ compiler"
+    passing: list[Path] = []
     try:
-        return ctypes.CDLL(str(_compiled(compiler))), None
+        return ctypes.CDLL(str(_compiled(compiler, passing))), None
     except subprocess.CalledProcessError as error:
         return None, f"{compiler} does not compile it: {error.stderr.decode(errors='replace').strip()[:200]}"
     except OSError as error:
         return None, f"it cannot be kept or loaded: {error}"
+    finally:
+        for folder in passing:  # what is loaded stays loaded
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compiled(compiler: str) -> Path:
-    """The library's file, made where it is not there yet. What another user could have put there is never loaded."""
+def _compiled(compiler: str, passing: list[Path]) -> Path:
+    """The library's file, made where it is not there yet. What another user could have put there is never loaded.
+
+    passing: is told of a folder that was made for this process alone.
+    """
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     texts = (path.read_bytes() for path in (*SOURCES, HEADER))
     parts = (*texts, " ".join(FLAGS).encode(), version, _processor().encode())
@@ -59,7 +66,8 @@ def _compiled(compiler: str) -> Path:
             raise PermissionError("others may write to it")
         return folder / name if (folder / name).is_file() else _compile(compiler, folder, name)
     except (OSError, RuntimeError):  # no cache, no home
-        return _compile(compiler, Path(tempfile.mkdtemp(prefix="llmbert-")), name)  # for this process alone
+        passing.append(Path(tempfile.mkdtemp(prefix="llmbert-")))
+        return _compile(compiler, passing[-1], name)
 
 
 def _compile(compiler: str, folder: Path, name: str) -> Path:

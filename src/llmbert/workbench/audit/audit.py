@@ -245,7 +245,7 @@ def _measured(
         "interval": (scores.get("interval") or {}).get("bits_per_byte"),
         "train_seconds": run.facts.get("train_seconds"),
         "privacy": run.facts.get("privacy"),
-        "canaries": canary_figures(run, planted.canaries, progress),
+        "canaries": canary_figures(run, planted.canaries, progress, seed),
         "verbatim": verbatim(run, index, samples, seed, progress),
         "membership": figures,
         "roc": curves,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from llmbert.metrics.bootstrap import percentile_interval, resampled_sums
 from llmbert.metrics.detection import roc_points
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
-from llmbert.tasks.anomalies import oddness
+from llmbert.tasks.anomalies import oddness, scored_tokens
 from llmbert.trust.canaries import Canaries, exposure, extrapolated_exposure, split_secret
 from llmbert.trust.membership import Scores, membership_figures, membership_scores
 from llmbert.trust.provenance import TraceIndex, trace_text
@@ -26,23 +27,27 @@ EXTRA_TOKENS = 40  # room for the rest of a secret
 
 def total_oddness(run: Run, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float64]:
     """How odd the run finds each text as a whole (N,): -log of its probability, where the family has one."""
-    found = oddness(run, texts, progress)
+    return _whole(run, texts, oddness(run, texts, progress))
+
+
+def _whole(run: Run, texts: Sequence[str], found: NDArray[np.float64]) -> NDArray[np.float64]:
     if hasattr(run.model, "discriminator"):
         return found
-    return found * np.array([max(1, len(run.document_ids(text)) - 1) for text in texts])
+    return found * scored_tokens(run, np.array([len(run.document_ids(text)) for text in texts]))
 
 
-def canary_figures(run: Run, canaries: Canaries, progress: Progress = silent) -> dict[str, Any]:
+def canary_figures(run: Run, canaries: Canaries, progress: Progress = silent, seed: int = 0) -> dict[str, Any]:
     """By how often a canary was planted: exposure (bits; mean, interval, each) and the share of secrets the run says.
 
-    "control" has the exposures of those never planted, 1.44 on average where nothing is amiss.
+    "control" has the exposures of those never planted, 1.44 on average where nothing is amiss. seed: of the ranks
+    among equals, which are drawn for each run anew.
     """
     planted = [text for texts in canaries.planted.values() for text in texts]
     texts = [*planted, *canaries.controls, *canaries.candidates]
     scores = total_oddness(run, texts, progress)
     first, second = len(planted), len(planted) + len(canaries.controls)
     candidates = scores[second:]
-    bits = exposure(scores[:second], candidates)
+    bits = exposure(scores[:second], candidates, seed=crc32(f"{seed} {run.folder.name}".encode()))
     beyond = extrapolated_exposure(scores[:first], candidates, canaries.space.bits)
     said = extracted(run, planted, canaries, progress)
     rows, begin = [], 0
@@ -123,9 +128,11 @@ def membership(
     def odd(texts: Sequence[str]) -> NDArray[np.float64]:
         return oddness(run, texts, progress)
 
-    def other(texts: Sequence[str]) -> NDArray[np.float64]:
+    def other(texts: Sequence[str], odd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Nats a byte: the two have tokenisers of their own, so their tokens are of different sizes."""
         assert reference is not None
-        return oddness(reference, texts)
+        sizes = np.array([max(1, len(text.encode())) for text in texts])
+        return (total_oddness(reference, texts) - _whole(run, texts, odd)) / sizes
 
     comparable = reference is not None and not hasattr(run.model, "discriminator")
     count = min(len(planted.members), len(planted.others))

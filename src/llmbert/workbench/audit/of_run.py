@@ -21,6 +21,7 @@ from llmbert.workbench.audit.measuring import SPAN, copied_share, verbatim
 from llmbert.workbench.audit.planting import ASKED, texts_to_ask
 from llmbert.workbench.curation.trace import run_index
 from llmbert.workbench.pages import write_run_page
+from llmbert.workbench.settings import whole_number
 from llmbert.workbench.sources import beside, open_store
 
 LEAST_TEXTS = 20
@@ -33,16 +34,20 @@ def audit_run(run: str | os.PathLike[str], *, samples: int = 1000, progress: Pro
     Raises LLMBertError where its corpus store is gone or too small, UsageError for a run of pairs.
     """
     folder = Path(run)
+    whole_number("samples", samples, 1)
     known = load(folder)
     if known.facts.get("status") != "done":
         raise LLMBertError(f"{folder} is not finished; go on with it first: llmbert train --resume {folder}")
-    store = open_store(beside(folder) / str(known.facts.get("corpus")))
+    if not known.facts.get("corpus"):
+        raise UsageError(
+            f"{folder} keeps no store of what it learned from; audit the run that was trained on documents"
+        )
+    store = open_store(beside(folder) / str(known.facts["corpus"]))
     if not isinstance(store, Corpus):
         raise UsageError(f"{folder} learned from pairs; audit a run of documents")
     random = np.random.default_rng(int(known.facts["seed"]))
-    members, others = (
-        texts_to_ask(shard, store.tokeniser.decode, ASKED, random) for shard in (store.train, store.valid)
-    )
+    members = texts_to_ask(store.train, store.tokeniser.decode, ASKED, random)
+    others = texts_to_ask(store.valid, store.tokeniser.decode, ASKED, random, store.train, members)
     count = min(len(members), len(others))
     if count < LEAST_TEXTS:
         raise LLMBertError(

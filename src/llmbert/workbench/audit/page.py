@@ -223,7 +223,7 @@ def _exposure_table(found: Mapping[str, Any], names: Mapping[str, str], language
 
 
 def _membership_figures(found: Mapping[str, Any], names: Mapping[str, str], language: str) -> list[dict[str, Any]]:
-    """The ROC curve of each run by the loss and by the best attack there is, and all figures as a table."""
+    """The ROC curve of each run by the loss and against the reference, and all figures as a table."""
     runs, note = found["runs"], say("roc_note", language, texts=found["texts"])
     figures = []
     for attack in ("loss", "reference"):

@@ -75,11 +75,11 @@ def plant(
     train, valid = folder / "train.jsonl", folder / "valid.jsonl"
     write_texts(train, training())
     write_texts(valid, held)
-    asked = texts_to_ask(corpus.valid, tokeniser.decode, 2 * ASKED, random)
+    asked = texts_to_ask(corpus.valid, tokeniser.decode, 2 * ASKED, random, corpus.train)
     if len(asked) < 20:
         raise LLMBertError(f"only {len(asked)} held-out texts can be asked about, too few; give more held-out text")
     half = len(asked) // 2
-    members = texts_to_ask(corpus.train, tokeniser.decode, half, random)
+    members = texts_to_ask(corpus.train, tokeniser.decode, half, random, known=asked)
     return Planted(train, valid, canaries, members, asked[:half], asked[half:])
 
 
@@ -111,20 +111,35 @@ def _space(kind: str, language: str, corpus: Corpus) -> Space:
     return SPACES[kind](language, words)
 
 
-def texts_to_ask(shard: Shard, decode: Callable[..., str], most: int, random: np.random.Generator) -> list[str]:
-    """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of few."""
+def texts_to_ask(
+    shard: Shard,
+    decode: Callable[..., str],
+    most: int,
+    random: np.random.Generator,
+    learned: Shard | None = None,
+    known: Iterable[str] = (),
+) -> list[str]:
+    """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of few.
+
+    learned: a shard whose documents are none of them, for who was trained on a text is no stranger to it wherever else
+    it stands; known: texts that are none of them either.
+    """
     found: dict[str, None] = {}
+    strange = np.ones(shard.documents, bool) if learned is None else ~np.isin(shard.digests, learned.digests)
+    passed = set(known)
     if shard.documents >= FEW:
         for number in random.permutation(shard.documents).tolist():
+            if not strange[number]:
+                continue
             text = decode(shard.document(number)[: 4 * MOST])[:MOST].strip()  # four bytes a character at most
-            if len(text) >= LEAST:
+            if len(text) >= LEAST and text not in passed:
                 found[text] = None
             if len(found) == most:
                 break
         return list(found)
-    for number in range(shard.documents):
+    for number in np.flatnonzero(strange).tolist():
         text = decode(shard.document(number))
         for begin in range(0, len(text) - STRETCH, STRETCH):
             found[text[begin : begin + STRETCH].strip()] = None
-    texts = list(found)
+    texts = [text for text in found if text not in passed]
     return [texts[i] for i in random.permutation(len(texts))[:most].tolist()]

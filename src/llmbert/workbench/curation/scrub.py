@@ -16,7 +16,7 @@ from llmbert.data.personal.find import KINDS, REGIONS, Find, Tagger, check_kinds
 from llmbert.data.personal.pseudonyms import Replace, replacement
 from llmbert.data.personal.scrubbing import BLOCK, scrub_pieces, scrub_text
 from llmbert.data.read import LONG
-from llmbert.data.records import RECORDS, read_rows, read_rows_of_text
+from llmbert.data.records import RECORDS, NoField, read_rows, read_rows_of_text
 from llmbert.data.sources import Meter, Source, find_sources, read_text
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import PARTIAL, Run, command_line, disk_error, load, machine
@@ -74,17 +74,26 @@ def scrub(
     replace = replacement(how, _key(key) if how != "mask" else None, regions)
     find_many = _finder(wanted, names, regions)
 
+    # In names of files words stand apart by underscores, which within a text are part of a word.
     def clean(text: str) -> str:
-        return scrub_text(text, find_personal(text, wanted, regions=regions), replacement("mask"), Counter())
+        found = find_personal(text.replace("_", " "), wanted, regions=regions)
+        return scrub_text(text, found, replacement("mask"), Counter())
+
+    def clean_name(text: str) -> str:
+        (found,) = find_many([text.replace("_", " ")])
+        return scrub_text(text, found, replacement("mask"), Counter())
 
     try:
-        work = _Work(path_list(data), Path(out), find_many, replace, clean, lines, (fields or {}).get("text"))
+        work = _Work(path_list(data), Path(out), find_many, replace, clean_name, lines, (fields or {}).get("text"))
         work.check_out(overwrite)
         found = work.run(progress)
         found |= {"how": how, "kinds": {kind: work.counts[kind] for kind in KINDS if kind in wanted}}
         if names is None:
             found["kinds"].pop("name", None)
         work.finish(lambda folder: write_page(folder, _content(work, found, language), language))
+    except NoField as error:
+        tables = any(source.ending in (".csv", ".tsv") for source in work.sources)
+        raise LLMBertError(clean(error.quiet if tables else str(error))) from None
     except LLMBertError as error:
         raise type(error)(clean(str(error))) from None
     return found
@@ -202,11 +211,13 @@ class _Work:
         try:
             self.partial.mkdir(parents=True)
             names = self._names()
-            with (self.partial / "documents.jsonl").open("w", encoding="utf-8") as self.index:
+            # Half a surrogate, as JSON may escape one, goes out as its escape.
+            utf8: Any = {"encoding": "utf-8", "errors": "backslashreplace"}
+            with (self.partial / "documents.jsonl").open("w", **utf8) as self.index:
                 for source, name in zip(self.sources, names, strict=True):
                     path = self.partial / "data" / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with path.open("w", encoding="utf-8", newline="") as file:
+                    with path.open("w", newline="", **utf8) as file:
                         self._write(source, meter, file)
         except BaseException as error:
             shutil.rmtree(self.partial, ignore_errors=True)
@@ -333,15 +344,25 @@ class _Work:
                 yield _json(new if field is None else {**record, field: new})
 
     def _whole(self, value: Any, counts: Counter[str]) -> Any:
-        """A record with all of its texts scrubbed, and its numbers that are personal data too."""
+        """A record with all of its texts scrubbed, names of fields too, and whatever else reads as personal data."""
         if isinstance(value, dict):
-            return {key: self._whole(each, counts) for key, each in value.items()}
+            made: dict[str, Any] = {}
+            for key, each in value.items():
+                name = plain = self._whole(str(key), counts)
+                number = 1
+                while name in made:  # two that are masked alike
+                    number += 1
+                    name = f"{plain}-{number}"
+                made[name] = self._whole(each, counts)
+            return made
         if isinstance(value, list):
             return [self._whole(each, counts) for each in value]
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-            (made,) = self._texts([str(value)], [counts])
-            return value if made == str(value) else made
-        return value
+        if value is None or isinstance(value, bool):
+            return value
+        # A column of numbers with gaps comes as 13812345678.0.
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        (clean,) = self._texts([text], [counts])
+        return value if clean == text else clean
 
     def _count(self, identity: str, counts: Counter[str]) -> None:
         self.documents += 1

@@ -145,7 +145,11 @@ def ask(
     parts = {name: _part(name, dict(part)) for name, part in tasks.items()}
     seed = whole_number("seed", values.get("seed", seed), 0)
     asked = Asked(parts, None if base is None else os.fspath(base), family, tokenizer, lowercase, size, values, seed)
-    _ = asked.tuning  # raises where a value is off
+    if asked.tuning.noise:  # which also raises where a value is off
+        raise UsageError(
+            "fine-tuning on labels adds no noise, so it would hide nothing; leave out the setting noise (llmbert train "
+            "learns with noise)"
+        )
     return asked
 
 
@@ -332,6 +336,12 @@ def _training(asked: Asked, lessons: Mapping[str, Lesson], settings: HeadedSetti
     }
     set_ = {key: getattr(tuning, key) for key in asked.values if key in TrainingSettings.model_fields}
     training = checked(TrainingSettings, values | set_ | {"seed": asked.seed})
+    contrasted = any(lesson.head.task == "embed" and lesson.train.labels is None for lesson in lessons.values())
+    if contrasted and training.batch // training.accumulate < 2:
+        raise UsageError(
+            "pairs without numbers are told from the other pairs of their micro-batch; leave it two or more of them "
+            f"(batch {training.batch} in {training.accumulate} parts leaves {training.batch // training.accumulate})"
+        )
     examples = sum(len(lesson.train) for lesson in lessons.values())
     few = min(MOST_EPOCHS, LEAST_STEPS * training.batch / max(1, examples))  # so that few examples are learned at all
     return training, tuning.epochs or max(few, 10.0 if pretrained else 20.0)

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, find_sources
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import FACTS, MEMBERS, WEIGHTS, Run, disk_error, load, machine, read_facts, run_status, write_json
-from llmbert.runs.trail import note_trail
+from llmbert.runs.trail import note_trail, read_trail
 from llmbert.tasks.anomalies import oddness
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.workbench.curation.trace import NAME as INDEX
@@ -50,7 +50,8 @@ def forget(
     saw the documents. Of a mixture in shards (`--family mixture --set shards=N`) the members whose part held one are
     trained anew, and the weights of all; the tokeniser stays. Any other family is trained anew as a whole, which takes
     as long as before and must be asked for by `retrain`. The store of the old text goes, unless other runs need it.
-    The files that were read stay as they are: they are the user's to clean.
+    The files that were read stay as they are: they are the user's to clean. The certificate names the documents of the
+    same text that stay ("twins"), and what was made of the run as it was, beside it ("left").
 
     Raises LLMBertError where the text is gone or changed, UsageError for documents that were not there.
     """
@@ -74,7 +75,8 @@ def forget(
         "run": folder.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "documents": wanted,
-        "digests": [sha256(text.encode()).hexdigest() for text in texts],
+        "places": [getattr(store, part).document_ids[number] for part, number in places],
+        "twins": _twins(store, places),
         "way": "shards" if sharded else "whole",
         "exact": _exactness(facts, sharded),
         "weights": {"before": _digest(folder)},
@@ -93,6 +95,7 @@ def forget(
     certificate["oddness"]["after"] = _scores(load(folder), texts, fresh, progress)
     certificate["index"] = _index_anew(folder, store, progress)
     certificate["store_removed"] = _remove_store(store.folder, folder)
+    certificate["left"] = _left(folder)
     write_json(folder / CERTIFICATE, [*earlier, certificate])
     write_run_page(load(folder), open_store(beside(folder) / read_facts(folder)["corpus"]), progress)
     note_trail(beside(folder) / "corpora", "forget", folder.name, documents=len(wanted), way=certificate["way"])
@@ -102,6 +105,10 @@ def forget(
 def _store_of(folder: Path, facts: Mapping[str, Any]) -> Corpus:
     if facts.get("status") != "done":
         raise LLMBertError(f"{folder} is not finished; go on with it first: llmbert train --resume {folder}")
+    if not facts.get("corpus"):
+        raise UsageError(
+            f"{folder} keeps no store of what it learned from; train it anew from data without the documents"
+        )
     if facts.get("part"):
         raise UsageError(f"{folder} is a member of a mixture; name the folder of the mixture")
     store = open_store(beside(folder) / str(facts["corpus"]))
@@ -143,6 +150,35 @@ def _places(store: Corpus, wanted: Sequence[str], folder: Path) -> list[tuple[st
     if missing := [name for name in wanted if name not in found]:
         raise UsageError(f"{folder} has read no document {missing[0]!r}; its documents have ids such as {usual!r}")
     return [place for name in wanted for place in found[name]]
+
+
+def _twins(store: Corpus, places: Sequence[tuple[str, int]]) -> list[str]:
+    """The ids of documents that have the text of one of these, and are not among them."""
+    gone = np.unique([getattr(store, name).digests[number] for name, number in places])
+    alike = [(shard, int(number)) for shard in store.shards for number in np.flatnonzero(np.isin(shard.digests, gone))]
+    return [shard.document_ids[number] for shard, number in alike if (shard.name, number) not in places]
+
+
+def _left(folder: Path) -> list[str]:
+    """What was made of a run as it was before and may tell of what is forgotten, as far as anybody can know: pages of
+    comparisons, runs that began with it, and files it was exported to."""
+    beside_it = beside(folder)
+    found = [f"{beside_it / 'report.html'}"] if (beside_it / "compare.json").exists() else []
+    for path in sorted(beside_it.glob(f"*/{FACTS}")):
+        base = _facts_or_none(path).get("base")
+        if base and Path(base).resolve() == folder.resolve():
+            found.append(str(path.parent))
+    with suppress(LLMBertError):  # of a trail that was changed nothing is taken
+        entries = read_trail(beside_it / "corpora")
+        found += [str(each["file"]) for each in entries if each["action"] == "export" and each["run"] == folder.name]
+    return list(dict.fromkeys(found))
+
+
+def _facts_or_none(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _held_out(store: Corpus) -> list[str]:
@@ -325,12 +361,8 @@ def _index_anew(folder: Path, store: Corpus, progress: Progress) -> str | None:
 
 def _remove_store(old: Path, folder: Path) -> bool:
     """Take the old text's store and its index away unless another run beside needs them."""
-    for path in beside(folder).glob("*/run.json"):
-        try:
-            needed = json.loads(path.read_text("utf-8")).get("corpus", "")
-        except (OSError, ValueError):
-            continue
-        if Path(needed).name == old.name:
+    for path in beside(folder).glob(f"*/{FACTS}"):
+        if Path(_facts_or_none(path).get("corpus") or "").name == old.name:
             return False
     shutil.rmtree(old.with_name(INDEX.format(old.name)), ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmbert.data.corpus import Corpus
 from llmbert.models import FAMILIES
 from llmbert.protocols import UsageError
-from llmbert.runs import read_facts
+from llmbert.runs import FACTS, read_facts
 from llmbert.training.private import learn_privately
 from llmbert.trust.accounting import spent
 
@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from llmbert.workbench.train import Training
 
 DELTA = 1e-5  # at most, and at most a tenth of a document's share
-NOT_PRIVATE = "the tokeniser, the number of documents, and what run.json and the page tell of the text's sizes"
+NOT_PRIVATE = (
+    "the tokeniser, the number of documents, whatever was held out, and what run.json and the page tell of the text: "
+    "its sizes and fingerprints"
+)
 BATCH = 64  # documents in a step where none is set: the noise of a step is the same for many as for few
 
 
 def _refuse_known_base(training: Training) -> None:
-    """A base that read the same text knows it without any noise."""
-    if training.base is None:
-        return
-    read = {entry["sha256"] for entry in read_facts(Path(training.base)).get("data", {}).get("files", [])}
-    if read & {entry["sha256"] for entry in training.store.describe().get("files", [])}:
-        raise UsageError(f"{training.base} has read this text without noise; begin with a base that has not")
+    """A base that read the same text, or whose own base did, knows it without any noise."""
+    own, base = {entry["sha256"] for entry in training.store.describe().get("files", [])}, training.base
+    seen: set[str] = set()
+    while base is not None and base not in seen and (Path(base) / FACTS).exists():
+        seen.add(base)
+        facts = read_facts(Path(base))
+        if own & {entry["sha256"] for entry in facts.get("data", {}).get("files", [])}:
+            raise UsageError(f"{base} has read this text without noise; begin with a base that has not")
+        base = facts.get("base")
 
 
 def delta_for(documents: int) -> float:

@@ -17,9 +17,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "epsilon": (
         "ε = {epsilon:.2f} (tighter: {epsilon_tight:.2f}) at δ = {delta:.1e} for each {unit}; not covered: "
         "{not_private}",
-        "每篇文档 ε = {epsilon:.2f}(更紧的估计：{epsilon_tight:.2f}),δ = {delta:.1e};分词器、文档数量及 run.json "
-        "与页面所述的文本规模不在其内",
+        "每篇文档 ε = {epsilon:.2f}(更紧的估计：{epsilon_tight:.2f}),δ = {delta:.1e};以下不在其内：分词器、文档数量、"
+        "留出文本，以及 run.json 与页面所述的文本规模与指纹{base}",
     ),
+    "base_too": ("", "，还有基础模型读过的一切"),
     "no_noise": ("none: it learned without noise", "无：训练时未加噪声"),
     "membership": (
         "who was in the training text, by the best attack (AUC)",
@@ -53,7 +54,8 @@ def kept_rows(facts: Mapping[str, Any], folder: Path, language: str) -> list[lis
 
     rows = [[say("licence"), str(facts.get("licence") or say("not_stated"))]]
     privacy, audit = facts.get("privacy"), facts.get("audit")
-    rows.append([say("privacy"), say("epsilon", **privacy) if privacy else say("no_noise")])
+    base = say("base_too") if facts.get("base") else ""
+    rows.append([say("privacy"), say("epsilon", **privacy, base=base) if privacy else say("no_noise")])
     if audit:
         best = audit["membership"][audit["best"]]["auc"]
         low, high = best["interval"]
