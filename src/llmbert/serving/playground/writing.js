@@ -211,7 +211,12 @@ function go() {
 let waiting = null;
 let looked = 0;
 
+function namePrompt(run) {
+  $("write-prompt-label").textContent = say(run?.llmbert.reads_source ? "source" : "prompt");
+}
+
 function lookSoon() {
+  namePrompt(find($("write-run").value));
   clearTimeout(waiting);
   waiting = setTimeout(look, 150);
 }
@@ -222,7 +227,7 @@ async function look() {
   const number = ++looked;
   const { max_tokens: _, seed: __, ...sampling } = settings();
   const prompt = $("write-prompt").value;
-  $("write-prompt-label").textContent = say(run.llmbert.reads_source ? "source" : "prompt");
+  namePrompt(run);
   if (run.llmbert.likelihood === "pseudo" || (run.llmbert.reads_source && !prompt.trim())) {
     $("next").tBodies[0].replaceChildren();
     $("next-told").textContent = run.llmbert.reads_source ? "" : say("both_ways");
