@@ -42,6 +42,12 @@ def test_a_gated_one_with_the_exact_gelu_keeps_our_form_and_its_function() -> No
     assert again.settings.activation == "gelu" and config["model_type"] == "llmbert-t5"
 
 
+def test_a_decoder_without_end_is_refused_before_it_is_built() -> None:
+    config, tensors = export_model(random_model(SHAPES["v1.1"]))
+    with pytest.raises(LLMBertError, match="too few tensors"):
+        import_model(config | {"num_decoder_layers": 10**9}, dict(tensors))
+
+
 def random_model(shape: dict[str, Any]) -> T5:
     torch.manual_seed(0)
     model = T5(T5Settings(**shape), VOCABULARY).eval()

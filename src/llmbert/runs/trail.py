@@ -47,18 +47,24 @@ def note_trail(folder: Path, action: str, run: str, **details: Any) -> None:
 
 def note_beside(run: Path, action: str, **details: Any) -> None:
     """Note it in the trail beside a run; one without a store of text beside it has no trail."""
-    run = run.resolve()
-    if (run.parent / "corpora").is_dir():
-        note_trail(run.parent / "corpora", action, run.name, **details)
+    if folder := _folder_beside(run):
+        note_trail(folder, action, run.resolve().name, **details)
 
 
 def note_export(run: Path, file: Path) -> None:
-    """Note in the trail beside a run that it was written out."""
+    """The same of a run that was written out, with the file's digest."""
+    if not _folder_beside(run):  # a file of gigabytes is not read for nothing
+        return
     digest = hashlib.sha256()
     with file.open("rb") as written:
         while block := written.read(1 << 20):
             digest.update(block)
     note_beside(run, "export", file=file.name, sha256=digest.hexdigest())
+
+
+def _folder_beside(run: Path) -> Path | None:
+    folder = run.resolve().parent / "corpora"
+    return folder if folder.is_dir() else None
 
 
 def read_trail(folder: Path) -> list[dict[str, Any]]:

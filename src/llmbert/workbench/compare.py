@@ -288,7 +288,7 @@ def over_seeds(name: str, rows: Sequence[dict[str, Any]], language: str) -> dict
         **figures,
         "name": name,
         "perplexity": perplexity(figures.get("nats_per_token")),
-        "interval": _over_nothing(values) if key == "bits_per_byte" else None,
+        "interval": _interval_over_seeds(values) if key == "bits_per_byte" else None,
         "collapsed": all(row["collapsed"] for row in rows),
         "note": " · ".join([mean, *(f"{note}{_of(count, len(rows))}" for note, count in notes.items())]),
     }
@@ -298,7 +298,7 @@ def _of(count: int, seeds: int) -> str:
     return "" if count == seeds else f" ({count}/{seeds})"
 
 
-def _over_nothing(values: Sequence[float]) -> tuple[float, float] | None:
+def _interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
     """The interval of a mean over seeds that cannot be below 0; None where the seeds make no difference."""
     if len(set(values)) < 2:
         return None
@@ -316,7 +316,7 @@ def _evidence_over_seeds(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dic
         values = [each["value"] for each in same]
         real = [each["baseline"]["value"] for each in same if each["baseline"]]
         baseline = row["baseline"] | {"value": fmean(real)} if real else None
-        found.append(row | {"value": fmean(values), "interval": _over_nothing(values), "baseline": baseline})
+        found.append(row | {"value": fmean(values), "interval": _interval_over_seeds(values), "baseline": baseline})
     return found
 
 
