@@ -91,6 +91,36 @@ def test_two_runs_are_told_apart(run: Path, pairs: tuple[Path, Path], tmp_path: 
     assert f"better: {run}" in told.out
 
 
+def test_a_short_context_has_no_bits_per_byte_for_the_targets_that_it_cuts(
+    pairs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = {}
+    for context in (4, 40):
+        out = tmp_path / str(context)
+        assert train(pairs, out, f"--set=context={context}").code == 0
+        found[context] = json.loads((out / "run.json").read_text("utf-8"))["scores"]
+    assert found[40]["bits_per_byte"] > 0 and found[40]["cut"] == 0
+    assert found[4]["bits_per_byte"] is found[4]["interval"]["bits_per_byte"] is None
+    assert found[4]["cut"] == found[4]["documents"] and f"|cut:{found[4]['cut']}|" in found[4]["signature"]
+
+
+def test_evaluate_reads_pairs_as_they_were_read_for_training(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    spaced = tmp_path / "spaced.txt"
+    spaced.write_text(pairs[1].read_text("utf-8").replace("\n", " !\n"), "utf-8")
+    joined = tmp_path / "joined.txt"
+    joined.write_text(pairs[1].read_text("utf-8").replace("\n", "!\n"), "utf-8")
+    options = ("--detokenise=words", "--valid", str(pairs[0]), "--valid", str(spaced))
+    assert train((pairs[0], spaced), tmp_path / "run", *options).code == 0
+    at_training = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    again = llmbert("evaluate", tmp_path / "run", "--data", pairs[0], spaced, "--json").json()
+    assert again["bytes"] == at_training["scores"]["bytes"] == len(joined.read_bytes()) - 200
+    assert again["perplexity"] == pytest.approx(at_training["scores"]["perplexity"], rel=1e-4)
+    other = tmp_path / "other"
+    assert train((pairs[0], spaced), other).code == 0
+    refused = llmbert("evaluate", tmp_path / "run", "--data", pairs[0], spaced, "--against", other)
+    assert refused.code == 2 and "put together alike" in refused.err
+
+
 def test_a_run_is_asked(run: Path, tmp_path: Path) -> None:
     told = llmbert("translate", run, "3 1 4 1")
     assert told.code == 0, told.err

@@ -83,6 +83,32 @@ def test_the_same_command_makes_the_same_bytes(family: str, text: Path, tmp_path
         assert (tmp_path / "three" / "model.safetensors").read_bytes() != one
 
 
+def test_likelihoods_of_two_kinds_are_not_compared(text: Path, held_out: Path, tmp_path: Path) -> None:
+    for family in ("ngram", "vae", "gan"):
+        assert llmbert("train", "--data", text, *tiny(family), "--out", tmp_path / family).code == 0
+    for run, other, why in (
+        ("vae", "ngram", "is bound"),
+        ("ngram", "vae", "is exact"),
+        ("ngram", "gan", "a gan gives"),
+    ):
+        refused = llmbert("evaluate", tmp_path / run, "--data", held_out, "--against", tmp_path / other)
+        assert refused.code == 2 and why in refused.err, refused.err
+
+
+def test_a_text_of_one_unit_is_compared_without_a_p(text: Path, tmp_path: Path) -> None:
+    for order in (2, 3):
+        assert (
+            llmbert(
+                "train", "--family=ngram", f"--set=order={order}", "--data", text, "--out", tmp_path / str(order)
+            ).code
+            == 0
+        )
+    (tmp_path / "short.txt").write_text("the river", "utf-8")
+    told = llmbert("evaluate", tmp_path / "2", "--data", tmp_path / "short.txt", "--against", tmp_path / "3")
+    assert told.code == 0, told.err
+    assert "difference in bits_per_byte: " in told.out and ", p " not in told.out
+
+
 def test_words_by_lines(text: Path, tmp_path: Path) -> None:
     ask = ["train", "--family=ngram", "--tokenizer=words", "--lines", "--data", text, "--out", tmp_path / "run"]
     assert llmbert(*ask, "--set=order=2").code == 0

@@ -17,7 +17,7 @@ from llmbert.protocols import LLMBertError
 NAMED = {"likelihood": "exact", "tokeniser": "words-1a2b3c4d", "context": "sliding-64-8"}
 
 
-def text(lengths, mean=3.0, seed=0, bytes_per_token=4, unknown=0, per_document=0.0):
+def text(lengths, mean=3.0, seed=0, bytes_per_token=4, unknown=0, per_document=0.0, cut=0):
     """Documents of `lengths` scored tokens with exponential nats; `per_document` makes documents differ."""
     generator = np.random.default_rng(seed)
     lengths = np.asarray(lengths)
@@ -25,7 +25,7 @@ def text(lengths, mean=3.0, seed=0, bytes_per_token=4, unknown=0, per_document=0
     level = np.repeat(1 + per_document * generator.standard_normal(len(lengths)), lengths + 1)
     nats = (generator.exponential(mean, starts[-1]) * level).astype(np.float32)
     nats[starts[:-1]] = 0
-    return TokenNats(nats, starts, lengths * bytes_per_token, lengths * bytes_per_token // 2, unknown)
+    return TokenNats(nats, starts, lengths * bytes_per_token, lengths * bytes_per_token // 2, unknown, cut)
 
 
 class TestFigures:
@@ -52,6 +52,12 @@ class TestFigures:
         assert scores["bits_per_byte"] is None and scores["bits_per_character"] is None
         assert scores["interval"]["bits_per_byte"] is None
         assert scores["perplexity"] > 1 and len(scores["interval"]["perplexity"]) == 2
+
+    def test_nothing_is_said_by_byte_or_character_if_anything_was_cut_off(self):
+        scores = likelihood_scores(text([20] * 50, cut=3), **NAMED)
+        assert scores["bits_per_byte"] is scores["bits_per_character"] is scores["interval"]["bits_per_byte"] is None
+        assert scores["perplexity"] > 1 and len(scores["interval"]["perplexity"]) == 2
+        assert scores["cut"] == 3 and "|cut:3|" in scores["signature"]
 
     def test_sums_do_not_lose_digits(self):
         nats = np.full(4_000_000, 0.1, dtype=np.float32)
@@ -197,6 +203,7 @@ class TestPairs:
     def test_unknown_or_infinite_text_is_not_compared(self):
         a = text([20] * 40)
         assert paired_difference(a, text([20] * 40, unknown=2))["difference"] is None
+        assert paired_difference(a, text([20] * 40, cut=1))["difference"] is None
         infinite = text([20] * 40)
         infinite.nats[3] = np.inf
         result = paired_difference(a, infinite)

@@ -62,7 +62,8 @@ def evaluate(
         value, around = scores[name], interval.get(name)
         shown = "–" if value is None else f"{value:.4f}"
         print(f"{name.replace('_', ' '):<20}{shown:>12}" + (f"   {around[0]:.4f} to {around[1]:.4f}" if around else ""))
-    print(f"{scores['tokens']:,} tokens, {scores['documents']:,} documents, {scores['unknown']:,} unknown")
+    cut = f", {scores['cut']:,} cut" if scores["cut"] else ""
+    print(f"{scores['tokens']:,} tokens, {scores['documents']:,} documents{cut}, {scores['unknown']:,} unknown")
     print(scores["signature"])
     for name, found in (scores.get("metrics") or {}).items():
         for metric, score in found.items():
@@ -85,7 +86,8 @@ def _say_comparison(metric: str, found: dict[str, Any], run: str, against: str) 
     interval = found["interval"]["difference"] if isinstance(found["interval"], dict) else found["interval"]
     better = {"a": run, "b": against}.get(found["better"] or "", "neither, as far as this text tells")
     ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    shown = "–" if found["difference"] is None else f"{found['difference']:.3f}{ends}, p {found['p']:.3f}"
+    sure = "" if found["p"] is None else f", p {found['p']:.3f}"  # a single unit has none
+    shown = "–" if found["difference"] is None else f"{found['difference']:.3f}{ends}{sure}"
     print(f"difference in {metric}: {shown}; better: {better}")
 
 

@@ -25,7 +25,8 @@ class TokenNats:
 
     nats: float32 (N,), 0 at each document's begin token; starts: int64 (documents + 1,);
     document_bytes, document_characters: (documents,) of the original texts in UTF-8; unknown: how many tokens stand
-    for text outside the vocabulary. The first token of every document is its begin token, which is not scored.
+    for text outside the vocabulary; cut: of how many documents only the first tokens are here. The first token of every
+    document is its begin token, which is not scored.
 
     Raises LLMBertError where the figures do not fit together or are not numbers.
     """
@@ -35,6 +36,7 @@ class TokenNats:
     document_bytes: np.ndarray
     document_characters: np.ndarray
     unknown: int = 0
+    cut: int = 0
 
     def __post_init__(self) -> None:
         starts = np.asarray(self.starts, dtype=np.int64)
@@ -63,6 +65,11 @@ class TokenNats:
         return len(self.starts) - 1
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the tokens are all of the original text, so that its bytes and characters may divide their nats."""
+        return not (self.unknown or self.cut)
+
+    @property
     def document_tokens(self) -> np.ndarray:
         """Scored tokens of each document, int64 (documents,)."""
         return np.diff(self.starts) - 1
@@ -77,7 +84,7 @@ class TokenNats:
         inside[self.starts[1:] - 1] = False
         starts = np.concatenate(([0], np.cumsum(np.diff(self.starts)[kept] - 1)))
         return TokenNats(
-            self.nats[inside], starts, self.document_bytes[kept], self.document_characters[kept], self.unknown
+            self.nats[inside], starts, self.document_bytes[kept], self.document_characters[kept], self.unknown, self.cut
         )
 
     def per_document(self) -> np.ndarray:
@@ -117,18 +124,19 @@ def likelihood_scores(
     """Scores of one text under one model, as JSON can hold them.
 
     nats_per_token, perplexity (its exponential), bits_per_character, bits_per_byte, tokens (scored: end tokens are,
-    begin tokens are not), documents, bytes, characters, unknown, infinite_tokens, likelihood, interval, signature.
-    `tokeniser` ("words-1a2b3c4d"), `context` ("sliding-64-8", "document") and `unit` go into the signature.
+    begin tokens are not), documents, bytes, characters, unknown, cut, infinite_tokens, likelihood, interval, signature.
+    `tokeniser` ("words-1a2b3c4d"), `context` ("sliding-64-8", "document"), `unit` and, if there are any, the number of
+    cut documents go into the signature.
 
-    Bits by byte or character divide by the original text and are None if anything was unknown, since then it is not
-    that text's probability. Where the model gave a token no probability, nats are infinite: `infinite_tokens` counts
+    Bits by byte or character divide by the original text and are None if anything of it was unknown or cut off, since
+    then it is not that text's probability. Where the model gave a token no probability, nats are infinite: `infinite_tokens` counts
     them, and all figures that would be infinite are None. An exponential too large for a float is None too.
 
     Raises LLMBertError where `text` cannot be scored.
     """
     units, unit_name = bootstrap_units(text)
     totals = text.per_document().sum(axis=0)
-    figures = _figures(totals, text.unknown)
+    figures = _figures(totals, text.is_whole)
     infinite = int(np.isposinf(text.nats).sum())
     return {
         **figures,
@@ -137,15 +145,17 @@ def likelihood_scores(
         "bytes": int(totals[2]),
         "characters": int(totals[3]),
         "unknown": int(text.unknown),
+        "cut": int(text.cut),
         "infinite_tokens": infinite,
         "likelihood": likelihood,
-        "interval": _interval(units, unit_name, text.unknown, resamples, seed),
+        "interval": _interval(units, unit_name, text.is_whole, resamples, seed),
         "signature": build_signature(
             "nll",
             likelihood=likelihood,
             tokeniser=tokeniser,
             unit=unit,
             context=context,
+            **({"cut": text.cut} if text.cut else {}),
             bootstrap=f"{unit_name}-{resamples}-seed{seed}",
         ),
     }
@@ -167,19 +177,19 @@ def _block_size(tokens: int) -> int:
     return min(BLOCK_TOKENS, max(LEAST_BLOCK_TOKENS, tokens // LEAST_DOCUMENTS))
 
 
-def _figures(totals: np.ndarray, unknown: int) -> dict[str, float | None]:
+def _figures(totals: np.ndarray, is_whole: bool) -> dict[str, float | None]:
     """The four figures of summed nats, tokens, bytes and characters (4,)."""
     nats, tokens, size, characters = (float(value) for value in totals)
     bits = nats / math.log(2)
     return {
         "nats_per_token": _finite(nats / tokens),
         "perplexity": perplexity(nats / tokens),
-        "bits_per_character": None if unknown or not characters else _finite(bits / characters),
-        "bits_per_byte": None if unknown or not size else _finite(bits / size),
+        "bits_per_character": _finite(bits / characters) if is_whole and characters else None,
+        "bits_per_byte": _finite(bits / size) if is_whole and size else None,
     }
 
 
-def _interval(units: np.ndarray, unit_name: str, unknown: int, resamples: int, seed: int) -> dict[str, Any]:
+def _interval(units: np.ndarray, unit_name: str, is_whole: bool, resamples: int, seed: int) -> dict[str, Any]:
     """The interval of each figure, None where the figure is None or there are fewer than two units."""
     described: dict[str, Any] = {
         "level": LEVEL,
@@ -188,7 +198,7 @@ def _interval(units: np.ndarray, unit_name: str, unknown: int, resamples: int, s
         "resamples": resamples,
         "seed": seed,
     }
-    figures: dict[str, list[float] | None] = dict.fromkeys(_figures(np.ones(4), 0))
+    figures: dict[str, list[float] | None] = dict.fromkeys(_figures(np.ones(4), True))
     if len(units) >= 2 and np.isfinite(units[:, 0]).all():
         nats, tokens, size, characters = resampled_sums(units, resamples, seed).T
         low, high = percentile_interval(nats / tokens, LEVEL)
@@ -196,7 +206,7 @@ def _interval(units: np.ndarray, unit_name: str, unknown: int, resamples: int, s
         exponentials = [perplexity(low), perplexity(high)]
         figures["perplexity"] = None if None in exponentials else exponentials  # type: ignore[assignment]
         for name, divisor in (("bits_per_character", characters), ("bits_per_byte", size)):
-            if not unknown and divisor.min() > 0:
+            if is_whole and divisor.min() > 0:
                 figures[name] = list(percentile_interval(nats / math.log(2) / divisor, LEVEL))
     return {**described, **figures}
 
@@ -208,8 +218,8 @@ def paired_difference(a: TokenNats, b: TokenNats, *, resamples: int = 1000, seed
     with fewer than 30 documents each is cut into as many blocks in both runs, even in tokens.
 
     Returns difference (bits/byte, a - b: negative where a is better), interval {level, method, units, difference},
-    p (two-sided) and better ("a", "b" or None where the interval holds 0). All None where anything was unknown or
-    infinite. Raises LLMBertError where the documents differ.
+    p (two-sided) and better ("a", "b" or None where the interval holds 0). All None where anything was unknown, cut off
+    or infinite. Raises LLMBertError where the documents differ.
     """
     if a.documents != b.documents or (a.document_bytes != b.document_bytes).any():
         raise LLMBertError("The two runs were scored on different documents; evaluate both on the same data.")
@@ -218,7 +228,7 @@ def paired_difference(a: TokenNats, b: TokenNats, *, resamples: int = 1000, seed
     interval: dict[str, Any] = {"level": LEVEL, "method": method, "units": len(units), "difference": None}
     result: dict[str, Any] = {"difference": None, "interval": interval, "p": None, "better": None}
     size = int(a.document_bytes.sum())
-    if a.unknown or b.unknown or not size or not np.isfinite(units).all():
+    if not (a.is_whole and b.is_whole) or not size or not np.isfinite(units).all():
         return result
     to_bits = math.log(2)
     result["difference"] = float((units[:, 0].sum() - units[:, 1].sum()) / to_bits / size)

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmbert.data.corpus import build_shard
 from llmbert.data.pairs import Reference, read_pairs
-from llmbert.metrics import compare_texts, paired_difference
+from llmbert.metrics import compare_texts, paired_difference, same_kind
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.tasks.requests import fit_sources
@@ -44,13 +44,13 @@ def evaluate(
     pairs: the scores are of the targets, and "metrics" compare what it writes (with `beams`) with them. against:
     another run on the same text; "comparison" says which is better, and whether that may be chance.
 
-    Raises LLMBertError for a run or data that cannot be read.
+    Raises LLMBertError for a run or data that cannot be read, UsageError for two runs whose likelihoods are of two kinds.
     """
     known = run if isinstance(run, Run) else load(Path(run))
     other = None if against is None else against if isinstance(against, Run) else load(Path(against))
     paths = [os.fspath(data)] if isinstance(data, str | os.PathLike) else [os.fspath(path) for path in data]
-    if other is not None and other.reads_source != known.reads_source:
-        raise UsageError(f"{known.folder} and {other.folder} are not asked alike: only one of them reads a source")
+    if other is not None:
+        _check_alike(known, other)
     if known.reads_source:
         return _evaluate_pairs(known, other, paths, fields, metrics, beams, progress)
     if metrics:
@@ -74,6 +74,21 @@ def evaluate(
         return scores
 
 
+def _check_alike(run: Run, other: Run) -> None:
+    """Refuse two runs whose figures could not stand in one column."""
+    if other.reads_source != run.reads_source:
+        raise UsageError(f"{run.folder} and {other.folder} are not asked alike: only one of them reads a source")
+    kinds = [each.model.likelihood for each in (run, other)]
+    if "none" in kinds:
+        family = (run, other)[kinds.index("none")].family
+        raise UsageError(f"a {family} gives no text a probability; compare with another family")
+    if not same_kind({str(place): {"likelihood": kind} for place, kind in enumerate(kinds)}):
+        raise UsageError(
+            f"the likelihood of {run.folder} is {kinds[0]} and that of {other.folder} {kinds[1]}, and neither says "
+            "which is better; compare runs of one kind"
+        )
+
+
 def _evaluate_pairs(
     run: Run,
     other: Run | None,
@@ -84,8 +99,8 @@ def _evaluate_pairs(
     progress: Progress,
 ) -> dict[str, Any]:
     """Scores of the targets given their sources, metrics of what is written, and the comparison with another run."""
-    prefix, trained_fields, lowercase = _reading(run)
-    pairs = list(read_pairs(paths, fields or trained_fields, prefix, lowercase, progress=progress))
+    prefix, trained_fields, lowercase, detokenise = _reading(run)
+    pairs = list(read_pairs(paths, fields or trained_fields, prefix, lowercase, detokenise, progress))
     grouped: dict[str, Reference] = {}
     for pair in pairs:
         known = grouped.setdefault(pair.source, Reference(pair.source.removeprefix(prefix), [], prefix))
@@ -98,9 +113,14 @@ def _evaluate_pairs(
     answers = write_answers(run, references, task_of(name), progress, beams=beams)
     scores["metrics"] = {name: score_answers(run, references, answers, name, metrics, beams)}
     if other is not None:
-        theirs_prefix, _, theirs_lowercase = _reading(other)
+        theirs_prefix, _, theirs_lowercase, theirs_detokenise = _reading(other)
         if theirs_lowercase != lowercase:
             raise UsageError(f"only one of {run.folder} and {other.folder} is lower-cased; compare runs of one casing")
+        if theirs_detokenise != detokenise:
+            raise UsageError(
+                f"{run.folder} and {other.folder} were not trained on targets put together alike (detokenise); "
+                "compare runs of one way"
+            )
         asked = [replace(reference, prefix=theirs_prefix) for reference in references]
         theirs = write_answers(other, asked, task_of(name), progress, beams=beams)
         targets, language = [reference.targets for reference in references], target_language(run, name, references)
@@ -110,8 +130,8 @@ def _evaluate_pairs(
     return scores
 
 
-def _reading(run: Run) -> tuple[str, Mapping[str, str] | None, bool]:
-    """How a run's pairs are read: the prefix, the fields, whether lower-cased."""
+def _reading(run: Run) -> tuple[str, Mapping[str, str] | None, bool, str | None]:
+    """How a run's pairs are read: the prefix, the fields, whether lower-cased, and how targets are put together."""
     source = run.facts.get("source") or {}
     prefixes = run.facts.get("prefixes") or {}
     if len(prefixes) > 1:
@@ -120,4 +140,4 @@ def _reading(run: Run) -> tuple[str, Mapping[str, str] | None, bool]:
             f"a file whose sources begin with its prefix"
         )
     fields = source.get("fields") if not source.get("mixture") else source["mixture"][0].get("fields")
-    return next(iter(prefixes.values()), ""), fields, bool(source.get("lowercase"))
+    return next(iter(prefixes.values()), ""), fields, bool(source.get("lowercase")), source.get("detokenise")

@@ -190,16 +190,21 @@ def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats
 
 
 def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict[str, Any]:
-    """The scores of a run's targets given their sources; what is longer than the model reads is cut as in training."""
+    """The scores of a run's targets given their sources; what is longer than the model reads is cut as in training.
+
+    Where a target was cut, nothing is said by byte or character: a short context would look better by what it drops.
+    """
     reach = run.model.max_length or 1 << 30
     keep_end = bool((run.facts.get("settings", {}).get("training") or {}).get("keep_end"))
     sources = [_cut(row[1:], reach, keep_end) for row in _rows(pairs.source)]
-    targets = [row[: reach + 1] for row in _rows(pairs.target)]
+    whole = _rows(pairs.target)
+    targets = [row[: reach + 1] for row in whole]
+    cut = sum(len(row) > reach + 1 for row in whole)
     nats = pair_nats(run.model, sources, targets, progress)
     starts = np.concatenate(([0], np.cumsum([len(target) for target in targets])))
     sizes = pairs.target.document_bytes, pairs.target.document_characters
     unknown = sum(int((target == run.tokeniser.unknown_id).sum()) for target in targets)
-    return likelihood_scores(TokenNats(np.concatenate(nats), starts, *sizes, unknown), **run.signature())
+    return likelihood_scores(TokenNats(np.concatenate(nats), starts, *sizes, unknown, cut), **run.signature())
 
 
 def _rows(shard: Shard) -> list[np.ndarray]:
@@ -216,7 +221,7 @@ def _cut(ids: np.ndarray, reach: int, keep_end: bool) -> np.ndarray:
 def unscored(run: Run) -> dict[str, Any]:
     """The scores of a run on text it has no probability for: none, and it says so."""
     figures = dict.fromkeys(("nats_per_token", "perplexity", "bits_per_character", "bits_per_byte", "interval"))
-    sizes = {"tokens": 0, "documents": 0, "bytes": 0, "characters": 0, "unknown": 0, "infinite_tokens": 0}
+    sizes = {"tokens": 0, "documents": 0, "bytes": 0, "characters": 0, "unknown": 0, "cut": 0, "infinite_tokens": 0}
     parts = {**run.signature(), "likelihood": "none"}
     return {**figures, **sizes, "likelihood": "none", "signature": build_signature("nll", **parts)}
 
