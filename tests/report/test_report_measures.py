@@ -106,6 +106,17 @@ def test_tasks_are_not_ranked_against_each_other() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [50.0, 20.0])
+def test_what_was_measured_otherwise_than_most_is_shown_but_not_ranked(value: float) -> None:
+    rows = [metric("bert", "bleu", value, signature="20 texts"), *(metric(*each) for each in (
+        ("small", "bleu", 30.0), ("large", "bleu", 40.0),
+    ))]  # fmt: skip
+    figure = section(rows, ["bert", "small", "large"])["figures"][0]
+    assert [row["name"] for row in figure["rows"]] == ["large", "small", "bert", "Source copied"]
+    assert [row["best"] for row in figure["rows"]] == [True, False, False, False]
+    assert figure["left_out"].endswith("so not ranked: bert.")
+
+
 def test_without_a_direction_nothing_is_best_or_behind() -> None:
     rows = [metric(name, "odd", value, higher_is_better=None) for name, value in (("a", 1.0), ("b", 2.0))]
     figure = section(rows, [])["figures"][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,27 @@ def test_what_cannot_be_trained_is_left_out_and_named(tmp_path: Path, monkeypatc
     assert "rnn could not be trained" in (tmp_path / "out" / "report.html").read_text("utf-8")
     with pytest.raises(LLMBertError, match="no number at step 3"):
         compare(tmp_path / "text.txt", tmp_path / "none", families=["rnn"], **asked | {"settings": None})
+
+
+def test_other_settings_are_another_comparison_and_another_run_has_evidence_of_its_own(tmp_path: Path) -> None:
+    draw = random.Random(4)
+    text = "\n".join(" ".join(draw.choices(WORDS, k=10)) for _ in range(120)) + "\n"
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    asked: dict[str, Any] = {"lines": True, "tokenizer": "chars", "budget": 1, "families": ["ngram"]}
+    given = {"settings": {"ngram": {"order": 2}}}
+    first = compare(tmp_path / "text.txt", tmp_path / "out", **asked, **given)
+    again = compare(tmp_path / "text.txt", tmp_path / "out", **asked, **given)
+    assert again["evidence"] == first["evidence"], "measured once"
+    for other in ({"settings": {"ngram": {"order": 5}}}, {}):
+        with pytest.raises(LLMBertError, match="already holds another comparison"):
+            compare(tmp_path / "text.txt", tmp_path / "out", **asked, **other)
+    shutil.rmtree(tmp_path / "out" / "ngram")
+    train(
+        "ngram", tmp_path / "text.txt", tmp_path / "out" / "ngram", lines=True, tokenizer="chars", settings={"order": 1}
+    )
+    anew = compare(tmp_path / "text.txt", tmp_path / "out", **asked, **given)
+    reverse = [next(row["value"] for row in found["evidence"] if row["metric"] == "reverse") for found in (first, anew)]
+    assert reverse[1] > reverse[0] + 0.1, "the texts of the run that lies there now"
 
 
 def test_a_line_over_seeds_says_what_held_for_some_of_them() -> None:

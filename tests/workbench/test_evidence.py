@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,28 @@ def test_texts_are_drawn_the_same_again_and_real_ones_are_real(corpus: Any, tmp_
     real = real_texts(corpus.train, 30, 25)
     assert all(any(corpus.tokeniser.decode(text) in line for line in LINES) for text in real)
     assert len({tuple(text) for text in real}) > 20
+
+
+@pytest.mark.parametrize("documents", [[3000], [100, 700, 2, 1, 3, 400], [30] * 40])
+def test_real_text_is_taken_once_however_many_stretches_are_asked_for(documents: list[int]) -> None:
+    sizes = np.array(documents) + 2  # begin and end tokens
+    shard: Any = SimpleNamespace(ids=np.arange(sizes.sum()), starts=np.concatenate(([0], np.cumsum(sizes))))
+    for count in (1, 7, 100):
+        found = real_texts(shard, count, 64)
+        taken = np.concatenate(found)
+        assert len(set(taken.tolist())) == len(taken), "no token twice"
+        assert 0 < len(found) <= count and all(0 < len(text) <= 64 for text in found)
+        owners = [set(np.searchsorted(shard.starts, text, side="right")) for text in found]
+        assert all(len(owner) == 1 for owner in owners) and not set(taken.tolist()) & set(shard.starts.tolist())
+    assert len(real_texts(shard, 10_000, 64)) == sum(max(1, size // 64) for size in documents)
+
+
+def test_a_run_is_compared_with_as_many_real_texts_as_there_are(corpus: Any, tmp_path: Path) -> None:
+    yardstick = Yardstick(corpus)
+    there = len(real_texts(corpus.valid, 1000, yardstick.length))
+    assert there < 100
+    drawn: list[int] = []
+    yardstick.figures = lambda texts, of=yardstick.figures: drawn.append(len(texts)) or of(texts)  # type: ignore
+    found = evidence(run_of(5, corpus, tmp_path / "run"), yardstick)
+    assert drawn == [there, there]
+    assert found["distinct2"]["signature"].startswith(f"{there} texts of 64 tokens|")

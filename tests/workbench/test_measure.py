@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from llmbert.models.scoring import cut_pieces
 from llmbert.models.vae import VAE, VAESettings
 from llmbert.text.tokenisers import train_tokeniser
 from llmbert.workbench import measure
-from llmbert.workbench.measure import describe_latent, shard_nats
+from llmbert.workbench.measure import describe_draws, describe_latent, shard_nats
 
 
 class Pseudo:
@@ -81,3 +82,31 @@ def test_the_bound_is_tightened_on_so_many_texts_at_most_however_long_the_docume
     inside = np.concatenate([np.arange(f + 1, f + n + 1) for f, n in zip(firsts[:7], sizes[:7], strict=True)])
     assert tight["bound"] == pytest.approx(float(nats[inside].sum()) / 7, rel=1e-5)
     assert tight["weighted"] < tight["bound"] < 1.2 * tight["weighted"]
+
+
+@pytest.mark.parametrize("held_out", [7, 90])
+def test_as_many_texts_are_drawn_as_are_held_out(
+    held_out: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "DRAWN", 50)
+    for name, lines in (("train", 30), ("valid", held_out)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{i} two {i + 1}\n" for i in range(lines)), "utf-8")
+    run = Run()
+    corpus = build_corpus(
+        [str(tmp_path / "train.txt")], tmp_path / "store", run.tokeniser,
+        valid_paths=[str(tmp_path / "valid.txt")], lines=True,
+    )  # fmt: skip
+    real = [run.tokeniser.encode(f"{i} two {i + 1}") for i in range(held_out)]
+    sampled = [real[i * held_out // 50] for i in range(50)] if held_out > 50 else real
+
+    class Drawing:
+        settings = SimpleNamespace(context=64)
+
+        def sample(self, count: int, *asked: Any, **more: Any) -> list[np.ndarray]:
+            return sampled[:count]
+
+    run.model = Drawing()  # type: ignore[assignment]
+    found = describe_draws(run, corpus.valid)  # type: ignore[arg-type]
+    assert found["distinct2"]["n"] == min(held_out, 50)
+    for score in found.values():
+        assert score["score"] == pytest.approx(score["baseline"]["value"]), "real texts are as varied as themselves"

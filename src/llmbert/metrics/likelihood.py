@@ -129,8 +129,9 @@ def likelihood_scores(
     cut documents go into the signature.
 
     Bits by byte or character divide by the original text and are None if anything of it was unknown or cut off, since
-    then it is not that text's probability. Where the model gave a token no probability, nats are infinite: `infinite_tokens` counts
-    them, and all figures that would be infinite are None. An exponential too large for a float is None too.
+    then it is not that text's probability. Where the model gave a token no probability, nats are infinite:
+    `infinite_tokens` counts them, and all figures that would be infinite are None. An exponential too large for a float
+    is None too.
 
     Raises LLMBertError where `text` cannot be scored.
     """

@@ -88,9 +88,11 @@ def _figure(
     higher = next((row["higher_is_better"] for row in rows if isinstance(row.get("higher_is_better"), bool)), None)
     goal = "closest" if any(row.get("closest") for row in rows) else {True: "higher", False: "lower", None: ""}[higher]
     ranked = len(rows) > 1 and bool(goal) and (not runs or {str(row.get("name")) for row in rows} <= set(runs))
+    alike, apart = _alike(rows) if ranked else (rows, [])
     if ranked:
-        rows = sorted(rows, key=lambda row: _rank(row, goal))
-    best = _rank(rows[0], goal) if ranked and _rank(rows[0], goal) < _rank(rows[-1], goal) else None
+        alike = sorted(alike, key=lambda row: _rank(row, goal))
+        rows = [*alike, *apart]
+    best = _rank(alike[0], goal) if ranked and _rank(alike[0], goal) < _rank(alike[-1], goal) else None
     real = any(str((row.get("baseline") or {}).get("name")) in REAL for row in rows)
     rows, left_out = sheet.some(rows, MOST_BARS)
     bars = _with_baselines(rows, sheet, runs)
@@ -100,7 +102,11 @@ def _figure(
     digits = _digits(values)
     behind = [] if real or goal == "closest" else [str(row.get("name")) for row in rows if _is_behind(row, higher)]
     names = sheet.t["listed"].join(behind)
-    first = [bar["row"] is not None and best is not None and _rank(bar["row"], goal) == best for bar in bars]
+    others = sheet.t["listed"].join(str(row.get("name")) for row in apart)
+    first = [
+        bar["row"] is not None and best is not None and bar["row"] not in apart and _rank(bar["row"], goal) == best
+        for bar in bars
+    ]
     return {
         "name": metric_name(metric, sheet),
         "metric": metric,
@@ -111,8 +117,16 @@ def _figure(
         "rows": [_shown(bar, is_best, low, high, digits) for bar, is_best in zip(bars, first, strict=True)],
         "intervals": bool(ends),
         "behind": sheet.t["metric_behind_one" if len(rows) == 1 else "metric_behind"].format(names) if names else "",
-        "left_out": left_out,
+        "left_out": sheet.joined(left_out, sheet.t["metric_apart"].format(others) if others else ""),
     }
+
+
+def _alike(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows that were measured as most were, by their signatures, which alone can be ranked; and the others."""
+    known = [row for row in rows if row.get("signature") and number(row.get("value")) is not None]
+    usual = Counter(str(row["signature"]) for row in known).most_common(1)
+    apart = [row for row in known if str(row["signature"]) != usual[0][0]]
+    return [row for row in rows if row not in apart], apart
 
 
 def _with_baselines(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Sequence[str]) -> list[dict[str, Any]]:

@@ -208,6 +208,10 @@ TEXTS = {
         "Bold is the best value; no intervals were measured here, so small differences may be chance.",
         "粗体为最优值；此处未测区间，微小差异可能出于偶然。",
     ),
+    "metric_apart": (
+        "Measured otherwise than most, for instance on fewer texts (see the signatures), so not ranked: {}.",
+        "测量方式与多数不同（如文本较少，见签名），故不参与排名：{}。",
+    ),
     "metric_behind": ("No better than the trivial baseline: {}.", "不优于简单基线：{}。"),
     "metric_behind_one": ("No better than the trivial baseline.", "不优于简单基线。"),
     "task": ("Task", "任务"),

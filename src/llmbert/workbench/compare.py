@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -46,7 +47,7 @@ from llmbert.workbench.sources import Paths, Source, given_tokeniser, path_list,
 from llmbert.workbench.train import resume, train
 from llmbert.workbench.wording import compare_advice, compare_summary, say
 
-EVIDENCE = 3  # of the way it is measured
+EVIDENCE = 4  # of the way it is measured
 PAGE = "compare.json"  # what was asked, and once it is done the table
 
 
@@ -103,7 +104,9 @@ def compare(
     _refuse_unknown(corpus, folder)
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
+    chosen = {name: dict(given) for name, given in (settings or {}).items() if given}
     asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
+    asked |= {"settings": json.loads(json.dumps(chosen, default=str)) or None}  # as it will be read again
     _remember(folder, asked)
     runs: dict[str, list[Run]] = {name: [] for name in names}
     failed: dict[str, str] = {}
@@ -359,7 +362,7 @@ def _scaled(metric: str, value: float) -> float:
 def _known_evidence(run: Run, yardstick: Yardstick, progress: Progress) -> dict[str, dict[str, Any]]:
     """The evidence of a run on a corpus, measured once and kept beside the runs."""
     path = run.folder.parent / "evidence" / f"{run.folder.name}.json"
-    measured = [yardstick.corpus.fingerprint, yardstick.length, EVIDENCE]
+    measured = [yardstick.corpus.fingerprint, yardstick.length, EVIDENCE, _made(run)]
     if path.exists():
         known = read_json(path)
         if known.get("measured") == measured:
@@ -368,6 +371,12 @@ def _known_evidence(run: Run, yardstick: Yardstick, progress: Progress) -> dict[
     path.parent.mkdir(exist_ok=True)
     write_json(path, {"measured": measured, "evidence": found})
     return found
+
+
+def _made(run: Run) -> list[Any]:
+    """What tells a run from another that was trained into a folder of the same name: how long it took, to the last
+    digit, and how large it is."""
+    return [run.facts.get("total_seconds"), run.bytes_on_disk]
 
 
 def _lead(

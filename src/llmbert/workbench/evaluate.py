@@ -44,7 +44,7 @@ def evaluate(
     pairs: the scores are of the targets, and "metrics" compare what it writes (with `beams`) with them. against:
     another run on the same text; "comparison" says which is better, and whether that may be chance.
 
-    Raises LLMBertError for a run or data that cannot be read, UsageError for two runs whose likelihoods are of two kinds.
+    Raises LLMBertError for a run or data that cannot be read, UsageError for two runs of two kinds of likelihood.
     """
     known = run if isinstance(run, Run) else load(Path(run))
     other = None if against is None else against if isinstance(against, Run) else load(Path(against))

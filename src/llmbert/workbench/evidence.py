@@ -47,16 +47,20 @@ def draw_texts(run: Run, count: int, length: int, progress: Progress = silent) -
 
 
 def real_texts(shard: Shard, count: int, length: int) -> Ids:
-    """As many stretches of real text, evenly spread, each within one document."""
-    starts = np.asarray(shard.starts)
-    places = np.linspace(0, len(shard.ids) - 1, count).astype(np.int64)
-    documents = np.minimum(np.searchsorted(starts, places, side="right") - 1, shard.documents - 1)
-    found = []
-    for place, document in zip(places, documents, strict=True):
-        first, last = int(starts[document]) + 1, int(starts[document + 1]) - 1
-        begin = max(first, min(int(place), last - length))
-        found.append(np.asarray(shard.ids[begin : min(begin + length, last)]).astype(np.int64))
-    return [text for text in found if len(text)]
+    """At most `count` stretches of real text, evenly spread, each within one document and none twice.
+
+    A document gives as many stretches of `length` tokens as it holds, a shorter one itself; fewer than `count` are all
+    that there are, for text that is repeated would look less varied than it is.
+    """
+    starts = np.asarray(shard.starts, dtype=np.int64)
+    firsts, ends = starts[:-1] + 1, starts[1:] - 1
+    pieces = np.where(ends > firsts, np.maximum(1, (ends - firsts) // length), 0)
+    place = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begins = np.repeat(firsts, pieces) + length * place
+    lasts = np.minimum(begins + length, np.repeat(ends, pieces))
+    some = min(count, len(begins))
+    chosen = np.arange(some) * len(begins) // max(1, some)
+    return [np.asarray(shard.ids[begins[i] : lasts[i]]).astype(np.int64) for i in chosen]
 
 
 class Yardstick:
@@ -79,6 +83,11 @@ class Yardstick:
         """How the held-out text is cut into words."""
         texts = real_texts(self.corpus.valid, TEXTS, self.length)
         return seen_language("".join(self.corpus.tokeniser.decode(ids) for ids in texts))
+
+    def as_many(self, count: int, length: int) -> int:
+        """How many texts are compared where `count` are wanted: no more than there are stretches of real text."""
+        corpus = self.corpus
+        return min(len(real_texts(shard, count, length)) for shard in (corpus.valid, corpus.train))
 
     def real(self, count: int, length: int) -> dict[str, float]:
         """`figures` of as many stretches of held-out text; the reverse one of stretches of training text."""
@@ -109,14 +118,16 @@ def evidence(run: Run, yardstick: Yardstick, progress: Progress = silent) -> dic
     forward: nats/token of its texts under a 5-gram of the training text: how well it stays in the language; reverse:
     nats/token of held-out text under a 5-gram of its texts: how much of it it covers (Zhao et al. 2018, §4.1);
     distinct-2, self-BLEU-4; verbatim: share of its tokens in stretches that stand in the training text; milliseconds
-    for 100 tokens. Empty for a family that writes from a source only.
+    for 100 tokens. Empty for a family that writes from a source only. Of a run as many texts are measured as of real
+    text, whose number the signature states.
     """
     if run.reads_source:
         return {}
     steps = hasattr(run.model, "step")
-    count, length = TEXTS if steps else FEWER, min(yardstick.length, run.model.max_length or LENGTH)
+    length = min(yardstick.length, run.model.max_length or LENGTH)
+    count = yardstick.as_many(TEXTS if steps else FEWER, length)
     real = yardstick.real(count, length)
-    signature = f"{count} texts of {length} tokens|temperature:1|v1"
+    signature = f"{count} texts of {length} tokens|temperature:1|v2"
     found: dict[str, dict[str, Any]] = {
         name: {"value": value, "real": real[name], "signature": signature}
         for name, value in yardstick.figures(draw_texts(run, count, length, progress)).items()

@@ -124,11 +124,14 @@ def describe_latent(run: Run, shard: Shard, nats: np.ndarray, progress: Progress
 
 
 def describe_draws(run: Run, shard: Shard) -> dict[str, Any]:
-    """How varied the texts are that a run draws from nothing, with as many held-out ones as the baseline."""
-    texts = [run.tokeniser.decode(ids) for ids in run.model.sample(DRAWN, None, seed=0)]
+    """How varied the texts are that a run draws from nothing, with as many held-out ones as the baseline.
+
+    Where fewer than DRAWN are held out, as many are drawn: more texts are less varied.
+    """
     firsts, sizes = cut_pieces(np.asarray(shard.starts), run.model.settings.context)
-    ids = np.asarray(shard.ids)
-    some = np.linspace(0, len(firsts) - 1, min(DRAWN, len(firsts))).astype(int)
+    ids, count = np.asarray(shard.ids), min(DRAWN, len(firsts))
+    texts = [run.tokeniser.decode(ids) for ids in run.model.sample(count, None, seed=0)]
+    some = np.arange(count) * len(firsts) // count
     real = [run.tokeniser.decode(ids[firsts[i] : firsts[i] + sizes[i] + 1]) for i in some]
     language = seen_language("".join(real[:50]))
     metrics = ("distinct1", "distinct2", "distinct3", "self-bleu2", "self-bleu3", "self-bleu4")
