@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Any
 
 import pytest
 
-from llmbert.workbench.wording import compare_advice
+from llmbert.workbench.advice import compare_advice
+from llmbert.workbench.advice.wording import WORDS
 
 SAFE = {"shared_tokens": 0.0}
 
@@ -44,16 +46,29 @@ def test_an_ngram_that_wins_is_called_one() -> None:
     assert "flattened" in flat and "still falling" not in flat
 
 
+@pytest.mark.parametrize(("course", "word"), [([], ""), ([5, 3, 3], ""), ([5, 3, 3.2, 3.4, 3.6], "earlier in its")])
+def test_a_course_that_is_short_or_rises_has_not_flattened(course: list[float], word: str) -> None:
+    said = advice(TABLE, curves=[curve("gpt", *course)] if course else [])
+    assert "Counting beats learning here" in said and word in said
+    assert "flattened" not in said and "still falling" not in said
+    assert ("earlier in its" in said) == bool(word)
+
+
 def test_an_ngram_that_is_nearly_as_good_is_named() -> None:
     table = [row("gpt", 1.7), row("ngram", 1.75, train_seconds=0.5)]
     assert "ngram, which was counted in 0.50 s, is only 0.050 bits/byte behind gpt" in advice(table)
     assert "counted" not in advice([row("gpt", 1.0), row("ngram", 1.75)])
+    mixed = [row("mixture", 1.6), *table]
+    assert "counted" not in advice(mixed), "near gpt, but not near what is recommended"
+    assert "is only 0.050 bits/byte behind mixture" in advice([row("mixture", 1.7), row("gpt", 1.72), *table[1:]])
+    assert "counted" not in advice(table, baselines=[{"name": "xz", "bits_per_byte": 1.72}]), "xz would do better"
 
 
 def test_the_course_of_the_best_says_what_more_time_would_do() -> None:
     table = [row("gpt", 1.0), row("lstm", 2.0)]
     assert "a longer --budget" in advice(table, curves=[curve("gpt", 5, 4, 3, 2.5, 2)])
-    assert "earlier in its training" in advice(table, curves=[curve("gpt", 5, 2, 2.1, 2.3, 2.5)])
+    rising = advice(table, curves=[curve("gpt", 5, 2, 2.1, 2.3, 2.5)])
+    assert "earlier in its training" in rising and "a shorter --budget" in rising, "which a comparison has"
 
 
 def test_what_restores_gaps_ranks_with_nothing() -> None:
@@ -92,6 +107,20 @@ def test_what_has_no_likelihood_is_judged_by_its_texts(own: float, more: str) ->
     assert "bert gives a pseudo-likelihood only" in said
 
 
+def test_what_covers_about_as_much_is_not_said_to_cover_less() -> None:
+    evidence = [measured("gan", "reverse", 4.97, 4.7), measured("ngram", "reverse", 4.9, 4.7)]
+    said = advice([*TABLE, row("gan", None, "none")], evidence=evidence)
+    assert "the two cover about as much of the language" in said and "covers" not in said
+
+
+@pytest.mark.parametrize(("interval", "words"), [([4.8, 6.4], "may be chance"), ([5.1, 6.1], "covers less")])
+def test_intervals_over_seeds_decide_who_covers_less(interval: list[float], words: str) -> None:
+    evidence = [measured("gan", "reverse", 5.6, 4.7), measured("ngram", "reverse", 4.9, 4.7)]
+    evidence[0]["interval"], evidence[1]["interval"] = interval, [4.85, 4.95]
+    said = advice([*TABLE, row("gan", None, "none")], evidence=evidence)
+    assert words in said and ("covers less" in said) == (words == "covers less")
+
+
 def test_speed_size_copies_overlap_and_seeds_may_change_it() -> None:
     evidence = [measured("ngram", "milliseconds", 900), measured("gpt", "milliseconds", 90)]
     evidence += [measured("ngram", "bytes_on_disk", 4.0), measured("gpt", "bytes_on_disk", 0.5)]
@@ -105,6 +134,18 @@ def test_speed_size_copies_overlap_and_seeds_may_change_it() -> None:
         "--seeds 3",
     ):
         assert part in said
+
+
+def test_what_loses_to_what_needs_no_training_is_no_faster_or_smaller_choice() -> None:
+    evidence = [
+        measured(name, metric, value)
+        for metric in ("milliseconds", "bytes_on_disk")
+        for name, value in (("ngram", 900.0), ("gpt", 90.0), ("lstm", 9.0))
+    ]
+    said = advice(TABLE, evidence=evidence, baselines=[{"name": "xz", "bits_per_byte": 2.05}])
+    assert "If speed decides, take gpt: it writes 100 tokens in 0.090 s, ngram in 0.90 s; it needs 0.300 bits" in said
+    assert "If size decides, take gpt" in said and "take lstm" not in said
+    assert "take lstm" in advice(TABLE, evidence=evidence)
 
 
 def test_what_restores_gaps_is_no_smaller_choice() -> None:
@@ -135,3 +176,9 @@ def test_chinese_says_the_same_things_with_chinese_marks() -> None:
     english = compare_advice(table, [{"name": "xz", "bits_per_byte": 1.9}], [], [], {"better": None}, SAFE, "en")
     assert len(said) == len(english) and all(sentence.endswith("。") for sentence in said)
     assert not any(mark in sentence for sentence in said for mark in (", ", "; ", ": "))
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_both_languages_fill_in_the_same_values(key: str) -> None:
+    english, chinese = ({field for _, field, _, _ in Formatter().parse(text) if field} for text in WORDS[key])
+    assert english == chinese

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.runs.trail import read_trail
 from llmbert.workbench.audit import audit, audit_run
-from llmbert.workbench.audit.measuring import total_oddness
+from llmbert.workbench.audit.measuring import mean_of, total_oddness
+from llmbert.workbench.audit.page import dossier
 from llmbert.workbench.audit.planting import read_lines
 from llmbert.workbench.train import train
 
@@ -118,6 +121,25 @@ def test_the_page_and_the_figures_are_written(found: tuple[dict[str, Any], Path]
     assert "never planted" in page and "ngram, private" in page and "ε" in page
     assert json.loads((found[1] / "audit.json").read_text("utf-8"))["runs"][0]["run"] == "ngram"
     assert load(found[1] / "runs" / "ngram-private").facts["privacy"]["noise"] == 2.0
+
+
+@pytest.mark.parametrize(("better_by", "words"), [(3.0, "leaks least"), (0.1, "may be chance")])
+def test_who_leaks_least_is_said_only_where_the_same_secrets_show_it(
+    better_by: float, words: str, found: tuple[dict[str, Any], Path]
+) -> None:
+    draw, content = np.random.default_rng(0), copy.deepcopy(found[0])
+    plain = [row for row in content["runs"] if row["mitigation"] == "none"]
+    for place, row in enumerate(plain):
+        for each in row["canaries"]["planted"]:
+            each["exposure"] = mean_of(5 + place * better_by + draw.normal(size=40))
+    page = dossier(content, "en")
+    assert words in page["summary"] and ("leaks least:" in page["summary"]) == (words == "leaks least")
+
+
+def test_a_chinese_dossier_is_chinese(found: tuple[dict[str, Any], Path]) -> None:
+    page = dossier(found[0], "zh")
+    assert [name for name, _ in page["facts"]] == ["命令", "机器", "随机种子", "指纹"]
+    assert not re.search(r"。\s|[\u4e00-\u9fff][(;,]", page["summary"])
 
 
 def test_an_audit_goes_on_where_it_was_and_refuses_another(text: Path, found: tuple[dict[str, Any], Path]) -> None:

@@ -110,7 +110,7 @@ def _figure(
     return {
         "name": metric_name(metric, sheet),
         "metric": metric,
-        "task": _task_name(task, sheet),
+        "task": task_name(task, sheet),
         "direction": sheet.t[goal] if goal else "",
         "about": "",
         "real": real,
@@ -140,7 +140,7 @@ def _with_baselines(rows: Sequence[Mapping[str, Any]], sheet: Sheet, runs: Seque
     for row, baseline in zip(rows, baselines, strict=True):
         own = {"value": number(row.get("value")), "interval": interval_of(row), "series": sheet.series_of(row)}
         name = str(row.get("name"))
-        name = _task_name(name, sheet) if runs and name not in runs else name
+        name = task_name(name, sheet) if runs and name not in runs else name
         bars.append({"row": row, "name": name, "unit": _unit(row, sheet.language), **own})
         if baseline and baseline not in common:
             of = f" · {name}" if common else ""  # else the one shared by the others would seem to be another of its own
@@ -206,7 +206,7 @@ def _signatures(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], s
     """Each signature with the metric, and the runs where they differ."""
     found: list[tuple[str, str]] = []
     for (metric, task), rows in groups.items():
-        name = " · ".join(part for part in (metric_name(metric, sheet), _task_name(task, sheet)) if part)
+        name = " · ".join(part for part in (metric_name(metric, sheet), task_name(task, sheet)) if part)
         by_signature: dict[str, list[str]] = {}
         for row in rows:
             if row.get("signature"):
@@ -216,7 +216,7 @@ def _signatures(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], s
     return sheet.pairs(found)
 
 
-def _task_name(task: str, sheet: Sheet) -> str:
+def task_name(task: str, sheet: Sheet) -> str:
     """ "translate en-de" → "Translation en-de"."""
     kind, _, rest = task.partition(" ")
     return " ".join(part for part in (sheet.name(TASKS, kind), rest) if part)

@@ -27,6 +27,8 @@ from llmbert.runs import FACTS, PARTIAL, Run, load, read_facts, read_json, write
 from llmbert.text.foreign import FOREIGN
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.training.loop import Interrupted
+from llmbert.workbench.advice import compare_advice
+from llmbert.workbench.advice.wording import say as advise
 from llmbert.workbench.evidence import LENGTH, Yardstick, evidence
 from llmbert.workbench.lessons import OBJECTIVES, document_objective
 from llmbert.workbench.measure import shard_nats
@@ -45,7 +47,7 @@ from llmbert.workbench.pages import (
 from llmbert.workbench.settings import parse_duration, sort_settings, whole_number
 from llmbert.workbench.sources import Paths, Source, given_tokeniser, path_list, read_corpus
 from llmbert.workbench.train import resume, train
-from llmbert.workbench.wording import compare_advice, compare_summary, say
+from llmbert.workbench.wording import compare_summary, say
 
 EVIDENCE = 4  # of the way it is measured
 PAGE = "compare.json"  # what was asked, and once it is done the table
@@ -104,9 +106,7 @@ def compare(
     _refuse_unknown(corpus, folder)
     total = seconds * seeds * sum(not FAMILIES[name].counts for name in names)
     announce(f"{len(names)} families, {seeds} seed{'s' * (seeds > 1)}: about {total / 60:.0f} minutes in all")
-    chosen = {name: dict(given) for name, given in (settings or {}).items() if given}
-    asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint}
-    asked |= {"settings": json.loads(json.dumps(chosen, default=str)) or None}  # as it will be read again
+    asked = {"families": names, "seeds": seeds, "budget": budget, "corpus": corpus.fingerprint, **_given(settings)}
     _remember(folder, asked)
     runs: dict[str, list[Run]] = {name: [] for name in names}
     failed: dict[str, str] = {}
@@ -129,7 +129,7 @@ def compare(
     if not runs:
         raise LLMBertError(next(iter(failed.values())))
     content = _content(runs, corpus, corpus.tokeniser, time.monotonic() - began, language, progress)
-    content["advice"] += [say("advice_failed", language, name=name, error=error) for name, error in failed.items()]
+    content["advice"] += [advise("failed", language, name=name, error=error) for name, error in failed.items()]
     write_page(folder, content, language)
     write_json(folder / PAGE, asked | {"status": "done", "table": content["table"]})
     return content
@@ -168,6 +168,12 @@ def _refuse_unknown(corpus: Corpus, out: Path) -> None:
         f"{corpus.valid.unknown:,} of the {corpus.valid.tokens:,} held-out tokens are unknown, since no training text "
         f"has them, and then nothing is in bits/byte; take --tokenizer bytes or bpe instead of {corpus.tokeniser.kind}"
     )
+
+
+def _given(settings: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The settings of the families as JSON gives them back; None for none at all."""
+    chosen = {name: dict(given) for name, given in (settings or {}).items() if given}
+    return {"settings": json.loads(json.dumps(chosen, default=str)) or None}
 
 
 def _remember(folder: Path, asked: dict[str, Any]) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from llmbert.workbench.audit.measuring import SPAN
+from llmbert.metrics.bootstrap import percentile_interval, resampled_sums
+from llmbert.report.sheet import Sheet
+from llmbert.workbench.audit.measuring import RESAMPLES, SPAN
 from llmbert.workbench.audit.wording import say
+from llmbert.workbench.wording import say as fact
 
 Row = Mapping[str, Any]
 ATTACKS = ("loss", "compression", "reference", "neighbourhood", "blind")
@@ -29,7 +32,7 @@ def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
             planted=sum(asked["repeats"]) * asked["each"],
             secrets=secrets,
         ),
-        "summary": " ".join(_summary(found, plain, language)),
+        "summary": Sheet(language).joined(*_summary(found, plain, language)),
         "figures": [
             *_exposure_figures(found, names, language),
             *_helped(runs, language),
@@ -38,10 +41,9 @@ def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
             *_membership_figures(found, names, language),
         ],
         "facts": [
-            ["command", found["command"]],
-            ["machine", found["machine"]],
-            ["seed", asked["seed"]],
-            ["data", found["fingerprint"]],
+            *([fact(name, language), found[name]] for name in ("command", "machine")),
+            [fact("seed", language), asked["seed"]],
+            [fact("fingerprint", language), found["fingerprint"]],
         ],
     }
 
@@ -60,6 +62,15 @@ def _leak(row: Row) -> float:
     return float(np.mean([each["exposure"]["mean"] for each in row["canaries"]["planted"]]))
 
 
+def _leaks_less(row: Row, other: Row) -> bool:
+    """Whether the same secrets are less exposed in one run than in another: a paired bootstrap over them."""
+    of_one, of_other = (
+        np.concatenate([each["exposure"]["values"] for each in run["canaries"]["planted"]]) for run in (row, other)
+    )
+    means = resampled_sums((of_one - of_other)[:, None], RESAMPLES, seed=0)[:, 0] / len(of_one)
+    return percentile_interval(means, 0.95)[1] < 0
+
+
 def _quality(rows: Sequence[Row]) -> tuple[str, str]:
     """By which score runs are compared: bits/byte where all have it, else nats/token."""
     whole = all(row["quality"]["bits_per_byte"] is not None for row in rows)
@@ -76,12 +87,14 @@ def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> l
     ordered = sorted(plain, key=_leak)
     told = []
     if len(ordered) > 1:
+        least, second, worst = ordered[0], ordered[1], ordered[-1]
         told.append(
             say(
-                "least",
+                "least" if _leaks_less(least, second) else "least_chance",
                 language,
-                **{"least": ordered[0]["family"], "worst": ordered[-1]["family"]},
-                **{"low": _leak(ordered[0]), "high": _leak(ordered[-1]), "most": ordered[0]["canaries"]["most"]},
+                **{"least": least["family"], "second": second["family"], "worst": worst["family"]},
+                **{"low": _leak(least), "next": _leak(second), "high": _leak(worst)},
+                most=least["canaries"]["most"],
             )
         )
     scored = _scored(plain)

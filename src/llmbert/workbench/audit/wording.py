@@ -16,12 +16,20 @@ WORDS: dict[str, tuple[str, str]] = {
         "{low:.1f} bits (of {most:.1f} that the sample can show; one never seen has 1.44), "
         "those of {worst} {high:.1f}.",
         "不采取任何措施时，{least} 泄漏最少：在各种重复次数上，其秘密的平均暴露度为 {low:.1f} 比特"
-        "(抽样可显示的上限为 {most:.1f};从未见过的秘密为 1.44),而 {worst} 为 {high:.1f}。",
+        "（抽样可显示的上限为 {most:.1f}；从未见过的秘密为 1.44），而 {worst} 为 {high:.1f}。",
+    ),
+    "least_chance": (
+        "Without any measure no model is shown to leak least: over all numbers of repeats the secrets of {least} have "
+        "a mean exposure of {low:.1f} bits and those of {second} {next:.1f}, a difference that may be chance (of "
+        "{most:.1f} that the sample can show; one never seen has 1.44); those of {worst} have {high:.1f}.",
+        "不采取任何措施时，无法断定哪个模型泄漏最少：在各种重复次数上，{least} 的秘密的平均暴露度为 {low:.1f} 比特，"
+        "{second} 为 {next:.1f}，差异可能出于偶然（抽样可显示的上限为 {most:.1f}；从未见过的秘密为 1.44）；"
+        "{worst} 为 {high:.1f}。",
     ),
     "best": (
         "The best model of the text is {best} ({quality:.3f} {unit}); {repeats} repeats expose a secret in it by "
         "{bits:.1f} bits, and it says {share:.0%} of them word for word when asked.",
-        "对该文本建模最好的是 {best}({quality:.3f} {unit});重复 {repeats} 次的秘密在其中的暴露度为 {bits:.1f} 比特，"
+        "对该文本建模最好的是 {best}（{quality:.3f} {unit}）；重复 {repeats} 次的秘密在其中的暴露度为 {bits:.1f} 比特，"
         "提问时它能逐字说出其中的 {share:.0%}。",
     ),
     "helps": ("What helps, and what it costs", "措施的效果与代价"),
@@ -29,11 +37,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "control": (
         "Secrets never planted have a mean exposure of {mean:.2f} bits ({low:.2f} to {high:.2f}) over all runs; "
         "1.44 is what chance gives.",
-        "从未埋入的秘密在所有模型中的平均暴露度为 {mean:.2f} 比特({low:.2f} 至 {high:.2f});随机水平为 1.44。",
+        "从未埋入的秘密在所有模型中的平均暴露度为 {mean:.2f} 比特（{low:.2f} 至 {high:.2f}）；随机水平为 1.44。",
     ),
     "exposure": ("Exposure of planted secrets", "所埋秘密的暴露度"),
     "repeats": ("how often a secret stands in the text", "秘密在文本中出现的次数"),
-    "bits": ("exposure, bits", "暴露度(比特)"),
+    "bits": ("exposure, bits", "暴露度（比特）"),
     "chance": ("chance", "随机水平"),
     "exposure_note": (
         "By rank among {candidates:,} secrets of the same form; with the middle 95 % of a bootstrap over secrets. The "
@@ -56,12 +64,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "attack_neighbourhood": ("against neighbours", "与邻近文本之差"),
     "attack_blind": ("no model at all", "不用模型"),
     "run": ("run", "模型"),
-    "auc": ("Area under the curve, %", "曲线下面积(%)"),
+    "auc": ("Area under the curve, %", "曲线下面积（%）"),
     "auc_note": (
         " With the middle 95 % of a bootstrap over texts; the last column is of the run's best attack.",
         "括号内为对文本自助抽样的中间 95 %；末列为各模型最佳攻击的结果。",
     ),
-    "tpr": ("found at 1 % false alarms, %", "误报 1 % 时找出(%)"),
+    "tpr": ("found at 1 % false alarms, %", "误报 1 % 时找出（%）"),
     "figures": ("Figures", "数值"),
     "said": ("says it when asked", "提问时逐字说出"),
     "copied": ("copied", "照抄"),

@@ -11,16 +11,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "given": ("documents", "文档"),
     "normal": ("documents that belong", "正常文档"),
     "odd": ("documents that do not", "异常文档"),
-    "unit_exact": ("surprise, nats/token", "意外程度(纳特/词元)"),
-    "unit_bound": ("bound on the surprise, nats/token", "意外程度的上界(纳特/词元)"),
-    "unit_pseudo": ("pseudo-surprise, nats/token", "伪意外程度(纳特/词元)"),
-    "unit_none": ("the discriminator's doubt, logits", "判别器的怀疑程度(logit)"),
+    "unit_exact": ("surprise, nats/token", "意外程度（纳特/词元）"),
+    "unit_bound": ("bound on the surprise, nats/token", "意外程度的上界（纳特/词元）"),
+    "unit_pseudo": ("pseudo-surprise, nats/token", "伪意外程度（纳特/词元）"),
+    "unit_none": ("the discriminator's doubt, logits", "判别器的怀疑程度（logit）"),
     "told": (
         "An odd document scores above one that belongs in {auc:.1f} % of all pairs (AUC, 95 % interval {low:.1f} to "
         "{high:.1f}; guessing: 50). At 1 % false alarms {tpr:.1f} % of {odd:,} odd documents are found among "
         "{normal:,} others. Calling {rule} documents odd would give {length:.1f}.",
-        "在所有文档对中，异常文档的得分高于正常文档的比例为 {auc:.1f} %(AUC,95 % 区间 {low:.1f} 至 {high:.1f};"
-        "随机猜测为 50)。误报率为 1 % 时，可在 {normal:,} 篇正常文档之外找出 {odd:,} 篇异常文档中的 {tpr:.1f} %。"
+        "在所有文档对中，异常文档的得分高于正常文档的比例为 {auc:.1f} %（AUC，95 % 区间 {low:.1f} 至 {high:.1f}；"
+        "随机猜测为 50）。误报率为 1 % 时，可在 {normal:,} 篇正常文档之外找出 {odd:,} 篇异常文档中的 {tpr:.1f} %。"
         "若只把{rule}的文档判为异常，AUC 为 {length:.1f}。",
     ),
     "shorter": ("shorter", "较短"),
@@ -38,7 +38,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "neighbours": (
         "Of a text's five nearest neighbours {whole:.0%} share its label in all dimensions, {flat:.0%} on the map; "
         "by chance it would be {chance:.0%}.",
-        "每个文本的五个最近邻中，与其标签相同者在原空间占 {whole:.0%}，在图上占 {flat:.0%};随机情形为 {chance:.0%}。",
+        "每个文本的五个最近邻中，与其标签相同者在原空间占 {whole:.0%}，在图上占 {flat:.0%}；随机情形为 {chance:.0%}。",
     ),
     "sampled": (
         "{shown:,} of {texts:,} texts, evenly spread, are used.",

@@ -14,6 +14,8 @@ from llmbert.data.labelled import Examples
 from llmbert.metrics.labels import spans_of
 from llmbert.models.headed import HeadSettings
 from llmbert.report import write_card
+from llmbert.report.measures import metric_name
+from llmbert.report.sheet import Sheet
 from llmbert.runs import LOG, Run
 from llmbert.text.tags import find_scheme, space_words
 from llmbert.workbench.labelled.course import Course
@@ -117,8 +119,9 @@ def _summary(facts: Mapping[str, Any], course: Course, language: str) -> str:
         metric, score = next(iter(facts["heads"][head]["scores"].items()))
         interval = _say("interval", language, *score["interval"]) if score["interval"] else ""
         values = {"train": len(lesson.train), "valid": len(lesson.valid), "score": score["score"]}
-        found.append(_say("summary", language, task=head, metric=metric, interval=interval, origin=origin, **values))
-    return " ".join(found)
+        shown = metric_name(metric, Sheet(language))
+        found.append(_say("summary", language, task=head, metric=shown, interval=interval, origin=origin, **values))
+    return _joined(found, language)
 
 
 def _metric_rows(
@@ -239,4 +242,8 @@ def _overlap(course: Course, language: str) -> str:
         known = {repr(text) for text in lesson.train.texts}
         shared = sum(repr(text) in known for text in lesson.valid.texts)
         found.append(_say("overlap", language, head, shared, len(lesson.valid)))
-    return " ".join(found)
+    return _joined(found, language)
+
+
+def _joined(sentences: Sequence[str], language: str) -> str:
+    return Sheet(language).joined(*sentences)
