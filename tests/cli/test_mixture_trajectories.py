@@ -96,7 +96,13 @@ def test_a_killed_one_goes_on(prose: Path, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "words"), [("gpt", "two members"), ("ngram, bert", "bert"), ("ngram, nothing", "nothing")]
+    ("members", "words"),
+    [
+        ("gpt", "two members"),
+        ("ngram, bert", "bert"),
+        ("ngram, nothing", "nothing"),
+        ("gpt, ngram smoothing=ml", "no probability"),
+    ],
 )
 def test_what_cannot_be_mixed_is_refused(members: str, words: str, prose: Path, tmp_path: Path) -> None:
     result = llmbert("train", "--family=mixture", "--data", prose, "--out", tmp_path / "x", f"--set=members={members}")

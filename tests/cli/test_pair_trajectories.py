@@ -263,7 +263,9 @@ def test_classes_are_written_out_as_text(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.code == 0, result.err
     facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
-    assert facts["metrics"]["classify"]["exact-match"]["score"] == 100
+    right = facts["metrics"]["classify"]["exact-match"]
+    assert right["score"] == 100 and "strip+casefold" in right["signature"]
+    assert right["baseline"]["name"] == "majority" and 50 <= right["baseline"]["value"] < 100
     asked = llmbert("classify", tmp_path / "run", "a wolf number 7", "--json").json()
     assert asked["answers"] == [{"label": "wild"}]
     scored = llmbert("classify", tmp_path / "run", "--in", table, "--fields", "text=text,label=kind")

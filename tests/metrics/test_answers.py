@@ -57,6 +57,16 @@ def test_other_languages_keep_their_articles_and_lose_all_punctuation():
     assert both("the Haus", "Haus", language="de") == [0, pytest.approx(100 * 2 / 3)]
 
 
+@pytest.mark.parametrize(
+    ("label", "other"), [("C++", "C#"), ("A", ""), ("the", "a"), ("非常好!", "非常好"), ("not-ok", "notok")]
+)
+def test_labels_are_right_as_they_stand_or_not_at_all(label, other):
+    for language in ("en", "zh"):
+        given = {"metrics": ("exact-match",), "language": language, "verbatim": True}
+        scores = score_texts([other, f" {label.lower()}\n"], [label, label], **given)["exact-match"]
+        assert scores["score"] == 50 and "|normalisation:strip+casefold|" in scores["signature"]
+
+
 def test_bags_of_tokens():
     assert overlap_f1(list("aab"), list("abb")) == pytest.approx(2 / 3)
     assert overlap_f1([], []) == 1 and overlap_f1([], ["a"]) == overlap_f1(["a"], []) == 0

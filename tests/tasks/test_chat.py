@@ -290,6 +290,11 @@ def test_a_report_counts_times_thumbs_and_words(tmp_path: Path) -> None:
     json.dumps(report, allow_nan=False)
 
 
+def test_words_of_a_reply_without_spaces_are_its_characters(tmp_path: Path) -> None:
+    write_log(tmp_path / "chats.jsonl", [("我想去 GPT 大学。", 1.0, None, ""), ("好的", 1.0, None, "")])
+    assert chat_report(tmp_path / "chats.jsonl")["words"] == {"mean": 4.0, "median": 4.0, "longest": 6}
+
+
 def test_a_page_shows_figures_and_conversations_in_both_languages(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     write_log(tmp_path / "chats.jsonl", REPLIES)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmbert.tasks.baselines import lead_sentences, longest_utterances
+from llmbert.tasks.baselines import is_dialogue, lead_sentences, longest_utterances, most_frequent
 from llmbert.tasks.endings import complete_sentence, cut_repeats, without_repeats
 
 
@@ -106,3 +106,6 @@ def test_baselines_take_what_is_there() -> None:
     dialogue = "A: hi\r\nB: how are you today\r\n\r\nA: fine thanks\r\nB: good"
     assert longest_utterances(dialogue, 2) == "B: how are you today\nA: fine thanks"
     assert longest_utterances(dialogue, 0) == lead_sentences(text, 0) == ""
+    assert is_dialogue(dialogue) and is_dialogue("甲：你好\n乙：你好吗")
+    assert not any(map(is_dialogue, (text, "", "A: alone", f"London: {text}\n{text}\n{text}")))
+    assert most_frequent(["b", "a", "a", "b", "c"]) == "b"

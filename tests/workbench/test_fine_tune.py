@@ -6,18 +6,21 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tests.conftest import ENGLISH
 
+from llmbert.data.labelled import Examples
 from llmbert.models.headed import Headed
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load, read_tensors
 from llmbert.tasks.classify import classify
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.fine_tune import cross_validate, fine_tune, fine_tune_tasks, resume_fine_tune
+from llmbert.workbench.labelled.page import _baselines
 from llmbert.workbench.train import train
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "batch": 8, "learning_rate": 0.01, "dropout": 0.0}
@@ -205,6 +208,29 @@ def test_the_other_tasks_are_learned_too(kind: str, tmp_path: Path) -> None:
     run = fine_tune(task, data, tmp_path / "run", valid=valid, fields=fields, settings=settings)
     assert run.facts["scores"][score]["score"] > least
     assert run.facts["scores"][score]["n"] == len(held_out)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "given", "expected"),
+    [
+        ("classify", ["a", "a", "a", "b"], ["a", "b", "b", "b"], {"accuracy": 25.0, "macro-f1": 20.0}),
+        ("multilabel", [["a"], ["b", "a"], ["a", "b"]], [["a", "b"], ["a"]], {"micro-f1": 600 / 7, "exact": 50.0}),
+        ("tag", [["O", "B-x", "B-x", "B-x"]], [["O", "B-x"]], {"span-f1": 0.0, "span-f1-macro": 0.0}),
+        ("tag", [["noun", "noun", "verb"]], [["noun", "verb", "verb", "verb"]], {"accuracy": 25.0}),
+        ("embed", None, [None] * 4, {"found": 25.0}),
+    ],
+)
+def test_what_costs_nothing_stands_beside_every_score(
+    task: str, labels: list[Any] | None, given: list[Any], expected: dict[str, float]
+) -> None:
+    train, valid = (
+        Examples(task, [""] * len(some or given), None, some) for some in (labels, None if labels is None else given)
+    )
+    known = sorted(train.counts())
+    settings: Any = SimpleNamespace(task=task, labels=tuple(known))
+    assert {name: each["value"] for name, each in _baselines(settings, train, valid, "en").items()} == pytest.approx(
+        expected
+    )
 
 
 def test_the_page_tells_scores_mistakes_and_what_costs_nothing(colours: tuple[str, str], tmp_path: Path) -> None:

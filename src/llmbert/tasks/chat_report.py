@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmbert.metrics import score_texts
+from llmbert.metrics.generation.words import unspaced_words
 from llmbert.protocols import LLMBertError
 from llmbert.report import write_report
 from llmbert.report.numbers import duration
@@ -57,7 +58,7 @@ def chat_report(path: str | Path) -> dict[str, Any]:
         "first_seconds": _spread([r["first_seconds"] for r in replies if isinstance(r.get("first_seconds"), float)]),
         "thumbs": _thumbs(chats),
         "distinct": _distinct(texts, language),
-        "words": _lengths([len(text.split()) for text in texts]),
+        "words": _lengths([len(unspaced_words(text) if language == "zh" else text.split()) for text in texts]),
         "characters": _lengths([len(text) for text in texts]),
         "dropped": sum(bool(reply.get("dropped")) for reply in replies),
         "notes": [

@@ -125,7 +125,12 @@ def _evaluate_pairs(
         theirs = write_answers(other, asked, task_of(name), progress, beams=beams)
         targets, language = [reference.targets for reference in references], target_language(run, name, references)
         scores["comparison"] = compare_texts(
-            answers, theirs, targets, tuple(scores["metrics"][name]), language=language
+            answers,
+            theirs,
+            targets,
+            tuple(scores["metrics"][name]),
+            language=language,
+            verbatim=task_of(name).verbatim,
         )
     return scores
 

@@ -27,7 +27,7 @@ from llmbert.models.scoring import cut_pieces
 from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
-from llmbert.tasks.baselines import copy_source, lead_sentences
+from llmbert.tasks.baselines import copy_source, is_dialogue, lead_sentences, longest_utterances, most_frequent
 from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, text_form
 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
@@ -42,11 +42,12 @@ BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out texts whose bound is tightened, 
 @dataclass(frozen=True)
 class Task:
     """What pairs are for. metrics: of METRICS; truncation: which part of a long source is read; baseline: what costs
-    nothing to beat, by its name."""
+    nothing to beat, by its name; verbatim: targets are labels, which are right as they stand or not at all."""
 
     metrics: tuple[str, ...]
     truncation: str = "head"
     baseline: str | None = None
+    verbatim: bool = False
 
 
 TASKS: dict[str, Task] = {
@@ -54,9 +55,9 @@ TASKS: dict[str, Task] = {
     "summarise": Task(("rouge1", "rouge2", "rougeL"), baseline="lead-2"),
     "write": Task(("bleu", "chrf", "rougeL"), baseline="copy"),
     "chat": Task(("distinct1", "distinct2", "bleu"), truncation="tail"),
-    "classify": Task(("exact-match",)),  # the class written out, as T5 does
+    # the class written out, as T5 does
+    "classify": Task(("exact-match",), baseline="majority", verbatim=True),
 }
-BASELINES = {"copy": copy_source, "lead-2": lambda text: lead_sentences(text, 2)}
 
 
 def usual_task(store: Any, fields: Mapping[str, str] | None = None) -> str | None:
@@ -277,16 +278,28 @@ def score_answers(
     task = task_of(name)
     chosen = tuple(metrics or task.metrics)
     targets, language = [reference.targets for reference in references], target_language(run, name, references)
-    scores = score_texts(answers, targets, chosen, language=language)
+    given: dict[str, Any] = {"language": language, "verbatim": task.verbatim}
+    scores = score_texts(answers, targets, chosen, **given)
     if task.baseline:
-        copied = [BASELINES[task.baseline](reference.source) for reference in references]
-        trivial = score_texts(copied, targets, chosen, language=language)
+        baseline, copied = trivial_answers(task.baseline, references)
+        trivial = score_texts(copied, targets, chosen, **given)
         for key in chosen:
             if METRICS[key].references:
-                scores[key]["baseline"] = {"name": task.baseline, "value": trivial[key]["score"]}
+                scores[key]["baseline"] = {"name": baseline, "value": trivial[key]["score"]}
     for score in scores.values():
         score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}"
     return scores
+
+
+def trivial_answers(baseline: str, references: Sequence[Reference]) -> tuple[str, list[str]]:
+    """What costs nothing to answer, and its name: of dialogues that are summarised the three longest turns instead of
+    the first sentences; of labels the most frequent of these very references, so that no single label does better."""
+    sources = [reference.source for reference in references]
+    if baseline == "majority":
+        return baseline, [most_frequent([reference.targets[0] for reference in references])] * len(references)
+    if baseline == "lead-2" and 2 * sum(map(is_dialogue, sources)) > len(sources):
+        return "longest-3", [longest_utterances(source, 3) for source in sources]
+    return baseline, [lead_sentences(each, 2) if baseline == "lead-2" else copy_source(each) for each in sources]
 
 
 def write_answers(

@@ -49,7 +49,10 @@ def parse_members(text: str, shards: int = 1) -> list[tuple[str, dict[str, str]]
         if any("=" not in pair for pair in pairs):
             raise UsageError(f"members are families with settings, 'ngram order=7, gpt', not {text!r}")
         _check_member(name)
-        found.append((name, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}))
+        given = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+        if given.get("smoothing") == "ml":
+            raise UsageError("smoothing=ml gives some tokens no probability, which cannot be weighed; take kneser-ney")
+        found.append((name, given))
     if len(found) * shards < 2:
         raise UsageError(f"a mixture has two members or more, or shards, not {text!r}")
     return found

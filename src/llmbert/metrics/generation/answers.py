@@ -17,9 +17,15 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(texts: Texts) -> SegmentStatistics:
-    """Share of outputs, in %, that equal one of their references once both are normalised (`normalise_answer`)."""
+    """Share of outputs, in %, that equal one of their references once both are normalised (`normalise_answer`).
+
+    Labels (`Convention.verbatim`) keep their punctuation and articles.
+    """
+    verbatim = texts.convention.verbatim
 
     def normalised(text: str) -> str:
+        if verbatim:
+            return text.strip().casefold()
         answer = normalise_answer(text, texts.convention.code)
         return "".join(answer.split()) if texts.convention.code in TOKENISER_OF else answer  # spaces mean nothing there
 
@@ -27,7 +33,8 @@ def exact_match(texts: Texts) -> SegmentStatistics:
         float(normalised(text) in map(normalised, group))
         for text, group in zip(texts.hypotheses, texts.required, strict=True)
     ]
-    return mean_statistics(np.array(values), _signature(texts), scale=100)
+    signature = _signature(texts) | ({"normalisation": "strip+casefold"} if verbatim else {})
+    return mean_statistics(np.array(values), signature, scale=100)
 
 
 def token_f1(texts: Texts) -> SegmentStatistics:

@@ -65,17 +65,18 @@ def score_texts(
     segment: Callable[[str], str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    verbatim: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Scores of generated texts by the names of METRICS, each as `describe_score` gives it, for JSON to hold.
 
     references: for each text one string or a list of them, as many as there are (None where no metric needs any);
-    language, lowercase, tokenise, stem, segment: see `Convention`; synonyms: a mapping of words to words of like
-    meaning, or a file for `read_synonyms`. An empty text is scored as what it is and counted under "empty".
+    language, lowercase, tokenise, stem, segment, verbatim: see `Convention`; synonyms: a mapping of words to words of
+    like meaning, or a file for `read_synonyms`. An empty text is scored as what it is and counted under "empty".
 
     Raises UsageError for an unknown metric or setting, LLMBertError where texts and references do not fit together.
     """
     table = read_synonyms(synonyms) if isinstance(synonyms, str | Path) else _lower_keys(synonyms)
-    convention = Convention(language, lowercase, tokenise, stem, table, segment, seed)
+    convention = Convention(language, lowercase, tokenise, stem, table, segment, seed, verbatim)
     texts = pair_texts(hypotheses, references, convention, metrics)
     empty = sum(not text.strip() for text in texts.hypotheses)
     return {
@@ -98,6 +99,7 @@ def compare_texts(
     segment: Callable[[str], str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    verbatim: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Whether system `a` or system `b` did better on the same references, metric by metric, as JSON can hold it.
 
@@ -109,7 +111,7 @@ def compare_texts(
             f"System a has {len(a)} texts and system b has {len(b)}; compare outputs for the same inputs, in one order."
         )
     table = read_synonyms(synonyms) if isinstance(synonyms, str | Path) else _lower_keys(synonyms)
-    convention = Convention(language, lowercase, tokenise, stem, table, segment, seed)
+    convention = Convention(language, lowercase, tokenise, stem, table, segment, seed, verbatim)
     of_a, of_b = (pair_texts(texts, references, convention, metrics) for texts in (a, b))
     return {
         name: compare_statistics(

@@ -50,7 +50,8 @@ class Convention:
     language: "en", "zh", "de", "zh-CN", ...; lowercase: for BLEU, chrF, NIST and diversity (ROUGE, METEOR and TER
     always ignore case); tokenise: one of TOKENISERS, None: the language's; stem: for ROUGE and METEOR where the
     language has a stemmer; synonyms: for METEOR; segment: text in, the same text with spaces between words out
-    (Chinese words instead of characters); seed: of whatever is drawn.
+    (Chinese words instead of characters); seed: of whatever is drawn; verbatim: answers are labels, which an exact
+    match compares as they stand, but for case and outer space ("C++" is not "C#").
     """
 
     language: str = "en"
@@ -60,6 +61,7 @@ class Convention:
     synonyms: Synonyms | None = None
     segment: Callable[[str], str] | None = None
     seed: int = 0
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", self.language):

@@ -19,6 +19,7 @@ from llmbert.report.sheet import Sheet
 from llmbert.runs import LOG, Run
 from llmbert.text.tags import find_scheme, space_words
 from llmbert.workbench.labelled.course import Course
+from llmbert.workbench.labelled.scores import score_head
 from llmbert.workbench.pages import fact_rows, write_page
 from llmbert.workbench.wording import say
 
@@ -39,6 +40,9 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "interval": (" (95 % interval {0:.1f} to {1:.1f})", "（95% 区间 {0:.1f} 至 {1:.1f}）"),
     "frequent": ("the most frequent label", "最常见的标签"),
+    "frequent_set": ("the most frequent set of labels", "最常见的标签组合"),
+    "outside": ("every token outside", "全部标为 O"),
+    "any": ("any of them", "任选其一"),
     "mean": ("the mean of the training examples", "训练样例的平均值"),
     "mistakes": (
         "The first held-out examples that it gets wrong; the reference is the label that was given.",
@@ -79,7 +83,8 @@ def page_content(run: Run, course: Course, predicted: Mapping[str, Any], languag
     metrics, classes, examples = [], [], []
     for head, lesson in course.lessons.items():
         scores = facts["heads"][head]["scores"]
-        metrics += _metric_rows(name, None if alone else head, scores, lesson.train, lesson.valid, language)
+        baselines = _baselines(lesson.head, lesson.train, lesson.valid, language)
+        metrics += _metric_rows(name, None if alone else head, scores, baselines)
         if lesson.head.task == "classify":
             classes.append(_confusions(head, lesson.head, predicted[head], lesson.valid, scores))
         examples += _mistakes(name, head, lesson.head, predicted[head], lesson.valid, course.characters, language)
@@ -125,9 +130,8 @@ def _summary(facts: Mapping[str, Any], course: Course, language: str) -> str:
 
 
 def _metric_rows(
-    name: str, task: str | None, scores: Mapping[str, Any], train: Examples, valid: Examples, language: str
+    name: str, task: str | None, scores: Mapping[str, Any], baselines: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    baselines = _baselines(train, valid, language)
     return [
         {
             "name": name,
@@ -144,17 +148,26 @@ def _metric_rows(
     ]
 
 
-def _baselines(train: Examples, valid: Examples, language: str) -> dict[str, dict[str, Any]]:
-    """What costs nothing: always the most frequent class or tag, always the mean number."""
-    if train.task == "regress":
+def _baselines(settings: HeadSettings, train: Examples, valid: Examples, language: str) -> dict[str, dict[str, Any]]:
+    """What costs nothing, by metric: always the most frequent class, set of classes or tag of the training examples,
+    always their mean number, any of the second texts."""
+    if settings.task == "regress":
         numbers, mean = np.array(valid.labels), float(np.mean(train.labels or ()))
         return {"mse": {"name": _say("mean", language), "value": float(((numbers - mean) ** 2).mean())}}
-    if train.task not in ("classify", "tag"):
-        return {}
-    counts = valid.counts()
-    frequent = next(iter(train.counts()))
-    share = 100 * counts.get(frequent, 0) / max(1, sum(counts.values()))
-    return {"accuracy": {"name": _say("frequent", language), "value": share}}
+    if settings.task == "embed":
+        chance = {"name": _say("any", language), "value": 100 / max(1, len(valid))}
+        return {} if valid.labels is not None else {"found": chance}
+    labels, own = train.labels or [], valid.labels or []
+    key, always = "frequent", next(iter(train.counts()), "")
+    constant: list[Any] = [always] * len(own)
+    if settings.task == "multilabel":
+        key, several = "frequent_set", Counter(tuple(sorted(each)) for each in labels).most_common(1)[0][0]
+        constant = [list(several)] * len(own)
+    elif settings.task == "tag":
+        key, always = ("outside", "O") if find_scheme(settings.labels) is not None else (key, always)
+        constant = [[always] * len(words) for words in own]
+    scores = score_head(settings, constant, valid, resamples=2)
+    return {metric: {"name": _say(key, language), "value": score["score"]} for metric, score in scores.items()}
 
 
 def _confusions(
