@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from llmbert.data.corpus import build_corpus
+from llmbert.data.pairs import Reference
 from llmbert.models.scoring import cut_pieces
 from llmbert.models.vae import VAE, VAESettings
 from llmbert.text.tokenisers import train_tokeniser
 from llmbert.workbench import measure
-from llmbert.workbench.measure import describe_draws, describe_latent, shard_nats
+from llmbert.workbench.measure import describe_draws, describe_latent, shard_nats, trivial_answers
 
 
 class Pseudo:
@@ -110,3 +111,16 @@ def test_as_many_texts_are_drawn_as_are_held_out(
     assert found["distinct2"]["n"] == min(held_out, 50)
     for score in found.values():
         assert score["score"] == pytest.approx(score["baseline"]["value"]), "real texts are as varied as themselves"
+
+
+def test_what_costs_nothing_suits_what_is_asked() -> None:
+    prose, dialogue = (
+        "It rained. It was cold. Then it snowed.",
+        "A: hi\nB: hello there, you\nA: well, well\nB: good day",
+    )
+    asked = [Reference(text, [label], "") for text, label in ((prose, "x"), (dialogue, "y"), (dialogue, "y"))]
+    assert trivial_answers("copy", asked)[1] == [prose, dialogue, dialogue]
+    assert trivial_answers("majority", asked) == ("majority", ["y"] * 3)
+    assert trivial_answers("lead-2", asked[:1]) == ("lead-2", ["It rained. It was cold."])
+    name, answers = trivial_answers("lead-2", asked[1:])
+    assert name == "longest-3" and answers[0] == "B: hello there, you\nA: well, well\nB: good day"

@@ -138,7 +138,8 @@ def test_the_same_seed_gives_the_same_figures_and_json_holds_them(prose: Path) -
     assert once == again and np.isfinite(figures_of(once)).all()
     assert json.loads(json.dumps(once, allow_nan=False)) == once
     apart = once["against"]["divergence"]
-    assert apart["words"]["plug_in"] == 0 and apart["differing"][0]["bits"] == 0
+    assert apart["words"]["js"] == 0 and apart["differing"][0]["bits"] == 0
+    assert apart["words"]["chance"]["mean"] > 0 and apart["words"]["chance"]["p"] == 1, "a text is itself"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -291,12 +291,13 @@ def _stats_lines(found: dict[str, Any]) -> list[str]:
     )
     for what in ("words", "characters") if "against" in found else ():
         apart = found["against"]["divergence"][what]
-        halves = ", ".join("–" if each is None else f"{each:.4f}" for each in apart["halves"])
-        ends = _ends(apart["interval"], 4) if apart["interval"] else ""
-        lines.append(
-            f"Jensen-Shannon, {what}: {apart['js']:.4f} bits {ends}, uncorrected {apart['plug_in']:.4f}; "
-            f"halves of each text: {halves}"
+        chance = apart["chance"]
+        told = (
+            f"; by chance, of one source: {chance['mean']:.4f} {_ends(chance['interval'], 4)}, p {chance['p']:.3f}"
+            if chance
+            else ""
         )
+        lines.append(f"Jensen-Shannon, {what}: {apart['js']:.4f} bits{told}")
     return lines
 
 

@@ -7,19 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmbert.metrics.corpus.divergence import (
-    contributions,
-    divergence_interval,
-    jensen_shannon_bits,
-    kullback_leibler_bits,
-    split_half_bits,
-)
+from llmbert.metrics.corpus.divergence import chance_bits, contributions, jensen_shannon_bits, kullback_leibler_bits
 from llmbert.protocols import Progress, silent
 from llmbert.workbench.curation.statistics.measure import SHOWN, Sampled
 
 Numbers = NDArray[Any]
-GROUPS = 2000  # most units that are resampled; neighbouring documents are joined to so many
-RESAMPLES = 200
+GROUPS = 2000  # most units that are dealt again; neighbouring documents are joined to so many
+DEALS = 200
 
 
 def compare(first: Sampled, second: Sampled, *, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
@@ -59,12 +53,9 @@ def _units(ids: Numbers, units: Numbers, kinds: int) -> Any:
 
 def _divergences(units: list[Any], seed: int) -> dict[str, Any]:
     one, other = (_sum(unit) for unit in units)
-    halves = [split_half_bits(unit, seed=seed) for unit in units]
-    plug_in = jensen_shannon_bits(one, other)
-    corrected, interval = divergence_interval(units[0], units[1], resamples=RESAMPLES, seed=seed) or (plug_in, None)
     return {
-        **{"js": corrected, "interval": interval, "plug_in": plug_in},
-        "halves": halves,
+        "js": jensen_shannon_bits(one, other),
+        "chance": chance_bits(*units, deals=DEALS, seed=seed),
         "kl": [kullback_leibler_bits(one, other), kullback_leibler_bits(other, one)],
         "shared": [float(side[(one > 0) & (other > 0)].sum() / side.sum()) for side in (one, other)],
         "units": [unit.shape[0] for unit in units],

@@ -53,11 +53,10 @@ def summary(found: Found, language: str) -> str:
     sentences = [say("summary", language, zipf=zipf, heaps=heaps, bits=bits, **sizes)]
     if "against" in found:
         apart = found["against"]["divergence"]["words"]
-        ends = apart["interval"]
-        halves = [f"{each:.3f}" for each in apart["halves"] if each is not None]
-        interval = say("within", language, low=ends[0], high=ends[1]) if ends else ""
-        said = say("and", language).join(halves) or say("nothing", language)
-        sentences.append(say("apart", language, js=apart["js"], interval=interval, halves=said))
+        chance = apart["chance"]
+        ends = {} if chance is None else {"low": chance["interval"][0], "high": chance["interval"][1], "p": chance["p"]}
+        said = say("by_chance", language, mean=chance["mean"], **ends) if chance else ""
+        sentences.append(say("apart", language, js=apart["js"], chance=said))
     return _joined(sentences, language)
 
 
@@ -285,14 +284,13 @@ def _against(found: Found, language: str) -> list[dict[str, Any]]:
     bars = []
     for what in ("words", "characters"):
         said, each = say(f"of_{what}", language), known[what]
-        bars.append({"name": say("js_of", language, what=said), "value": each["js"], "interval": each["interval"]})
-        bars += [
-            {"name": say("halves_of", language, what=said, name=name), "value": value, "muted": True}
-            for name, value in zip(names, each["halves"], strict=True)
-            if value is not None
-        ]
+        bars.append({"name": say("js_of", language, what=said), "value": each["js"], "interval": None})
+        if each["chance"]:
+            by_chance = {"value": each["chance"]["mean"], "interval": each["chance"]["interval"], "muted": True}
+            bars.append({"name": say("chance_of", language, what=said), **by_chance})
     kl = [*known["words"]["kl"], *known["characters"]["kl"]]
-    raw = [known[what]["plug_in"] for what in ("words", "characters")]
+    chances = [known[what]["chance"] for what in ("words", "characters")]
+    p = say("p_values", language, p=[each["p"] for each in chances]) if all(chances) else ""
     head = [say("word", language), *names, say("thousandths", language)]
     rows = [
         [each["word"], *(significant(value, 3) for value in each["per_million"]), f"{1000 * each['bits']:.3f}"]
@@ -301,4 +299,4 @@ def _against(found: Found, language: str) -> list[dict[str, Any]]:
     group = {"group": say("group_against", language)}
     apart = {"title": say("divergence", language), "kind": "bars", "y_label": say("bits", language), "bars": bars}
     differing = {"title": say("differing", language), "table": [head, *rows], "note": say("differing_note", language)}
-    return [apart | {"note": say("divergence_note", language, kl=kl, raw=raw)} | group, differing | group]
+    return [apart | {"note": say("divergence_note", language, kl=kl, p=p)} | group, differing | group]

@@ -17,13 +17,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "词汇量随文本长度按 {heaps} 次幂增长（希普斯定律）。压缩程序每字符需 {bits:.2f} 比特。",
     ),
     "apart": (
-        "Their words are {js:.3f} bits apart (Jensen-Shannon, 0 to 1{interval}); two halves of one of them are "
-        "{halves} apart.",
-        "两者的词分布相距 {js:.3f} 比特（詹森-香农散度，0 至 1{interval}）；同一文本的两半相距 {halves}。",
+        "Their words are {js:.3f} bits apart (Jensen-Shannon, 0 to 1){chance}.",
+        "两者的词分布相距 {js:.3f} 比特（詹森-香农散度，0 至 1）{chance}。",
     ),
-    "within": (", 95 % interval {low:.3f} to {high:.3f}", "，95% 区间 {low:.3f} 至 {high:.3f}"),
-    "nothing": ("–", "–"),
-    "and": (" and ", " 与 "),
+    "by_chance": (
+        "; were they of one source, chance would make it {mean:.3f} ({low:.3f} to {high:.3f}; p {p:.3f})",
+        "；若出自同一来源，偶然即可达 {mean:.3f}（{low:.3f} 至 {high:.3f}；p 值 {p:.3f}）",
+    ),
     "group_words": ("Words", "词"),
     "group_lengths": ("Lengths", "长度"),
     "group_entropy": ("Entropy", "熵"),
@@ -154,14 +154,18 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "divergence": ("How far apart they are", "两者相距多远"),
     "js_of": ("{what}: Jensen-Shannon", "{what}：詹森-香农散度"),
-    "halves_of": ("{what}: halves of {name}", "{what}：{name} 的两半"),
+    "chance_of": ("{what}: one source, by chance", "{what}：同一来源，偶然所致"),
+    "p_values": (
+        " The share of such deals that are as far apart (p): words {p[0]:.3f}, characters {p[1]:.3f}.",
+        "重新分配后相距不小于此的比例（p 值）：词 {p[0]:.3f}，字符 {p[1]:.3f}。",
+    ),
     "divergence_note": (
-        "0 bits: the same shares; 1 bit: nothing in common. Grey: what two random halves of the same text are apart, "
-        "which is chance. Intervals resample documents, which also takes the bias away that rare words "
-        "give (uncorrected: words {raw[0]:.3f}, characters {raw[1]:.3f}). Kullback-Leibler, counts smoothed by a half: "
+        "0 bits: the same shares; 1 bit: nothing in common. Rare words, which a text has or lacks by chance, make all "
+        "of these figures too high. Grey: the documents of both texts, dealt at random to two sides of the same sizes, "
+        "with the middle 95 %: what chance makes of one source.{p} Kullback-Leibler, counts smoothed by a half: "
         "words {kl[0]:.3f} and {kl[1]:.3f} bits, characters {kl[2]:.3f} and {kl[3]:.3f}.",
-        "0 比特：分布相同；1 比特：毫无共同之处。灰色：同一文本随机两半的距离，即偶然所致。区间由对文档重抽样得出，"
-        "并据此消除罕见词造成的偏差（未修正：词 {raw[0]:.3f}，字符 {raw[1]:.3f}）。"
+        "0 比特：分布相同；1 比特：毫无共同之处。罕见词有无皆出于偶然，使这些数值均偏高。"
+        "灰色：将两个文本的文档混合后随机分成同样大小的两份所得的距离（附中间 95%），即同一来源下偶然所致。{p}"
         "KL 散度（计数加 0.5 平滑）：词 {kl[0]:.3f} 与 {kl[1]:.3f} 比特，字符 {kl[2]:.3f} 与 {kl[3]:.3f}。",
     ),
     "differing": ("The words that differ most", "差异最大的词"),
