@@ -65,6 +65,18 @@ def test_an_epoch_of_windows_reads_nearly_everything_once() -> None:
     assert len(seen) - len(set(seen)) < 4 * 16  # the last batch is filled up
 
 
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(0, 60), context=st.integers(2, 7), rows=st.integers(1, 4))
+def test_epochs_of_windows_reach_every_target_and_each_window_is_full(length: int, context: int, rows: int) -> None:
+    ids, _ = documents([length])
+    batches = Windows(ids, context, rows, 0, BEGIN)
+    seen = set[int]()
+    for batch in islice(batches.iterate(), 120 * batches.batches_per_epoch):
+        assert batch.whole or len(ids) <= context
+        seen |= {target for _, target in pairs(batch)}
+    assert seen == set(ids[1:].tolist())
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=40), context=st.integers(2, 20), rows=st.integers(1, 9)

@@ -185,6 +185,16 @@ def test_rows_begin_and_end_and_keep_documents_apart(lengths: list[int], context
             assert len({document for document, _ in named}) == len({segment for _, segment in named}) == len(named)
 
 
+@settings(max_examples=30, deadline=None)
+@given(length=st.integers(1, 60), context=st.integers(4, 7), rows=st.integers(1, 4))
+def test_epochs_of_rows_reach_every_token(length: int, context: int, rows: int) -> None:
+    ids, starts = documents([length])
+    batches = MaskedWindows(ids, starts, masking(ids), context, rows, 0)
+    found = islice(batches.iterate(), 120 * batches.batches_per_epoch)
+    seen = {token for batch in found for token in restored(batch).flatten().tolist()}
+    assert seen == set(ids.tolist())
+
+
 def test_across_documents_has_no_segments() -> None:
     ids, starts = documents([5] * 40)
     assert all(

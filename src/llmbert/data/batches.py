@@ -96,7 +96,7 @@ class Windows:
         while True:
             random = np.random.default_rng((self.seed, epoch))
             slack = len(self.ids) - 1 - self.windows * self.context
-            phase = int(random.integers(max(1, min(slack, self.context))))
+            phase = int(random.integers(max(0, slack) + 1))  # up to where the last window ends the text
             # A short last batch would weigh its windows more: it is filled up from the epoch's first ones.
             order = np.resize(random.permutation(self.windows), self.batches_per_epoch * self.batch)
             for at in range(index, self.batches_per_epoch):
