@@ -173,6 +173,21 @@ def test_csv_with_quotes_newlines_and_another_delimiter(tmp_path: Path) -> None:
     assert found(write(tmp_path / "c.csv", f'text\n"{long}"\n')) == [("c.csv:2", long)]
 
 
+def test_empty_cells_at_the_end_of_a_row_are_no_columns_too_many(tmp_path: Path) -> None:
+    assert found(write(tmp_path / "a.csv", "id,text,,\n1,x,,\n2,y, ,,\n")) == [("a.csv:2", "x"), ("a.csv:3", "y")]
+
+
+def test_whole_records_of_a_table_lose_no_cell(tmp_path: Path) -> None:
+    def others(content: str) -> list[dict[str, object]]:
+        return [each.others for each in read_documents([str(write(tmp_path / "a.csv", content))], whole=True)]
+
+    assert others("id,text,\n1,x\n2,y,,\n") == [{"id": "1"}, {"id": "2"}]
+    with pytest.raises(UsageError, match="line 2 has 3 columns but line 1 names 2"):
+        others("id,text\n1,x,y\n")
+    with pytest.raises(UsageError, match="one name for its columns 1 and 3; rename"):
+        others("id,text,id\n1,x,2\n")
+
+
 def test_tsv_has_no_quotes(tmp_path: Path) -> None:
     file = write(tmp_path / "a.tsv.gz", gzip.compress(b'label\ttext\r\n0\t"so\n\n1\tit" goes\n'))
     assert found(file) == [("a.tsv.gz:2", '"so'), ("a.tsv.gz:4", 'it" goes')]
@@ -300,6 +315,8 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("a.csv", 'id,text\n1,x\n2,"open\n', "line 3 is not CSV"),
     ("a.csv", "id,text\n1\n", "line 2 has 1 columns and so no 'text'"),
     ("a.csv", "id,text\n", "no text was found"),
+    ("a.csv", "text\nHello, world, this is lost\n", "line 2 has 3 columns but line 1 names 1; put text .* in quotes"),
+    ("a.tsv", "label\ttext\n1\ta\n1\ta\tb\n", "line 3 has 3 columns but line 1 names 2; take the tabs out"),
     ("a.parquet", b"not parquet", "a.parquet is not a whole Parquet file"),
 ]
 

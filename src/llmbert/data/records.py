@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks, read_text
-from llmbert.protocols import LLMBertError
+from llmbert.protocols import LLMBertError, UsageError
 
 Records = Iterator[tuple[int, str]]
 
@@ -251,17 +251,39 @@ def _tsv_rows(source: Source, meter: Meter) -> Iterator[tuple[int, list[str]]]:
 
 def _table(source: Source, column: str | None, rows: Iterator[tuple[int, list[str]]]) -> Records:
     """Rows of a table whose first one names the columns."""
-    _, header = next(rows, (1, []))
+    header = _header(rows)
     at = header.index(_Field(source, column).choose(header, header, "line 1"))
-    for number, row in rows:
-        if not row or row == [""]:
-            continue
+    for number, row in _filled(source, header, rows):
         if at >= len(row):
             raise LLMBertError(
                 f"{source.name}, line {number} has {len(row)} columns and so no {header[at]!r}; mend the row"
             )
         if row[at] and not row[at].isspace():
             yield number, row[at]
+
+
+def _header(rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """The names of the columns, without the empty ones that end a line of too many delimiters."""
+    _, header = next(rows, (1, []))
+    while header and not header[-1].strip():
+        header = header[:-1]
+    return header
+
+
+def _filled(
+    source: Source, header: list[str], rows: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank. Raises UsageError for one with more columns than have names: text would be lost."""
+    for number, row in rows:
+        if not row or row == [""]:
+            continue
+        if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
+            mend = "take the tabs out of its text" if source.ending == ".tsv" else "put text with delimiters in quotes"
+            raise UsageError(
+                f"{source.name}, line {number} has {len(row)} columns but line 1 names {len(header)}; {mend}, or name "
+                f"every column"
+            )
+        yield number, row
 
 
 @contextmanager
@@ -379,7 +401,7 @@ def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:
         records = JsonReader(source, read_text(source, meter)).records()
         return ((f"record {number} (line {line})", value) for number, (value, line) in enumerate(records, 1))
     if source.ending in (".csv", ".tsv"):
-        return _table_records((_csv_rows if source.ending == ".csv" else _tsv_rows)(source, meter))
+        return _table_records(source, (_csv_rows if source.ending == ".csv" else _tsv_rows)(source, meter))
     if source.ending == ".parquet":
         return ((f"row {number}", value) for number, value in enumerate(_parquet_values(source, meter), 1))
     if source.ending == "hub":
@@ -387,9 +409,13 @@ def _rows(source: Source, meter: Meter) -> Iterator[tuple[str, Any]]:
     raise LLMBertError(f"{source.name} holds no records with fields; give .jsonl, .json, .csv, .tsv or .parquet")
 
 
-def _table_records(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
-    _, header = next(rows, (1, []))
-    return ((f"line {number}", dict(zip(header, row, strict=False))) for number, row in rows if row not in ([], [""]))
+def _table_records(source: Source, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
+    header = _header(rows)
+    for at, name in enumerate(header):
+        if (first := header.index(name)) < at:  # without the name, which is data where a table begins without names
+            raise UsageError(f"{source.name} has one name for its columns {first + 1} and {at + 1}; rename one of them")
+    for number, row in _filled(source, header, rows):
+        yield f"line {number}", dict(zip(header, row, strict=False))
 
 
 RECORDS: dict[str, Callable[[Source, Meter, str | None], Records]] = {
