@@ -105,6 +105,14 @@ def test_a_footer_goes_and_a_text_of_one_line_stays() -> None:
     )
 
 
+def test_a_document_that_stands_there_many_times_is_no_boilerplate() -> None:
+    mail = "Dear all, we meet on Monday.\nPlease bring your figures with you."
+    copies = [mail, mail.upper(), f"{mail}\n "] * 10
+    footed = [f"Text of mail {n} for a reader.\nThis mail is confidential and meant for you." for n in range(12)]
+    figures = found([*copies, *footed], rules=["boilerplate"])
+    assert (figures.kept, figures.changed["boilerplate"]) == (42, 12)
+
+
 # ---- quality -------------------------------------------------------------------------------------------------------
 
 
