@@ -159,6 +159,41 @@ def test_good_text_of_both_languages_is_kept() -> None:
         assert first_fault(text, dict.fromkeys(RULES), LIMITS) is None
 
 
+ITALIAN = (
+    "Il fiume nasce sulle colline e scende fino al mare. Dove piega, gli abitanti costruirono un mulino; dove si "
+    "allarga, sorse una piccola cittadina. In primavera, quando la neve si scioglie, le acque diventano alte e scure; "
+    "in autunno invece tornano basse, limpide e tranquille. Ogni estate i bambini imparano a nuotare vicino al ponte."
+)
+INDONESIAN = (
+    "Sungai itu berasal dari perbukitan dan mengalir sampai ke laut. Di tempat sungai berbelok, penduduk membangun "
+    "sebuah kincir; di tempat yang lebar, berdiri kota kecil. Pada musim hujan airnya tinggi dan keruh, sedangkan pada "
+    "musim kemarau menjadi rendah serta jernih. Setiap tahun anak-anak belajar berenang di sana bersama orang tua."
+)
+
+
+@pytest.mark.parametrize(("text", "codes"), [(ITALIAN, ["it"]), (INDONESIAN, ["id", "ms"])])
+def test_other_languages_of_plain_letters_need_no_english_words(text: str, codes: list[str]) -> None:
+    assert first_fault(text, dict.fromkeys(RULES), LIMITS) is None
+    assert found([text], languages=codes).kept == 1
+
+
+def test_a_list_of_names_is_no_other_language() -> None:
+    names = (
+        "John Smith, Mary Johnson, Robert Williams, Patricia Brown, Michael Jones, Jennifer Garcia, William Miller, "
+        "Linda Davis, David Rodriguez, Elizabeth Martinez, Richard Hernandez, Barbara Lopez, Joseph Gonzalez"
+    )
+    assert language_of(names) not in (None, "en")
+    fault = first_fault(names, {"words": True}, LIMITS | {"judged_words": 20})
+    assert fault is not None and fault.name == "least_function_words"
+
+
+def test_where_english_is_not_kept_its_words_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmbert.data.curation.clean.language_of", lambda text: None)
+    monkeypatch.setattr("llmbert.data.curation.quality.language_of", lambda text: None)
+    assert found([ITALIAN], languages=["it"]).kept == 1
+    assert found([ITALIAN], languages=["it", "en"]).removed == {"least_function_words": 1}
+
+
 def plain_shares(words: list[str], size: int) -> tuple[float, float]:
     """Share of characters of the most frequent n-gram, and share in n-grams that occur more than once."""
     grams = [tuple(words[at : at + size]) for at in range(len(words) - size + 1)]

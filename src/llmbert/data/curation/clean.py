@@ -172,5 +172,5 @@ def _reason(
         return EMPTY, {}
     if languages and (code := language_of(text)) is not None and code not in languages:
         return LANGUAGE, {"value": code}
-    fault = first_fault(text, dict.fromkeys(rules, True), limits)
+    fault = first_fault(text, dict.fromkeys(rules, True), limits, english=not languages or "en" in languages)
     return None if fault is None else (fault.name, {"value": round(fault.value, 4), "limit": fault.limit})

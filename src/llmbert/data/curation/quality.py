@@ -4,7 +4,7 @@ Chinese.
 A word is what `shingles` calls one: a character of Chinese is a word. Where most words are such, the rules on the
 lengths of words and on function words ask other things (`LIMITS`), and n-grams and the least length to be judged are
 three times as long: then the abstracts of papers are as seldom left out in Chinese (CSL, 2.7 %) as in English (SciTLDR,
-1.0 %), while twice as long would leave out 9.3 %.
+1.0 %), while twice as long would leave out 9.3 %. Function words are not asked of other languages.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmbert.data.curation.languages import language_of
 from llmbert.data.curation.shingles import word_bounds
 from llmbert.data.hashes import hash_stretches, mix
+from llmbert.protocols import LLMBertError
 
 LIMITS: dict[str, float] = {
     "least_words": 5,  # Gopher: 50, for pages of the web
@@ -64,10 +66,10 @@ class Fault(NamedTuple):
 
 
 class _Text:
-    """A text with its words."""
+    """A text with its words. english: it may be English."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, english: bool = True) -> None:
+        self.text, self.english = text, english
         self.codes, self.starts, self.ends, alone = word_bounds(text)
         self.lengths = self.ends - self.starts
         self.words = len(self.starts)
@@ -75,9 +77,12 @@ class _Text:
         self.factor = CHARACTERS_A_WORD if self.is_chinese else 1
 
 
-def first_fault(text: str, rules: Mapping[str, Any], limits: Mapping[str, float]) -> Fault | None:
-    """The first limit that a text does not keep, of the rules of RULES that are asked for; None where it keeps all."""
-    known = _Text(text)
+def first_fault(text: str, rules: Mapping[str, Any], limits: Mapping[str, float], english: bool = True) -> Fault | None:
+    """The first limit that a text does not keep, of the rules of RULES that are asked for; None where it keeps all.
+
+    english: function words of English are asked for, unless the text is told to be in another language.
+    """
+    known = _Text(text, english)
     judged = known.words >= max(1, limits["judged_words"] * known.factor)
     for name, measure in RULES.items():
         if name in rules and (name == "length" or judged):
@@ -105,13 +110,30 @@ def _words(text: _Text, limits: Mapping[str, float]) -> Iterator[Fault]:
     yield from _most(limits, "longest_mean_word", mean)
     words = [word for word in text.text.split() if not _PUNCTUATION.fullmatch(word)] or [""]
     yield from _least(limits, "least_letters", sum(any(map(str.isalpha, word)) for word in words) / len(words))
-    if text.text.isascii() or _is_english(words):
-        yield from _least(limits, "least_function_words", len(_FUNCTION_WORDS & {word.lower() for word in words}))
+    if text.english and (text.text.isascii() or _is_plain(words)):
+        lower = [word.lower() for word in words]
+        for fault in _least(limits, "least_function_words", len(_FUNCTION_WORDS.intersection(lower))):
+            if len(_short_again(lower)) < fault.limit or not _is_other_language(text.text):
+                yield fault
 
 
-def _is_english(words: list[str]) -> bool:
-    """Whether nearly all words are of plain letters: function words of other languages are not known here."""
+def _short_again(words: list[str]) -> set[str]:
+    """Short words that occur more than once: any language's own function words are among them."""
+    counts = Counter(bare for word in words if (bare := word.strip(",.;:!?")).isalpha() and len(bare) <= 4)
+    return {word for word, count in counts.items() if count > 1}
+
+
+def _is_plain(words: list[str]) -> bool:
+    """Whether nearly all words are of plain letters, as in English."""
     return sum(map(str.isascii, words)) > 0.97 * len(words)
+
+
+def _is_other_language(text: str) -> bool:
+    """Whether a text is told to be in another language than English, which rubbish may be told to be too."""
+    try:
+        return language_of(text) not in (None, "en")
+    except LLMBertError:  # lingua, which this rule alone does not ask anyone to install, is not there
+        return False
 
 
 def _symbols(text: _Text, limits: Mapping[str, float]) -> Iterator[Fault]:
