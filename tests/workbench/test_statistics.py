@@ -63,6 +63,9 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_words_are_cut_as_the_text_asks() -> None:
     assert open_cut("words", "a mill , and a town .")[0] == "space"
+    assert (
+        open_cut("words", "thanks")[0] == "marks" and open_cut("words", "it does n't <unk> mr. gray 's")[0] == "space"
+    )
     assert open_cut("words", ENGLISH)[0] == "marks" and open_cut("words", CHINESE)[0] == "marks"
     assert cut_marks("Don't cut 3.14, the <unk> co-op... (U.S.)") == [
         *("Don't", "cut", "3.14", ",", "the", "<unk>", "co-op", "...", "(", "U.S", ".", ")")
@@ -71,6 +74,21 @@ def test_words_are_cut_as_the_text_asks() -> None:
     assert open_cut("chars", "")[1]("a b\n你") == ["a", "b", "你"]
     with pytest.raises(UsageError, match="'wrods'"):
         open_cut("wrods", "")
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "way"),
+    [("Thanks", CHINESE, "marks"), ("1", ENGLISH, "marks"), ("1", "a mill , a town .", "space")],
+)
+def test_the_way_is_the_whole_beginnings_and_not_the_first_documents(first: str, others: str, way: str) -> None:
+    found = counted([first, others], "words")
+    assert found.way == way and found.vocabulary.counts == counted([first, others], way).vocabulary.counts
+
+
+def test_the_text_compared_with_is_cut_the_same_way(prose: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.txt").write_text("people built a mill , and a town .\n" * 40)
+    found = llmbert.statistics(prose, against=tmp_path / "cut.txt")
+    assert (found["tokenizer"], found["against"]["tokenizer"]) == ("marks", "marks")
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=3000), st.integers(20, 200))

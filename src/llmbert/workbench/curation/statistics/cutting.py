@@ -16,19 +16,20 @@ _WIDE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(r"<\w+>|\w+(?:[-'’.,·]\w+)*|\.{2,}|…+|-{2,}|[^\w\s]")
 _HAS_WIDE = re.compile(rf"[{_WIDE}]")
 _STRETCH = re.compile(rf"[{_WIDE}]+|[^{_WIDE}]+")
-_APART = re.compile(r"(?:^|\s)[.,](?=\s|$)")
-_ANY_MARK = re.compile(r"[.,](?=\s|$)")
+_APART = re.compile(r"(?:^|\s)(?:[.,]|'s|n't|<unk>)(?=\s|$)")  # as in the Penn Treebank, whose marks may be left out
+_ATTACHED = re.compile(r"(?<=\S)[.,](?=\s|$)")
 
 
-def open_cut(way: str, first: str) -> tuple[str, Cut]:
-    """How a text is cut into words, by name, and the function that does it. `first`: its beginning.
+def open_cut(way: str, beginning: str) -> tuple[str, Cut]:
+    """How a text is cut into words, by name, and the function that does it. `beginning`: enough of it to see that.
 
-    "words" is "space" where full stops and commas already stand apart and no Chinese is met, else "marks": stretches
-    of letters and digits, with marks as words of their own, Chinese cut by jieba. A folder's own tokeniser otherwise.
+    "words" is "space" where full stops and commas already stand apart and no Chinese is met, else, and where there are
+    no such marks, "marks": stretches of letters and digits, with marks as words of their own, Chinese cut by jieba. A
+    folder's own tokeniser otherwise.
     Raises UsageError for another name, LLMBertError where jieba or the tokeniser is not there.
     """
     if way == "words":
-        way = "space" if _is_cut(first) else "marks"
+        way = "space" if _is_cut(beginning) else "marks"
     if way in WAYS:
         cuts: dict[str, Cut] = {"space": str.split, "marks": cut_marks, "chars": _characters}
         return way, cuts[way]
@@ -61,10 +62,7 @@ def _characters(text: str) -> list[str]:
 
 def _is_cut(text: str) -> bool:
     """Whether most full stops and commas stand apart from words, as in a text that was cut into words before."""
-    marks = len(_ANY_MARK.findall(text))
-    if _HAS_WIDE.search(text):
-        return False
-    return not marks or len(_APART.findall(text)) > 0.5 * marks
+    return not _HAS_WIDE.search(text) and len(_APART.findall(text)) > len(_ATTACHED.findall(text))
 
 
 def _by_run(folder: Path) -> Cut:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from llmbert.data.read import Document
 from llmbert.protocols import Progress, silent
 from llmbert.text.segment import cut_pieces
-from llmbert.workbench.curation.statistics.cutting import Cut, open_cut
+from llmbert.workbench.curation.statistics.cutting import open_cut
 
 Numbers = NDArray[Any]
 
@@ -187,10 +188,29 @@ def _next_mark(words: int) -> int:
     return mark
 
 
+def _beginning(documents: Iterable[Document]) -> tuple[str, Iterator[Document]]:
+    """About BLOCK characters that the documents begin with, and all documents, those that were looked at included."""
+    documents = iter(documents)
+    held: list[Document] = []
+    seen: list[str] = []
+    room = BLOCK
+    for document in documents:
+        pieces, parts = iter(document.pieces), list[str]()
+        while room > 0 and (piece := next(pieces, None)) is not None:
+            parts.append(piece)
+            room -= len(piece)
+        held.append(replace(document, pieces=chain(parts, pieces)))
+        seen.append("".join(parts))
+        if room <= 0:
+            break
+    return "\n".join(seen)[:BLOCK], chain(held, documents)
+
+
 def tally(documents: Iterable[Document], way: str, *, lowercase: bool = False, progress: Progress = silent) -> Tally:
     """Count documents, each cut into words the `way` that `open_cut` knows. Raises what reading and cutting raise."""
-    found = Tally()
-    cut: Cut | None = None
+    beginning, documents = _beginning(documents)
+    way, cut = open_cut(way, beginning)
+    found = Tally(way)
     texts: list[str] = []
     words: list[str] = []
     room = BATCH
@@ -198,8 +218,6 @@ def tally(documents: Iterable[Document], way: str, *, lowercase: bool = False, p
         begins, length, facts, held = True, 0, set[str](), None
         for piece in cut_pieces(document.pieces, _CUT):
             text = piece.lower() if lowercase else piece
-            if cut is None:
-                found.way, cut = open_cut(way, text)
             some = cut(text)
             length += len(some)
             facts.update(name for name, pattern in FACTS.items() if name not in facts and pattern.search(text))

@@ -52,20 +52,21 @@ def statistics(
     if against is not None and {*path_list(data)} & {*path_list(against)} & {"-"}:
         raise UsageError("standard input can be read once; give one of the two as a file")
 
-    def count(paths: Paths) -> Tally:
+    def count(paths: Paths, way: str) -> Tally:
         cutting = {"lines": lines, "split_on": split_on, "fields": fields}
         documents = read_documents(path_list(paths), **cutting, progress=progress)  # type: ignore[arg-type]
-        return tally(documents, tokenizer, lowercase=lowercase)
+        return tally(documents, way, lowercase=lowercase)
 
     with fresh_folder(folder) if folder is not None else nullcontext():
-        counted = count(data)
+        counted = count(data, tokenizer)
         if not counted.words:
             raise LLMBertError(f"{', '.join(names_of(data))} holds no word; give some text, or another --tokenizer")
         sampled = Sampled(counted)
         names = _names(data, against)
         found = {"data": names[0]} | measure(counted, sampled, seed=seed, progress=progress)
         if against is not None:
-            found["against"] = _against(count(against), names[1], sampled, seed, progress)
+            way = counted.way if tokenizer == "words" else tokenizer  # the words of both are the same things
+            found["against"] = _against(count(against, way), names[1], sampled, seed, progress)
         if folder is not None:
             write_json(folder / "statistics.json", found)
             write_page(folder, page_content(found, language), language)
