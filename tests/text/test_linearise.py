@@ -41,6 +41,9 @@ NAMES = st.text(alphabet="abé中 .-", min_size=1).filter(lambda name: name == n
         ('{"name": "蓝香料"}', "name[蓝香料]"),
         ("name[Blue Spice],eatType[ pub ] ", "name[Blue Spice], eatType[ pub ]"),
         ("a | b|c\nd | e | f", "a | b | c && d | e | f"),
+        ("Foo [band] | genre | rock", "Foo [band] | genre | rock"),
+        ("Foo | genre | rock [a \\| b", "Foo | genre | rock [a \\| b"),
+        ("name[x | y | z], near[a\\]b|c]", "name[x | y | z], near[a\\]b|c]"),
     ],
 )
 def test_a_record_of_any_form_becomes_one_line(record: Any, line: str) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import shared
 
 from llmbert.text.normalise import cased_words, ends_sentence, normalise_quotes, normalise_spaces, true_case
 
-TEXTS = st.text(alphabet=st.one_of(st.sampled_from(" .!?i'’\"“\n\u00a0\u200b\tß"), st.characters(codec="utf-8")))
+TEXTS = st.text(alphabet=st.one_of(st.sampled_from(" .!?i'‘’`\"“\n\u00a0\u200b\tß"), st.characters(codec="utf-8")))
 
 
 def test_spaces_and_line_ends_have_one_form() -> None:
@@ -21,6 +21,7 @@ def test_spaces_and_line_ends_have_one_form() -> None:
 def test_quotes_and_dashes_become_ascii_but_chinese_keeps_its_own() -> None:
     text = "„Ja“, ‘it’s’ ``so'' – 3…"
     assert normalise_quotes(text) == '"Ja", \'it\'s\' "so" - 3...'
+    assert normalise_quotes("‘‘hi’’, `‘hi’'") == '"hi", "hi"'
     assert normalise_quotes("“ＡＢ３”——好…", "zh") == "“AB3”——好…"
 
 

@@ -19,6 +19,8 @@ NAMES = ("name", "near")
 """The slots of E2E whose values are names, which no model can know beforehand."""
 
 _SLOT = re.compile(r"\s*(?P<name>[^\[\],\\]+?)\s*\[(?P<value>(?:[^\]\\]|\\.)*)\]\s*(?:,|$)", re.DOTALL)
+_VALUE = re.compile(r"\[(?:[^\]\\]|\\.)*\]", re.DOTALL)
+_BAR = re.compile(r"(?<!\\)\|")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _WORD_EDGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -52,7 +54,7 @@ def _of_text(text: str) -> str:
             return linearise(json.loads(bare))
         except ValueError as error:
             raise UsageError(f"this record is not JSON ({error}): {bare[:60]!r}; mend it") from error
-    if "[" in bare:
+    if "[" in bare and not _BAR.search(_VALUE.sub("", bare)):  # a triple may hold brackets, and a slot's value bars
         return format_slots(parse_slots(bare))
     return format_triples(parse_triples(bare))
 
@@ -130,7 +132,7 @@ def parse_triples(text: str) -> Triples:
     for each in re.split(r"\s*(?<!\\)&(?<!\\&)&\s*|\n", text):
         if not each.strip():
             continue
-        parts = [_unescaped(part.strip()) for part in re.split(r"(?<!\\)\|", each)]
+        parts = [_unescaped(part.strip()) for part in _BAR.split(each)]
         if len(parts) != 3:
             raise UsageError(
                 f'"{each.strip()[:60]}" has {len(parts)} parts, not three; write subject | property | object'

@@ -33,7 +33,7 @@ def normalise_quotes(text: str, language: str = "en") -> str:
     """
     if language == "zh":
         return text.translate(_HALF_WIDTH)
-    return text.replace("``", '"').replace("''", '"').translate(_QUOTES)
+    return text.translate(_QUOTES).replace("''", '"')
 
 
 def normalise_text(text: str, language: str = "en") -> str:
