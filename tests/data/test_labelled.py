@@ -220,12 +220,21 @@ def test_a_label_that_occurs_once_is_learned_from() -> None:
     assert len(valid) > 50
 
 
+def test_equal_texts_are_held_out_in_the_same_fold() -> None:
+    texts = [f"text {n % 13}" for n in range(60)]
+    folds = split_folds(Examples("classify", texts, None, ["a", "b"] * 30, {}), 5, seed=1)
+    assert all(valid.texts and not {*train.texts} & {*valid.texts} for train, valid in folds)
+    assert sum(len(valid) for _, valid in folds) == 60
+    with pytest.raises(UsageError, match="the 13 different texts, not 14"):
+        split_folds(Examples("classify", texts, None, ["a", "b"] * 30, {}), 14, seed=1)
+
+
 def test_each_example_is_held_out_in_one_fold() -> None:
     found = examples(50)
     folds = split_folds(found, 7, seed=3)
     assert sorted(text for _, valid in folds for text in valid.texts) == sorted(found.texts)
     assert all(len(train) + len(valid) == 50 for train, valid in folds)
-    assert {len(valid) for _, valid in folds} == {7, 8}
+    assert {len(valid) for _, valid in folds} == {6, 8}  # every text stands there twice
     with pytest.raises(UsageError, match="folds"):
         split_folds(found, 51, seed=0)
 

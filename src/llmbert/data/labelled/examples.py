@@ -328,12 +328,18 @@ def _labels_at(examples: Examples, row: int) -> set[str]:
 
 
 def split_folds(examples: Examples, folds: int, seed: int) -> list[tuple[Examples, Examples]]:
-    """(training, held-out) for each of `folds` parts of shuffled examples: each example is held out once."""
-    if not 2 <= folds <= len(examples):
-        raise UsageError(f"folds must lie between 2 and the {len(examples)} examples, not {folds}")
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(examples)), folds)
-    rest = [np.concatenate(parts[:i] + parts[i + 1 :]) for i in range(folds)]
-    return [(examples.take(a.tolist()), examples.take(b.tolist())) for a, b in zip(rest, parts, strict=True)]
+    """(training, held-out) for each of `folds` parts of shuffled examples: each example is held out once, and the same
+    text is always on the same side. Raises UsageError where there are fewer texts than folds."""
+    groups: dict[int, list[int]] = {}
+    for row in np.random.default_rng(seed).permutation(len(examples)).tolist():
+        groups.setdefault(_hash(examples.texts[row]), []).append(row)
+    if not 2 <= folds <= len(groups):
+        raise UsageError(f"folds must lie between 2 and the {len(groups)} different texts, not {folds}")
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    for rows in sorted(groups.values(), key=len, reverse=True):
+        min(parts, key=len).extend(rows)
+    rest = [[row for other in parts if other is not part for row in other] for part in parts]
+    return [(examples.take(a), examples.take(b)) for a, b in zip(rest, parts, strict=True)]
 
 
 def _hash(text: Any) -> int:
