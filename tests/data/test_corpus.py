@@ -404,3 +404,12 @@ def test_a_part_can_be_kept_from_training(length: int, many: bool, own_valid: bo
         assert 0.02 < len("".join(texts[1])) / len("\n".join(lines)) < 0.04
         assert len(texts[1]) == (1 if length == 400 else 4)
     assert open_corpus(corpus.folder).kept is not None
+
+
+def test_what_is_kept_never_reaches_into_validation(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(chr(97 + n % 26) for n in range(20_000)), "utf-8")
+    corpus = build_corpus([str(path)], tmp_path / "store", kind="bytes", keep=True, valid_share=0.98)
+    assert corpus.kept is not None
+    sizes = [int(part.document_characters.sum()) for part in (corpus.train, corpus.kept, corpus.valid)]
+    assert sum(sizes) == 20_000 and 0 < sizes[1] < sizes[0] < sizes[2]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
+import types
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from hypothesis import strategies as st
 from llmbert.data.batches import IGNORED
 from llmbert.data.pairs import PairBatches, PairCorpus, Portion, build_pairs, read_pairs
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.text.tokenisers import TOKENISERS
 
 WORDS = ["river", "mill", "town", "hill", "water", "child", "year", "spring", "autumn", "sea"]
 
@@ -132,7 +137,9 @@ def test_an_empty_side_is_refused_with_its_place(tmp_path: Path) -> None:
     [
         ({"en": "x", "zh": "y"}, None, r"line 1 has no field 'source' but 'en', 'zh'"),
         ({"source": "x", "target": 3}, None, r"line 1 holds no text in its target"),
+        ({"source": 5, "target": "y"}, None, r"p\.jsonl, line 1: this is no record: '5'"),
         ({"talk": [1, 2]}, {"turns": "talk"}, r"a turn that is no text"),
+        ({"talk": [{"speaker": "An:na", "text": "x"}, "y"]}, {"turns": "talk"}, r"p\.jsonl, line 1: a speaker's name"),
         ({"talk": 5}, {"turns": "talk"}, r"no list of turns"),
     ],
 )
@@ -172,6 +179,60 @@ def test_equal_sources_never_stand_on_both_sides(store: PairCorpus) -> None:
     )
     assert not train & valid
     assert store.describe()["overlap"]["sources"] == 0
+
+
+def test_sources_that_differ_by_case_alone_stay_together_where_case_goes(tmp_path: Path) -> None:
+    rows = [{"source": text, "target": "t"} for n in range(40) for text in (f"Word {n}", f"word {n}", f"WORD {n}")]
+    path = write_lines(tmp_path / "p.jsonl", [json.dumps(row) for row in rows])
+    store = build_pairs([Portion((str(path),))], tmp_path / "store", kind="bytes", lowercase=True)
+    assert store.valid.pairs > 1
+    assert store.describe()["overlap"]["sources"] == 0
+
+
+def test_the_tokeniser_sees_its_share_of_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of text of three bytes a character, too, as much as of other text; none is left out where it is no more."""
+    a, b = write_lines(tmp_path / "a.txt", ["河" * 20] * 50), write_lines(tmp_path / "b.txt", ["山" * 20] * 50)
+    asked: list[float] = []
+
+    def spread(texts: Any, share: float) -> Any:
+        asked.append(share)
+        return texts
+
+    monkeypatch.setattr("llmbert.data.pairs.store.spread", spread)
+    build_pairs([Portion((str(a), str(b)))], tmp_path / "one", kind="unigram", vocabulary_size=300)
+    monkeypatch.setitem(TOKENISERS, "unigram", replace(TOKENISERS["unigram"], sample_bytes=3000))
+    build_pairs([Portion((str(a), str(b)))], tmp_path / "two", kind="unigram", vocabulary_size=300)
+    assert asked == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("form", ["records", "texts"])
+def test_standard_input_gives_pairs_too(form: str, tmp_path: Path) -> None:
+    records, texts = ("".join(json.dumps({"source": f"s {n}", "target": "t"}) + "\n" for n in range(9)), "s\nt\n" * 5)
+    other = write_lines(tmp_path / "b.txt", ["x", "y"] * 5)
+    paths = ("-",) if form == "records" else ("-", str(other))
+    script = (
+        "import sys; from llmbert.data.pairs import Portion, build_pairs; "
+        "store = build_pairs([Portion(tuple(sys.argv[2:]))], sys.argv[1], kind='bytes'); "
+        "print(store.train.pairs + store.valid.pairs, store.train.source.text_of(0, store.tokeniser)[:1])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "c"), *paths]
+    answer = subprocess.run(command, input=records if form == "records" else texts, capture_output=True, text=True)
+    assert answer.stdout.split() == ["9" if form == "records" else "10", "s"], answer.stderr
+    assert len(list((tmp_path / "c").iterdir())) == 1  # no spool is left
+
+
+def test_the_hub_gives_pairs_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_dataset(name: str, split: str, streaming: bool) -> list[dict[str, Any]]:
+        asked.append(f"{name}:{split}")
+        return [{"de": f"eins {n}", "en": ["one", "a"]} for n in range(8)]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    fields = {"source": "de", "target": "en"}
+    store = build_pairs([Portion(("hub:some/set",), ("hub:some/set:test",), fields)], tmp_path / "c", kind="bytes")
+    assert (store.train.pairs, store.valid.pairs) == (16, 16)
+    assert asked == ["some/set:train", "some/set:test"]
 
 
 def test_the_same_pairs_open_the_same_store(aligned: tuple[Path, Path, list[str]], store: PairCorpus) -> None:

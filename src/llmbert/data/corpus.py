@@ -8,10 +8,11 @@ import os
 import shutil
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -192,10 +193,10 @@ def build_corpus(
     with refusing_full_disk(folder_root), ExitStack() as stack:
         folder_root.mkdir(parents=True, exist_ok=True)
         sweep_passing(folder_root)
-        spool = _Spool(folder_root, stack)
+        spool, write = Spool(folder_root, stack), partial(_write_documents, fields)
         plan = _Plan(
-            spool.files(paths, fields),
-            spool.files(valid_paths, fields) if valid_paths else None,
+            spool.files(paths, write),
+            spool.files(valid_paths, write) if valid_paths else None,
             Reading(lines, split_on, fields, tuple(sorted(without))),
             valid_share,
             keep,
@@ -254,37 +255,45 @@ def sweep_passing(root: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Spool:
+class Spool:
     """Standard input and data sets of the hub, which come but once, written to files that go with the stack."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self._root, self._stack, self._known = root, stack, dict[str, str]()
 
-    def files(self, paths: Sequence[str], fields: Mapping[str, str] | None) -> list[str]:
-        """The paths with files in the place of what is no file."""
-        return [self._file(str(path), fields) for path in paths]
+    def files(self, paths: Sequence[str], write: Callable[[str, Path], Path]) -> list[str]:
+        """The paths with files in the place of what is no file. write: path, folder → the file it was written to."""
+        return [self._file(str(path), write) for path in paths]
 
-    def _file(self, path: str, fields: Mapping[str, str] | None) -> str:
+    def _file(self, path: str, write: Callable[[str, Path], Path]) -> str:
         if path != STANDARD_INPUT and not path.startswith(HUB):
             return path
         if path not in self._known:
             folder = passing_folder(self._root, "spool", self._stack)
-            self._known[path] = str(self._write(path, folder, fields))
+            self._known[path] = str(write(path, folder))
         return self._known[path]
 
-    @staticmethod
-    def _write(path: str, folder: Path, fields: Mapping[str, str] | None) -> Path:
-        if path == STANDARD_INPUT:
-            target = folder / "standard input.txt"
-            with target.open("wb") as file:
-                for block in read_blocks(find_sources([path])[0], Meter(silent, None)):
-                    file.write(block)
-            return target
-        target = folder / (path.removeprefix(HUB).replace("/", "--") + ".jsonl")
-        with target.open("w", encoding="utf-8") as file:
-            for document in read_documents([path], fields=fields):
-                file.write(json.dumps("".join(document.pieces)) + "\n")
-        return target
+
+def write_standard_input(target: Path) -> Path:
+    with target.open("wb") as file:
+        for block in read_blocks(find_sources([STANDARD_INPUT])[0], Meter(silent, None)):
+            file.write(block)
+    return target
+
+
+def write_rows(path: str, folder: Path, rows: Iterable[Any]) -> Path:
+    """A line of JSON for each row of a data set of the hub."""
+    target = folder / (path.removeprefix(HUB).replace("/", "--") + ".jsonl")
+    with target.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, default=str) + "\n")
+    return target
+
+
+def _write_documents(fields: Mapping[str, str] | None, path: str, folder: Path) -> Path:
+    if path == STANDARD_INPUT:
+        return write_standard_input(folder / "standard input.txt")
+    return write_rows(path, folder, ("".join(each.pieces) for each in read_documents([path], fields=fields)))
 
 
 def renamed_progress(progress: Progress, name: str) -> Progress:
@@ -402,7 +411,7 @@ class _Split:
         end = self._survey.characters if self._plan.valid_paths else self._cut
         if end < 3:
             raise LLMBertError("the text is too short to keep some of it for the weights of a mixture; give more text")
-        wanted = max(1, int(min(KEPT_SHARE * self._survey.characters, KEPT_CHARACTERS)))
+        wanted = max(1, int(min(KEPT_SHARE * end, KEPT_CHARACTERS)))
         count = max(1, min(MOST_STRETCHES, wanted // KEPT_STRETCH))
         length = max(1, wanted // count)
         for number in range(count):

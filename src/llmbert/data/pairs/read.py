@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from llmbert.data.records import read_rows, table_lines
-from llmbert.data.sources import Meter, Source, find_sources
+from llmbert.data.sources import STANDARD_INPUT, Meter, Source, find_sources
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.detokenise import detokenise as detokenise_text
 from llmbert.text.dialogue import SPEAKERS, Turn, reply_pairs
@@ -75,15 +76,20 @@ def read_pairs(
         found = True
         _check(pair)
         target = detokenise_text(pair.target, language, bool(hyphens)) if language else pair.target
-        source, target = (side.lower() if lowercase else side for side in (pair.source, target))
-        yield Pair(prefix + source, target, prefix + pair.group, pair.place)
+        sides = (pair.source, target, pair.group)
+        source, target, group = (side.lower() for side in sides) if lowercase else sides
+        yield Pair(prefix + source, target, prefix + group, pair.place)
     if not found:
         raise LLMBertError(f"no pair was found in {', '.join(map(str, paths))}; the files are empty")
 
 
 def pair_sources(paths: Sequence[str]) -> list[Source]:
-    """The files of some pairs; two that are named by their languages (train.en, train.de) are text."""
-    return find_sources(paths, usual=".txt" if len(paths) == 2 else None)
+    """The files of some pairs; two that are named by their languages (train.en, train.de) are text, and standard input
+    is JSONL unless it is one of two texts."""
+    sources = find_sources(paths, usual=".txt" if len(paths) == 2 else None)
+    if len(sources) == 2 and all(source.ending in TEXT_ENDINGS for source in sources):
+        return sources
+    return [replace(source, ending=".jsonl") if source.path == STANDARD_INPUT else source for source in sources]
 
 
 def _check(pair: Pair) -> None:
@@ -122,7 +128,8 @@ def _records(sources: Sequence[Source], meter: Meter, fields: dict[str, str]) ->
 
 def _field_pairs(record: dict[str, Any], place: str, fields: dict[str, str]) -> Iterator[Pair]:
     source, target = (_need(record, fields.get(role, role), place) for role in ("source", "target"))
-    text = source if isinstance(source, str) else " ".join(source) if _is_texts(source) else linearise(source)
+    with _saying(place):
+        text = source if isinstance(source, str) else " ".join(source) if _is_texts(source) else linearise(source)
     if isinstance(target, str):
         yield Pair(text, target, text, place)
     elif _is_texts(target) or target == []:
@@ -136,11 +143,23 @@ def _dialogue_pairs(record: dict[str, Any], place: str, fields: dict[str, str]) 
     found = [_turn(turn, place) for turn in _listed(_need(record, fields["turns"], place), place)]
     group = "\n".join(text for _, text in found)
     language = "zh" if sum("\u4e00" <= letter <= "\u9fff" for letter in group) > 0.2 * len(group) else "en"
-    turns = [
-        Turn(speaker or SPEAKERS[language][number % 2], text) for number, (speaker, text) in enumerate(found) if text
-    ]
+    with _saying(place):
+        turns = [
+            Turn(speaker or SPEAKERS[language][number % 2], text)
+            for number, (speaker, text) in enumerate(found)
+            if text
+        ]
     for source, target in reply_pairs(turns, language=language):
         yield Pair(source, target, group, place)
+
+
+@contextmanager
+def _saying(place: str) -> Iterator[None]:
+    """What is refused within is refused with its place."""
+    try:
+        yield
+    except LLMBertError as error:
+        raise LLMBertError(f"{place}: {error}") from error
 
 
 def _turn(turn: Any, place: str) -> tuple[str, str]:

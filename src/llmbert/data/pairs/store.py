@@ -8,7 +8,7 @@ import shutil
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmbert.data.corpus import (
+    Spool,
     digest_of,
     drawn,
     move_into_place,
@@ -24,10 +25,13 @@ from llmbert.data.corpus import (
     renamed_progress,
     spread,
     sweep_passing,
+    write_rows,
+    write_standard_input,
 )
 from llmbert.data.pairs.read import Pair, Portion, pair_sources, read_pairs
+from llmbert.data.records import read_rows
 from llmbert.data.shards import Shard, ShardWriter, refusing_full_disk
-from llmbert.data.sources import Meter
+from llmbert.data.sources import STANDARD_INPUT, Meter
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.foreign import load_tokeniser
 from llmbert.text.tokenisers import TOKENISERS, Frame, Tokeniser, train_tokeniser
@@ -146,11 +150,12 @@ def build_pairs(
     """
     if not portions or len(portions) > 255:
         raise UsageError(f"give between 1 and 255 sets of pairs, not {len(portions)}")
-    plan = _Plan(tuple(portions), lowercase, detokenise, valid_share)
     folder_root = Path(folder_root)
     with refusing_full_disk(folder_root), ExitStack() as stack:
         folder_root.mkdir(parents=True, exist_ok=True)
         sweep_passing(folder_root)
+        spool = Spool(folder_root, stack)
+        plan = _Plan(tuple(_spooled(each, spool) for each in portions), lowercase, detokenise, valid_share)
         wanted = tokeniser.fingerprint if tokeniser else (kind, vocabulary_size)
         fingerprint, files = _fingerprint(plan, (wanted, *special_tokens), progress)
         folder = folder_root / fingerprint[:16]
@@ -166,6 +171,21 @@ def build_pairs(
         _fill(passing, plan, split, tokeniser, {"fingerprint": fingerprint, "files": files}, progress)
         move_into_place(passing, folder)
     return open_pairs(folder)
+
+
+def _spooled(portion: Portion, spool: Spool) -> Portion:
+    """The portion with files in the place of what is no file, for it is read more than once."""
+
+    def files(paths: tuple[str, ...]) -> tuple[str, ...]:
+        def write(path: str, folder: Path) -> Path:
+            (source,) = (each for each in pair_sources(paths) if each.path == path)
+            if path == STANDARD_INPUT:
+                return write_standard_input(folder / f"standard input{source.ending}")
+            return write_rows(path, folder, (row for _, row in read_rows(source, Meter(silent, None))))
+
+        return tuple(spool.files(paths, write))
+
+    return replace(portion, paths=files(portion.paths), valid=portion.valid and files(portion.valid))
 
 
 def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, list[dict[str, Any]]]:
@@ -189,7 +209,7 @@ class _Split:
 
     plan: _Plan
     valid: NDArray[np.bool_]  # of the pairs of the training paths, in order
-    bytes: int
+    bytes: int  # of both sides, as UTF-8
 
     @classmethod
     def of(cls, plan: _Plan, progress: Progress) -> _Split:
@@ -197,7 +217,7 @@ class _Split:
         for task, pair in plan.pairs("train", renamed_progress(progress, "surveying")):
             hashes.frombytes(blake2b(pair.group.encode(), digest_size=8).digest())
             tasks.append(task)
-            size += len(pair.source) + len(pair.target)
+            size += sum(len(side) if side.isascii() else len(side.encode()) for side in (pair.source, pair.target))
         known, task_of = np.frombuffer(hashes, np.uint64), np.frombuffer(tasks, np.uint8)
         valid = np.zeros(len(known), np.bool_)
         for task, portion in enumerate(plan.portions):
