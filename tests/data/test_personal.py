@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import random
 import re
+import time
 from collections import Counter
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from llmbert.data.personal.find import CHECKSUMMED, KINDS, Find, find_personal, normalise_widths, resolve
 from llmbert.data.personal.numbers import is_card, is_resident_id
+from llmbert.data.personal.phones import find_phones
 from llmbert.data.personal.pseudonyms import canonical, replacement
 from llmbert.data.personal.scrubbing import scrub_pieces, scrub_text
 from llmbert.protocols import UsageError
@@ -151,6 +153,14 @@ def test_widths_never_move_a_character(text: str) -> None:
 def test_a_hundred_thousand_digits_take_no_longer_than_they_should() -> None:
     for text in ("1" * 100_000, "12 " * 30_000, "0161 " * 20_000, "a." * 50_000 + "@", "1:" * 50_000, "(1-" * 30_000):
         find_personal(text)  # the suite's time limit is the assertion: none of these may grow with its square
+
+
+@pytest.mark.parametrize("run", ["(", "[ ] ", "1 ((((", "(\n"])
+def test_a_long_run_of_brackets_takes_no_longer_than_it_should(run: str) -> None:
+    text = "call (212) 555-0123 " + run * (400_000 // len(run)) + "x"
+    began = time.monotonic()
+    assert [text[start:end] for start, end in find_phones(text, ["US", "CN"])] == ["(212) 555-0123"]
+    assert time.monotonic() - began < 20  # a square would take minutes
 
 
 # ---- overlaps ------------------------------------------------------------------------------------------------------

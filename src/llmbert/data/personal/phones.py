@@ -24,7 +24,8 @@ _EXTENSION = re.compile(
 )
 _DIRECT = re.compile(r"-[0-9]{1,5}(?![0-9A-Za-z\-])")  # 010-12345678-8001
 
-_CLUSTER = re.compile(r"[+(\[0-9][0-9 .\-()\[\]/+\r\n]{5,}[0-9]")
+_CLUSTER = re.compile(r"[+(\[0-9][0-9 .\-()\[\]/+\r\n]*")  # taken whole: looking for its last digit here is quadratic
+_BEHIND = " .-()[]/+\r\n"
 # Each begins at its first digit, + or bracket. A gap is a space, dot, hyphen, or a line's end.
 _INTERNATIONAL = re.compile(
     rf"(?<![0-9])(?:\(\+[1-9][0-9]{{0,2}}\)|\+[ ]?\(?[1-9]|(?<![0-9])00[1-9])"
@@ -103,9 +104,10 @@ def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
     for cluster in _CLUSTER.finditer(text):
         if sum(map(str.isdigit, cluster[0])) < 7:
             continue
+        end = cluster.start() + len(cluster[0].rstrip(_BEHIND))
         for region, pattern, check in forms:
             at, last = cluster.start(), -2
-            while match := pattern.search(text, at, cluster.end()):
+            while match := pattern.search(text, at, end):
                 span = check(text, *match.span(), region)
                 if span is not None and _stands_alone(text, *span, last + 1 == span[0]):
                     yield span[0], _with_extension(text, span[1], region)
