@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ def test_tables_and_lines(folder: Path) -> None:
     assert found["read"] == 2 and [row["from"] for row in new] == ["lines.txt:1", "lines.txt:3"]
     found, new = augment(folder, "lines.txt", ways=["swap"])
     assert found["read"] == 1 and new[0]["from"] == "lines.txt"
+
+
+def test_dates_and_half_characters_of_other_fields_are_written(folder: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {"text": ["a good film"], "day": [datetime.date(2024, 5, 1)]}
+    parquet.write_table(arrow.table(table), folder / "d.parquet")
+    assert augment(folder, "d.parquet")[1][0]["day"] == "2024-05-01"
+    (folder / "half.jsonl").write_text(json.dumps({"text": "a good film", "title": "half \ud83d"}) + "\n")
+    assert augment(folder, "half.jsonl")[1][0]["title"] == "half \ud83d"
 
 
 def test_tags_stay_with_their_words(folder: Path) -> None:

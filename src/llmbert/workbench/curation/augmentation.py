@@ -130,9 +130,10 @@ def augment_data(
     rows = _rows(job, path_list(data), lines, split_on, progress)
     beside = path.with_name(path.name + PARTIAL)
     try:
-        with beside.open("w", encoding="utf-8") as file:
+        # Half a character goes out as its escape, which JSON reads back.
+        with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for record in _augmented(job, rows):
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
         beside.replace(path)
     except OSError as error:
         raise disk_error(path, error) from error
