@@ -115,7 +115,12 @@ def test_bad_data_and_names_taken_are_refused(text: Path, tmp_path: Path) -> Non
     (tmp_path / "two.jsonl").write_text('{"text": "a", "body": "b"}\n')
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": oh}\n')
     (tmp_path / "kept.jsonl").write_text("mine")
+    (tmp_path / "blank.txt").write_text(" \n\n")
     before = snapshot(tmp_path)
+    for verb in ("dedup", "clean"):
+        refused(
+            llmbert("data", verb, tmp_path / "blank.txt", "--out", tmp_path / "new" / "out"), 1, "no text was found"
+        )
     refused(dedup(tmp_path / "no.txt", "--out", tmp_path / "new" / "out"), 1, "no.txt does not exist")
     refused(dedup(tmp_path / "broken.jsonl", "--out", tmp_path / "new" / "out"), 1, "broken.jsonl, line 2", "JSON")
     refused(dedup(text, "--out", tmp_path / "kept.jsonl"), 1, "there already", "--overwrite")

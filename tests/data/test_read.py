@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from llmbert.data import read, sources
 from llmbert.data.read import read_documents
+from llmbert.data.records import JsonReader
+from llmbert.data.sources import Source
 from llmbert.protocols import LLMBertError, UsageError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -88,7 +90,19 @@ def test_a_document_left_unread_is_skipped(options: dict, tmp_path: Path, small_
     assert texts[0] == texts[0][0] * len(texts[0]) and len(texts[0]) < 40
 
 
-PATTERNS = ["\n\n", r"\n(?=A)", r"(?<=b)a", "b*", "(a)|b", "^a", "$", r"\n+", "(?=ab)|ab", "(?=b)"]
+PATTERNS = [
+    r"[$b]\$?",  # no ends of lines
+    "\n\n",
+    r"\n(?=A)",
+    r"(?<=b)a",
+    "b*",
+    "(a)|b",
+    "^a",
+    "$",
+    r"\n+",
+    "(?=ab)|ab",
+    "(?=b)",
+]
 
 
 @given(text=st.text(alphabet="abA\n", max_size=60), pattern=st.sampled_from(PATTERNS))
@@ -100,7 +114,7 @@ def test_split_on_cuts_as_re_split_does(text: str, pattern: str, tmp_path_factor
     for match in compiled.finditer(text or "a"):  # re.split, without the groups it puts in
         expected.append((text or "a")[start : match.start()])
         start = match.end()
-    expected = [piece for piece in [*expected, (text or "a")[start:]] if piece]
+    expected = [piece for piece in [*expected, (text or "a")[start:]] if piece.strip()]
     for block, long, context in ((1 << 20, 1 << 20, 1 << 16), (3, 8, 64)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sources, "BLOCK_BYTES", block)
@@ -113,6 +127,18 @@ def test_split_on_cuts_as_re_split_does(text: str, pattern: str, tmp_path_factor
             answer = found(file, split_on=pattern)
             assert [piece for _, piece in answer] == expected
             assert [name for name, _ in answer] == [f"a.txt:{n + 1}" for n in range(len(expected))]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(("pattern", "mark"), [("^---$", "---"), (r"\$[$]$", "$$")])
+def test_split_on_knows_the_ends_of_lines_of_windows(newline: str, pattern: str, mark: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", f"one\n{mark}\ntwo {mark}x\n \n{mark}".replace("\n", newline))
+    assert [text.split() for _, text in found(file, split_on=pattern)] == [["one"], ["two", f"{mark}x"]]
+
+
+def test_blank_stretches_between_matches_are_no_documents(tmp_path: Path, small_blocks: None) -> None:
+    file = write(tmp_path / "a.txt", "one\n#\n \n#" + " " * 100 + "#" + " " * 100 + "two")
+    assert found(file, split_on="#") == [("a.txt:1", "one\n"), ("a.txt:2", " " * 100 + "two")]
 
 
 def test_a_long_document_between_matches_comes_in_pieces(tmp_path: Path, small_blocks: None) -> None:
@@ -311,6 +337,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("a.json", '[{"text": "a"}', "is not JSON"),
     ("a.json", '[{"text": "a"}] x', "is not JSON"),
     ("a.json", "[]", "no text was found"),
+    ("a.json", '[{"text": "a"},\n' + "1" * 5000 + "]", r"a.json, line 2 is not JSON \(Exceeds the limit"),
     ("a.csv", "id,body\n1,x\n", "line 1 has no field 'text' but 'id', 'body'"),
     ("a.csv", 'id,text\n1,x\n2,"open\n', "line 3 is not CSV"),
     ("a.csv", "id,text\n1\n", "line 2 has 1 columns and so no 'text'"),
@@ -336,11 +363,35 @@ def test_a_torn_zstandard_file_is_refused(tmp_path: Path) -> None:
         found(write(tmp_path / "a.txt.zst", data[:-5]), lines=True)
 
 
+def test_malformed_json_is_refused_without_reading_on() -> None:
+    left = iter(['[{"text": "a"}, {"text": }', *[', {"text": "b"}' * 100] * 1000])
+    records = JsonReader(Source("a.json", "a.json", ".json"), left).records()
+    assert next(records)[0] == {"text": "a"}
+    with pytest.raises(LLMBertError, match="line 1 is not JSON"):
+        next(records)
+    assert len(list(left)) > 900  # no more than once, for the value might have been cut off
+
+
+@given(
+    st.lists(st.sampled_from(['"\\ud83d\\ude00x"', "-Infinity", "1.5e-7", "true", '{"a": [null]}', '""']), max_size=6)
+)
+def test_json_may_be_cut_anywhere(values: list[str]) -> None:
+    text = f"[{', '.join(f'[{value}]' for value in values)}]"
+    for at in range(1, len(text)):
+        reader = JsonReader(Source("a.json", "a.json", ".json"), iter([text[:at], text[at:]]))
+        assert [record for record, _ in reader.records()] == json.loads(text)
+
+
 def test_paths_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    link = tmp_path / "folder" / "link.txt"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "gone.txt")
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: found(tmp_path / "no.txt"), "no.txt does not exist"),
         (lambda: found(tmp_path / "*.txt"), "matches no file"),
         (lambda: found(tmp_path), "holds no file to read"),
+        (lambda: found(tmp_path / ("n" * 300)), r"n+ cannot be read \(File name too long\)"),
+        (lambda: found(tmp_path / "folder" / "link*"), r"link.txt cannot be read \(No such file or directory\)"),
         (lambda: found(), "no data was named"),
     ]
     for call, message in cases:

@@ -16,6 +16,7 @@ LONG = 1 << 20
 """A line or a document longer than this many characters comes in several pieces."""
 CONTEXT = 1 << 16
 """How far a split pattern may look ahead or behind, and how long a match it may have."""
+_ENDS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\$", re.DOTALL)  # what is escaped, a class of characters, or $
 
 
 @dataclass(slots=True)
@@ -46,9 +47,10 @@ def read_documents(
     """The documents of files, folders, globs, "-" (standard input) and "hub:NAME", one after another.
 
     A .txt or .md file is one document, newlines and all. lines: each of its lines that is not blank is one, without
-    its line end. split_on: a regular expression (with ^ and $ at lines) whose matches, as in `re.split`, stand between
-    documents; matches longer than CONTEXT characters are not seen. In .jsonl, .json, .csv, .tsv and .parquet each
-    record is one: its field fields["text"], or "text", or its only field of text. Blank records are passed over.
+    its line end. split_on: a regular expression (^ and $ hold at lines, also at those that end in \\r\\n) whose
+    matches, as in `re.split`, stand between documents; matches longer than CONTEXT characters are not seen. In .jsonl,
+    .json, .csv, .tsv and .parquet each record is one: its field fields["text"], or "text", or its only field of text.
+    Blank documents and records are passed over, but for a whole file.
     progress: "reading", bytes done and in all, as they are on disk. encodings: filled with each text file's encoding.
     whole: of records, the other fields too.
 
@@ -73,9 +75,14 @@ def read_documents(
 
 def _compile(split_on: str | None) -> re.Pattern[str] | None:
     try:
-        return None if split_on is None else re.compile(split_on, re.MULTILINE)
+        return None if split_on is None else re.compile(_ENDS.sub(_at_line_end, split_on), re.MULTILINE)
     except re.error as error:
         raise UsageError(f"the regular expression {split_on!r} to split on is broken: {error}") from error
+
+
+def _at_line_end(match: re.Match[str]) -> str:
+    """A $ that stands for the end of a line also holds before the return that ends lines of Windows."""
+    return r"(?=\r?$)" if match[0] == "$" else match[0]
 
 
 def _read_source(
@@ -210,14 +217,16 @@ class _Splitter:
 
 
 def _split_documents(texts: Iterator[str], name: str, pattern: re.Pattern[str]) -> Iterator[Document]:
-    """The text between matches; empty stretches are dropped."""
+    """The text between matches; blank stretches are dropped."""
     splitter = _Splitter(texts, pattern)
-    number = 0
+    number, blank = 0, ""
     while not splitter.finished:
         piece, ended = splitter.take()
-        if not piece:
+        piece = blank + piece
+        if not piece or piece.isspace():
+            blank = "" if ended else piece
             continue
-        number += 1
+        number, blank = number + 1, ""
         pieces = iter((piece,)) if ended else _Pieces(piece, splitter.take)
         yield Document(f"{name}:{number}", pieces, name)
         deque(pieces, maxlen=0)

@@ -14,6 +14,7 @@ from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, Source, read_blocks
 from llmbert.protocols import LLMBertError, UsageError
 
 Records = Iterator[tuple[int, str]]
+_LONGEST_MARK = 16  # characters that JSON reads as one, at most: -Infinity, or an escaped pair of surrogates
 
 
 class _Field:
@@ -195,11 +196,14 @@ class JsonReader:
                 raise self._refusal("nested too deep") from error
             except json.JSONDecodeError as error:
                 line = self._line + self._text.count("\n", self._at, error.pos)
-                # The value may only be cut off: read on, twice as much each time.
-                if not self._more(wanted):
+                # The value may only be cut off: read on, twice as much each time. A fault within is there to stay.
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_MARK
+                if not cut or not self._more(wanted):
                     self._line = line
                     raise self._refusal(f"{error.msg} at column {error.colno}") from error
                 wanted = 2 * len(self._text)
+            except ValueError as error:  # a number of too many digits
+                raise self._refusal(json_fault(error)) from error
 
     def _more(self, wanted: int) -> bool:
         parts = [self._text[self._at :]]

@@ -38,8 +38,13 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes on disk; 0 where that is not known."""
-        return Path(self.path).stat().st_size if self.path != STANDARD_INPUT and self.ending != "hub" else 0
+        """Bytes on disk; 0 where that is not known. Raises LLMBertError for a link to nothing."""
+        if self.path == STANDARD_INPUT or self.ending == "hub":
+            return 0
+        try:
+            return Path(self.path).stat().st_size
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
 
 
 def find_sources(paths: Sequence[str], usual: str | None = None) -> list[Source]:
@@ -50,10 +55,19 @@ def find_sources(paths: Sequence[str], usual: str | None = None) -> list[Source]
     """
     if not paths:
         raise LLMBertError("no data was named; give a file, a folder, a glob or - for standard input")
-    sources = [source for path in paths for source in _expand(str(path), usual)]
+    sources: list[Source] = []
+    for path in paths:
+        try:
+            sources += _expand(str(path), usual)
+        except OSError as error:  # a name that is too long, a folder that nobody may look into
+            raise _unreadable(path, error) from error
     named = Counter(source.name for source in sources)
     # Two files of one name: their whole paths tell them apart.
     return [s if named[s.name] == 1 else Source(s.path, s.path, s.ending, s.packed) for s in sources]
+
+
+def _unreadable(path: str, error: OSError) -> LLMBertError:
+    return LLMBertError(f"{path} cannot be read ({error.strerror or error}); check its name, link and permissions")
 
 
 def _expand(path: str, usual: str | None) -> list[Source]:

@@ -42,11 +42,13 @@ def read_records(
 ) -> Iterator[Record]:
     """The documents of some paths, as `read_documents` cuts them, each whole.
 
-    Raises LLMBertError for what cannot be read and for a document beyond LONGEST, UsageError for wrong fields.
+    Raises LLMBertError for what cannot be read, for a document beyond LONGEST and where all are blank, UsageError for
+    wrong fields.
     """
     if unknown := set(fields or {}) - {"text"}:
         raise UsageError(f"the field of a document is text=, not {sorted(unknown)[0]}=; its other fields are kept")
     documents = read_documents(paths, lines=lines, split_on=split_on, fields=fields, progress=progress, whole=True)
+    found = False
     for document in documents:
         parts, length = [], 0
         for piece in document.pieces:
@@ -66,7 +68,10 @@ def read_records(
                 f"{document.id} has a field 'text' beside the one that is read as text; rename one of the two"
             )
         own = others.pop("id", None)
+        found = True
         yield Record(document.id if own is None else own, text, others, document.id)
+    if not found:
+        raise LLMBertError(f"no text was found in {', '.join(map(str, paths))}; every line or record is blank")
 
 
 def are_lines(paths: Sequence[str], lines: bool) -> bool:
