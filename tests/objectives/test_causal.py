@@ -30,6 +30,23 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch, smoothing: float, bias: bool
     )
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_where_no_gradient_is_wanted_none_is_computed(monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(7, 4, requires_grad=True), torch.randn(9, 4), torch.randint(0, 9, (7,))
+    offset = torch.randn(9) if bias else None
+    learned = linear_cross_entropy(hidden, weight, offset, targets)
+    made: list[torch.Size] = []
+    empty, zeros = torch.empty_like, torch.zeros_like
+    monkeypatch.setattr(torch, "empty_like", lambda like, **how: (made.append(like.shape), empty(like, **how))[1])
+    monkeypatch.setattr(torch, "zeros_like", lambda like, **how: (made.append(like.shape), zeros(like, **how))[1])
+    with torch.no_grad():
+        assert linear_cross_entropy(hidden, weight, offset, targets) == learned
+    assert not {hidden.shape, weight.shape} & set(made)
+    linear_cross_entropy(hidden, weight, offset, targets)
+    assert {hidden.shape, weight.shape} <= set(made)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 40),

@@ -130,6 +130,13 @@ def test_info_nce_is_cross_entropy_among_the_batch_both_ways() -> None:
     assert float(info_nce(first, first, 0.01)) < float(info_nce(first, second, 0.01))
 
 
+def test_info_nce_is_not_rounded_with_the_layers() -> None:
+    first, second = unit(6, 0).float(), unit(6, 1).float()
+    exact = float(info_nce(first, second, 0.01))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(info_nce(first, second, 0.01)) == exact
+
+
 def test_a_second_text_that_occurs_twice_is_no_wrong_answer() -> None:
     first, second, t = unit(5, 0), unit(5, 1), 0.3
     second = torch.cat((second[:4], second[:1]))

@@ -103,6 +103,11 @@ def test_weights_that_are_held_still_are_so_when_recomputed(held: bool) -> None:
         assert gradient is None or torch.equal(gradient, found[1][name])
 
 
+def test_a_model_without_layers_has_none_to_compile() -> None:
+    with pytest.raises(UsageError, match="stack of layers"), compiled_layers(torch.nn.LSTM(2, 2), True):
+        pass
+
+
 def test_a_model_without_layers_cannot_compute_them_again() -> None:
     family = find_family("lstm")
     model = family.build(family.settings_class()(layers=1, width=16), 60)

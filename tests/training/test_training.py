@@ -422,6 +422,17 @@ def test_a_loss_that_is_no_number_is_said_with_the_mend() -> None:
         made.run()
 
 
+@pytest.mark.parametrize(("emulated", "multiplied", "found"), [(True, False, "float32"), (True, True, "bfloat16")])
+def test_a_gpu_computes_in_bfloat16_where_it_need_not_emulate_it(
+    emulated: bool, multiplied: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return emulated if including_emulation else multiplied
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert resolve_precision("auto", "cuda") == found
+
+
 @pytest.mark.parametrize("family", ["gpt", "lstm"])
 def test_bfloat16_learns_what_float32_learns(family: str) -> None:
     """On a processor without bf16 units a GPT is slow, but right; torch's LSTM refuses."""

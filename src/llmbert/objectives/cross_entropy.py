@@ -17,11 +17,12 @@ WORTH_COMPILING = 1 << 25  # logits of a batch from which on a GPU goes through 
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Σ -log softmax(h Wᵀ + b)[target], with the gradients of h, W and b taken slice by slice on the way forward."""
+    """Σ -log softmax(h Wᵀ + b)[target], with the gradients of h, W and b taken slice by slice on the way forward where
+    they are `wanted`: each costs as much as the logits."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float, wanted: bool
     ) -> Tensor:
         kind = (
             torch.get_autocast_dtype(hidden.device.type)
@@ -38,9 +39,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             states, matrix = hidden.to(kind), weight.to(kind)
             offset = None if bias is None else bias.to(kind)
-            hidden_gradient = torch.empty_like(hidden)
-            weight_gradient = torch.zeros_like(weight)
-            bias_gradient = None if bias is None else torch.zeros_like(bias)
+            hidden_gradient = torch.empty_like(hidden) if wanted else None
+            weight_gradient = torch.zeros_like(weight) if wanted else None
+            bias_gradient = torch.zeros_like(bias) if wanted and bias is not None else None
             for first in range(0, len(hidden), rows):
                 part = slice(first, first + rows)
                 h, aims = states[part], targets[part, None]
@@ -51,6 +52,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     torch.addmm(offset, h, matrix.T, out=logits)
                 nats, slope = nats_and_slope(logits, aims, smoothing)
                 total += nats
+                if hidden_gradient is None or weight_gradient is None:
+                    continue
                 if bias_gradient is not None:
                     bias_gradient += slope.sum(0)
                 hidden_gradient[part] = slope @ matrix
@@ -65,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
         scale = gradient.to(hidden.dtype)
-        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None
+        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None, None
 
 
 Way = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -140,7 +143,7 @@ def linear_cross_entropy(
     N and V are.
     label_smoothing ε mixes the target with the uniform distribution: (1-ε)·target + ε/V (Szegedy et al. 2016, §7).
     """
-    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing)
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing, torch.is_grad_enabled())
 
 
 def smoothed_nll(logarithms: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -73,7 +73,9 @@ def info_nce(first: Tensor, second: Tensor, temperature: float, same: Tensor | N
 
     first, second: unit vectors (B, D); same: (B, B), true where second texts are one, which are no wrong answers.
     """
-    likeness = first @ second.T / temperature
+    with torch.autocast(first.device.type, enabled=False):  # rounded, what is nearly alike would be alike
+        first, second = (each if each.dtype == torch.float64 else each.float() for each in (first, second))
+        likeness = first @ second.T / temperature
     if same is not None:
         alike = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
         likeness = likeness.masked_fill(alike, float("-inf"))

@@ -20,9 +20,11 @@ def compiled_layers(model: nn.Module, wanted: bool, backend: str = "inductor") -
 
     Layer by layer it takes seconds where a whole deep model takes minutes, and loses little: what is gained is that
     norms, activations, dropout and residuals no longer go through memory one by one. Outside, texts of every length
-    come, and each would be compiled anew.
+    come, and each would be compiled anew. Raises UsageError for a model that is no stack of layers.
     """
     layers = layers_of(model) if wanted else []
+    if wanted and not layers:
+        raise UsageError("compile is for models that are a stack of layers, as Transformers are; leave it out here")
     try:
         for layer in layers:
             layer.compile(backend=backend)
