@@ -115,6 +115,10 @@ BAD_REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "choice": (["--set=optimiser=adamx"], ["optimiser", "'adamw'", "adamx"]),
     "fit": (["--set=heads=2", "--set=head_width=3"], ["head_width", "3"]),
     "seed": (["--seed=-1"], ["seed", "-1"]),
+    "large seed": (["--seed=18446744073709551616"], ["seed", "at most 9223372036854775807"]),
+    "for others": (["--set=free_bits=0.5"], ["free_bits", "elbo"]),
+    "for fine-tuning": (["--set=lora_rank=8"], ["lora_rank", "llmbert fine-tune"]),
+    "of pairs": (["--lowercase"], ["--lowercase", "documents"]),
     "language": (["--language=fr"], ["'fr'"]),
     "budget word": (["--budget=soon"], ["'soon'", "5m"]),
     "budget nothing": (["--budget="], ["5m"]),
@@ -427,6 +431,8 @@ def test_characters_that_only_held_out_text_has_are_refused_before_anything_is_t
 
 def test_what_cannot_be_resumed_says_why(runs: Path, tmp_path: Path) -> None:
     refused(llmbert("train", "--resume", runs / "gpt"), FAILED, "finished", "--out")
+    for option in ("--tokenizer=chars", "--seed=3", "--language=zh"):
+        refused(llmbert("train", "--resume", runs / "gpt", option), USAGE, option.partition("=")[0])
     shutil.copytree(runs / "gpt", tmp_path / "run")
     edit("run.json", status="training")(tmp_path / "run")
     refused(llmbert("train", "--resume", tmp_path / "run"), FAILED, "corpora", "corpus")

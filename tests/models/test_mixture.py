@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,18 @@ import torch
 from llmbert.models import FAMILIES
 from llmbert.models.mixture import Mixture, MixtureSettings, features, read_together
 from llmbert.models.ngram import NGram, NGramSettings
-from llmbert.protocols import UsageError
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.workbench import mixing
-from llmbert.workbench.mixing import WAYS, Kept, fit_mixture, parse_members, read_again, seconds_of_mixing
+from llmbert.workbench.mixing import (
+    WAYS,
+    Kept,
+    check_members,
+    fit_mixture,
+    gather_kept,
+    parse_members,
+    read_again,
+    seconds_of_mixing,
+)
 
 VOCABULARY, BEGIN, END = 20, 2, 3
 
@@ -97,7 +107,7 @@ def known(count: int = 4000) -> Kept:
     whole = torch.stack([torch.where(sure[:, None], right, flat), other])
     whole = (whole / whole.sum(-1, keepdim=True)).log()
     targets = whole.gather(2, aims[None, :, None].expand(2, -1, 1))[..., 0].mT
-    return Kept(targets, features(list(whole)), whole, aims)
+    return Kept(targets, features(list(whole)), whole, aims, torch.arange(count))
 
 
 def test_each_way_finds_the_weights_that_predict_best() -> None:
@@ -113,6 +123,52 @@ def test_each_way_finds_the_weights_that_predict_best() -> None:
                 moved = [each + 0.05 * torch.randn_like(each) if each is weight else each for each in found]
                 assert how.loss(kept, *moved) > losses[way] - 2e-3
     assert losses["gate"] < losses["linear"] - 0.1, "who is sure is heard"
+
+
+def test_ways_are_compared_on_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every third token, those that the log-linear way knows all probabilities of."""
+    ids, starts = text(9, 60)
+    shard: Any = SimpleNamespace(ids=ids, starts=starts)
+    monkeypatch.setattr(mixing, "MOST_DISTRIBUTIONS", len(ids) // 3 * 2 * members()[0].vocabulary_size)
+    kept = gather_kept(members(), MixtureSettings(), shard)
+    assert len(kept.aims) == len(kept.places) < len(kept.targets) // 2
+    for part in (kept, kept.half(0), kept.half(1), kept.half(1).wholly_known()):
+        known = part.whole.gather(2, part.aims[None, :, None].expand(2, -1, 1))[..., 0].mT
+        torch.testing.assert_close(part.targets[part.places], known)
+    assert sum(len(kept.half(which).targets) for which in (0, 1)) == len(kept.targets)
+    judged: list[Kept] = []
+
+    def loss(part: Kept, *weights: torch.Tensor) -> float:
+        judged.append(part)
+        return 0.0
+
+    monkeypatch.setattr(mixing, "WAYS", {name: replace(way, loss=loss) for name, way in WAYS.items()})
+    fit_mixture(dict(zip(("ngram", "gpt"), members(), strict=True)), MixtureSettings(), shard)
+    assert len(judged) == 3 and all(len(part.targets) == len(part.aims) > 0 for part in judged)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ("ngram ordr=3, gpt", "'ordr'"),
+        ("ngram order=0, gpt", "order"),
+        ("ngram, gpt layers=1 widht=8", "'widht'"),
+        ("ngram, gpt learning_rate=fast", "learning_rate"),
+        ("ngram, gpt free_bits=1", "free_bits"),
+        ("ngram, lstm vocabulary_size=99", "of the mixture"),
+    ],
+)
+def test_wrong_settings_of_a_member_are_found_before_any_is_trained(members: str, words: str) -> None:
+    store = SimpleNamespace(kept=SimpleNamespace(ids=range(100), documents=5))
+    check_members(MixtureSettings(members="ngram order=3, gpt layers=1 steps=5"), {"batch": "4"}, store)
+    with pytest.raises(UsageError, match=words):
+        check_members(MixtureSettings(members=members), {}, store)
+
+
+def test_kept_text_that_leaves_nothing_to_judge_by_is_refused() -> None:
+    store = SimpleNamespace(kept=SimpleNamespace(ids=range(18), documents=2))
+    with pytest.raises(LLMBertError, match="16 tokens are kept"):
+        check_members(MixtureSettings(), {}, store)
 
 
 def test_the_best_way_is_chosen_on_text_of_its_own() -> None:

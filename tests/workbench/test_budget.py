@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from llmbert.models import FAMILIES
 from llmbert.models.vae import DRAWS
+from llmbert.objectives.adversarial import AdversarialBatch, Alternating
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench import budget
 from llmbert.workbench.budget import (
@@ -113,6 +115,68 @@ def test_each_phase_of_a_gan_has_its_share_of_the_time() -> None:
     rounds, over = divmod(steps - likelihood - warm, 1 + every)
     taken = (0.1 * likelihood, 0.2 * warm, (3.0 + 0.2 * every) * rounds)
     assert over == 0 and taken == pytest.approx([100 * share for share in budget.PHASES], abs=4.0)
+
+
+@pytest.mark.parametrize(("alone", "warm"), [(100, None), (None, 50), (100, 50), (0, None), (0, 0)])
+def test_phases_that_are_set_leave_the_others_what_time_is_left(alone: int | None, warm: int | None) -> None:
+    plan = replace(PLAN, step_seconds=(0.1, 0.2, 3.0))
+    first, second, steps = budget._phases(plan, 100.0, alone, warm)
+    assert first == (first if alone is None else alone) and second == (second if warm is None else warm)
+    rounds, over = divmod(steps - first - second, 1 + plan.training.discriminator_every)
+    spent = 0.1 * first + 0.2 * second + 4.0 * rounds
+    assert over == 0 and rounds >= 1 and 95 < spent <= 100
+    assert budget._phases(plan, 100.0, 5000, 10) == (5000, 10, 5016), "what is set stands, with one round"
+
+
+@pytest.mark.parametrize("values", [{}, {"likelihood_steps": "30"}, {"likelihood_steps": 5000, "warm_steps": 3}])
+def test_all_kinds_of_a_gans_steps_are_timed_whatever_is_set(values: dict[str, Any]) -> None:
+    """A step of likelihood takes 2 ms here, of the discriminator 4, of the generator 10."""
+    seconds = {"likelihood": 0.002, "discriminate": 0.004, "relaxed": 0.01}
+
+    class Texts:
+        def iterate(self, position: int = 0) -> Iterator[Any]:
+            while True:
+                yield AdversarialBatch(torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64))
+
+    @dataclass
+    class Steps(Lesson):
+        def objective(self, model: Any, batch: Any, memory: Any, smoothing: float) -> Any:
+            time.sleep(seconds[batch.phase])
+            total = sum(weight.sum() for weight in model.parameters())
+            return dict.fromkeys(batch.counts, (0.0 * total, 1)), None
+
+    def teach(model: Any, plan: Plan) -> Lesson:
+        set_ = plan.training
+        alone = set_.steps * 6 // 10 if set_.likelihood_steps is None else set_.likelihood_steps
+        warm = set_.steps // 10 if set_.warm_steps is None else set_.warm_steps
+        return Steps(Alternating(Texts(), set_.adversarial, set_.steps, alone, warm))
+
+    shape = {"layers": 1, "width": 8, "context": 8}
+    plan = budget.plan_training("gan", FAMILIES["gan"], 50, 10_000, 1000, shape, values, None, 8.0, teach)
+    assert len(plan.step_seconds) == 3 and plan.step_seconds[0] < plan.step_seconds[2]
+    asked = TrainingSettings(**values)
+    assert plan.training.likelihood_steps is not None and plan.training.warm_steps is not None
+    assert asked.likelihood_steps in (None, plan.training.likelihood_steps)
+    assert asked.warm_steps in (None, plan.training.warm_steps)
+    rounds = plan.training.steps - plan.training.likelihood_steps - plan.training.warm_steps
+    likelihood, discriminator, generator = plan.step_seconds
+    taken = likelihood * plan.training.likelihood_steps + discriminator * plan.training.warm_steps
+    taken += rounds / 6 * (generator + 5 * discriminator)
+    assert rounds == 6 or taken <= 8
+
+
+def test_layers_are_timed_as_they_will_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    @contextmanager
+    def noted(model: Any, wanted: bool) -> Iterator[None]:
+        asked.append(wanted)
+        yield
+
+    monkeypatch.setattr(budget, "recomputed_layers", noted)
+    plan = replace(PLAN, training=PLAN.training.model_copy(update={"recompute": True}))
+    measure_speed(torch.nn.Linear(2, 1), plan, Lesson(Batches()), 0.01)
+    assert asked == [True]
 
 
 def test_time_is_kept_for_what_is_read_again_on_account_of_others() -> None:

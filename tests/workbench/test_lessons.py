@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from llmbert.objectives.elbo import Annealed
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.lessons import LEAST_VALID, VALID_SHARE, _valid_tokens, mean_loss
+from llmbert.workbench.lessons import LEAST_VALID, VALID_SHARE, _some_batches, _valid_tokens, mean_loss
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,28 @@ from llmbert.workbench.lessons import LEAST_VALID, VALID_SHARE, _valid_tokens, m
 )
 def test_who_measures_often_reads_little_and_who_measures_seldom_no_more(every: int | None, tokens: float) -> None:
     assert _valid_tokens(TrainingSettings(steps=2000, evaluate_every=every), 1000) == pytest.approx(tokens)
+
+
+class Few:
+    """Three batches of ten tokens an epoch, over and over."""
+
+    batches_per_epoch = 3
+
+    def iterate(self, position: int = 0) -> Iterator[Any]:
+        yield from repeat(SimpleNamespace(count=10))
+
+
+class FewPairs(Few):
+    batches_per_epoch: Any = None
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        return [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("batches", [Few(), FewPairs(), Annealed(Few(), lambda step: 1.0)])
+def test_a_short_held_out_text_is_measured_once_and_no_more(batches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Annealed, "iterate", lambda annealed, position=0: annealed.batches.iterate(position))
+    assert [len(_some_batches(batches, tokens)) for tokens in (5, 15, 10_000)] == [1, 2, 3]
 
 
 class Part:

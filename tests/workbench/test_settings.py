@@ -21,9 +21,22 @@ from llmbert.objectives.masked import masked_language_model
 from llmbert.objectives.seq2seq import sequence_to_sequence
 from llmbert.protocols import UsageError
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, ladder, plan_training
+from llmbert.workbench.budget import Plan, ladder, plan_training, shape_for
 from llmbert.workbench.lessons import Lesson
-from llmbert.workbench.settings import checked, parse_duration, parse_pairs, sort_settings
+from llmbert.workbench.settings import (
+    NEVER_PRIVATE,
+    USED_BY,
+    Asked,
+    check_options,
+    check_used,
+    checked,
+    meant_objective,
+    parse_duration,
+    parse_pairs,
+    sort_settings,
+)
+
+NO = ("false", "False", "no", "off", "0", 0, False)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +73,108 @@ def test_an_unknown_key_is_refused_with_the_nearest(family: str, key: str, meant
 def test_an_ngram_takes_no_learning_rate() -> None:
     with pytest.raises(UsageError, match="learning_rate"):
         sort_settings(find_family("ngram"), {"learning_rate": "1"})
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "key", "value"),
+    [
+        ("gpt", "causal", "free_bits", "0.5"),
+        ("gpt", "causal", "rollouts", "4"),
+        ("gpt", "causal", "infilling", "0.3"),
+        ("gpt", "causal", "word_dropout", "0.1"),
+        ("gpt", "causal", "whole_words", "true"),
+        ("gpt", "causal", "keep_end", "true"),
+        ("lstm", "causal", "compile", "true"),
+        ("lstm", "causal", "across_documents", "true"),
+        ("t5", "denoising", "batch_tokens", "64"),
+        ("bert", "masked", "across_documents", "yes"),
+        ("mixture", "causal", "free_bits", "0.5"),
+    ],
+)
+def test_a_setting_that_would_come_to_nothing_is_refused(family: str, objective: str, key: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{key} makes no difference"):
+        check_used({key: value, "batch": "4"}, objective, family)
+
+
+def test_settings_that_make_a_difference_are_taken() -> None:
+    check_used({"free_bits": "0.5", "label_smoothing": "0.1"}, "elbo", "vae")
+    check_used({"rollouts": 4, "steps": 3}, "adversarial", "gan")
+    check_used({"compile": "true", "infilling": "0.3"}, "infilling", "gpt")
+    check_used({"next_sentence": "no", "across_documents": "true"}, "masked", "bert")
+    check_used({"batch_tokens": 64, "keep_end": True}, "pairs", "transformer")
+    check_used({"compile": "true", "batch": "4"}, "causal", "mixture")  # of its members a gpt uses it
+    check_used({"free_bits": "0.0", "next_sentence": "true", "infilling": None}, "causal", "lstm")  # as is usual
+    check_used({"noise": "1", "optimiser": "adam", "precision": "float32", "preflight": "false"}, "causal", "gpt")
+    assert set(USED_BY) <= set(TrainingSettings.model_fields) >= set(NEVER_PRIVATE)
+
+
+@pytest.mark.parametrize("setting", [("freeze", "3"), ("lora_rank", "8"), ("lora_alpha", "2"), ("lora_targets", "*")])
+def test_what_is_for_fine_tuning_is_refused_elsewhere(setting: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"{setting[0]} is for llmbert fine-tune"):
+        check_used(dict([setting]), "causal", "gpt")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [("optimiser", "muon"), ("optimiser", "adamw"), ("average", "0.9"), ("accumulate", "2"), ("label_smoothing", "0.1"),
+     ("precision", "bfloat16"), ("patience", "3")],
+)  # fmt: skip
+def test_training_with_noise_refuses_what_it_makes_no_use_of(setting: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=setting[1] if setting[0] == "optimiser" else setting[0]):
+        check_used(dict([("noise", "1"), setting]), "causal", "gpt")
+
+
+def test_a_mixture_learns_without_noise() -> None:
+    with pytest.raises(UsageError, match="leave out noise"):
+        check_used({"noise": "1"}, "causal", "mixture")
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "options", "word"),
+    [
+        ("gpt", "causal", {"lowercase": True}, "--lowercase"),
+        ("gpt", "causal", {"languages": "en-de"}, "--languages"),
+        ("t5", "denoising", {"detokenise": "words"}, "--detokenise"),
+        ("transformer", "pairs", {"lines": True}, "--lines"),
+        ("transformer", "pairs", {"split_on": "x"}, "--split-on"),
+        ("mixture", "causal", {"base": "runs/gpt"}, "--base"),
+        ("ngram", "causal", {"base": "runs/gpt"}, "--base"),
+        ("ngram", "causal", {"budget": "5m"}, "--budget"),
+        ("gpt", "causal", {"task": "chat"}, "--task"),
+    ],
+)
+def test_an_option_that_would_come_to_nothing_is_refused(
+    family: str, objective: str, options: dict[str, Any], word: str
+) -> None:
+    check_options(Asked(family, "text.txt", "run"), objective)
+    with pytest.raises(UsageError, match=word):
+        check_options(Asked(family, "text.txt", "run", **options), objective)
+
+
+@pytest.mark.parametrize("value", [0.3, "0.3", "1", 1])
+def test_a_share_to_fill_in_asks_for_infilling(value: Any) -> None:
+    assert meant_objective({"infilling": value}) == "infilling"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "0", "0.0", "0.00", None])
+def test_no_share_to_fill_in_asks_for_nothing(value: Any) -> None:
+    assert meant_objective({"infilling": value}) is None and meant_objective({}) is None
+
+
+def test_a_bert_is_the_same_however_no_is_written() -> None:
+    store: Any = SimpleNamespace(tokeniser=SimpleNamespace(special_ids={"[MASK]": 4}))
+    bert = find_family("bert")
+    built = [checked(bert.settings_class(), shape_for(bert, store, {"next_sentence": no}, None)) for no in NO]
+    assert all(each == built[0] and not each.next_sentence and not each.pooler for each in built)
+    assert checked(bert.settings_class(), shape_for(bert, store, {}, None)).pooler
+
+
+def test_a_short_training_warms_up_for_a_tenth_of_it_unless_told() -> None:
+    def warmup(**values: Any) -> int:
+        asked = ("lstm", FAMILIES["lstm"], 300, 500_000, 30_000, {}, values, None, None, random_lesson)
+        return int(plan_training(*asked).training.warmup)
+
+    assert (warmup(), warmup(steps="40"), warmup(steps=4000), warmup(steps=40, warmup=30)) == (50, 4, 50, 30)
 
 
 @pytest.mark.parametrize("pairs", [["order"], ["=5"], ["order=5", "order=6"]])

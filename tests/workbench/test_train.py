@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import llmbert
+from llmbert.training.loop import Interrupted
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 4}
 
@@ -45,6 +46,48 @@ def test_tensorboard_gets_every_step(prose: Path, tmp_path: Path) -> None:
     losses = [event.value for event in events.Scalars("loss")]
     log = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()]
     assert losses == pytest.approx(log)
+
+
+def test_tensorboard_has_all_that_was_told_however_a_training_ends(
+    prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    ends: list[str] = []
+    monkeypatch.setattr(tensorboard.SummaryWriter, "close", lambda writer: ends.append(writer.log_dir))
+    asked: dict[str, Any] = {"settings": SMALL, "tokenizer": "bytes", "tensorboard": True}
+    llmbert.train("gpt", prose, tmp_path / "done", **asked)
+    with pytest.raises(Interrupted):
+        llmbert.train("gpt", prose, tmp_path / "stopped", stop=lambda: True, **asked)
+    assert [Path(folder).parent.name for folder in ends] == ["done", "stopped"]
+
+
+@pytest.mark.parametrize("family", ["mixture", "ngram"])
+def test_what_takes_no_steps_tells_tensorboard_nothing(family: str, prose: Path, tmp_path: Path) -> None:
+    settings = {"members": "ngram order=2, ngram order=3"} if family == "mixture" else {}
+    with pytest.raises(llmbert.UsageError, match="--tensorboard"):
+        llmbert.train(family, prose, tmp_path / "run", settings=settings, tokenizer="bytes", tensorboard=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_stays_where_its_trail_cannot_be_written(prose: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpora" / "trail.jsonl").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="audit trail"):
+        run = llmbert.train("ngram", prose, tmp_path / "run", settings={"order": 2}, tokenizer="bytes")
+    assert run.facts["status"] == "done" and llmbert.load(tmp_path / "run").score("a river")["nats"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
+def test_what_fails_after_a_run_is_done_takes_nothing_from_it(
+    failure: type[BaseException], prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise failure
+
+    monkeypatch.setattr("llmbert.workbench.train.load", fails)
+    with pytest.raises(Interrupted if failure is KeyboardInterrupt else failure) as raised:
+        llmbert.train("ngram", prose, tmp_path / "run", settings={"order": 2}, tokenizer="bytes")
+    assert "--resume" not in str(raised.value), "there is nothing to go on with"
+    assert llmbert.load(tmp_path / "run").facts["status"] == "done"
 
 
 def test_without_tensorboard_the_extra_is_named(prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +138,13 @@ def test_a_private_run_tells_nothing_of_its_text_but_what_it_says(tmp_path: Path
     assert "%" not in pages[2.0]["data"]["overlap"]
     (told,) = (value for _, value in pages[2.0]["data"]["rows"] if value.startswith(("ε =", "每篇文档 ε")))
     assert ("held out" in told and "fingerprints" in told) or ("留出文本" in told and "指纹" in told)
+
+
+def test_a_private_run_tells_how_it_learned(prose: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opacus", reason="opacus, which clips and accounts, is not installed")
+    settings = {**SMALL, "steps": 2, "noise": 1.0}
+    run = llmbert.train("gpt", prose, tmp_path / "run", lines=True, settings=settings, tokenizer="bytes")
+    assert run.facts["settings"]["training"]["optimiser"] == "adam", "and not what a training without noise is by"
 
 
 def test_noise_is_refused_where_the_base_of_the_base_has_read_the_text(prose: Path, tmp_path: Path) -> None:

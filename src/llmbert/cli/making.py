@@ -74,7 +74,9 @@ def train(
     free: dict[str, Any] = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields}
     free |= {"--budget": budget, "--size": size, "--set": settings, "--tensorboard": tensorboard, "--task": task}
     free |= {"--languages": languages, "--lowercase": lowercase, "--detokenise": detokenise, "--mixture": mixture}
-    _check_train(resume, needed, free | {"--objective": objective, "--base": base, "--licence": licence})
+    free |= {"--objective": objective, "--base": base, "--licence": licence, "--seed": seed}
+    free |= {"--tokenizer": tokenizer != "bpe", "--language": language != "en"}
+    _check_train(resume, needed, free)
     from llmbert.cli.display import Display
     from llmbert.workbench import train as verb
     from llmbert.workbench.settings import parse_pairs
@@ -109,12 +111,7 @@ def train(
                 tensorboard=tensorboard,
                 licence=licence,
             )
-    if "heads" in run.facts:
-        from llmbert.cli.tuning import say_labelled
-
-        say_labelled(run)
-    else:
-        _say_run(run)
+    _say_run(run)
 
 
 def _resume(folder: str, display: Display, stop: Callable[[], bool]) -> Any:
@@ -224,6 +221,11 @@ def ctrl_c(display: Display) -> Iterator[Callable[[], bool]]:
 
 
 def _say_run(run: Any) -> None:
+    if "heads" in run.facts:
+        from llmbert.cli.tuning import say_labelled
+
+        say_labelled(run)
+        return
     scores = run.facts["scores"]
     parts = [f"{run.facts['family']}, {run.facts['parameters']:,} parameters, {run.facts['total_seconds']:.0f} s"]
     if scores["perplexity"] is not None:

@@ -43,6 +43,10 @@ class Annealed:
     aggressive: int = 0
     decoder_every: int = 10
 
+    @property
+    def batches_per_epoch(self) -> int:
+        return int(self.batches.batches_per_epoch)
+
     def iterate(self, position: int = 0) -> Iterator[LatentBatch]:
         """Batches from number `position` on, without end."""
         for number, batch in enumerate(self.batches.iterate(position), position):

@@ -136,12 +136,17 @@ def _stretch(document: NDArray[Any], context: int, generator: torch.Generator) -
     return torch.from_numpy(document[begin : begin + context + 1].astype(np.int64))
 
 
+def private_optimiser(settings: TrainingSettings) -> str:
+    """The optimiser that learns with noise: Adam in the place of those that this does not suit."""
+    return "adam" if settings.optimiser in ("muon", "adamw") else settings.optimiser
+
+
 def _private_optimiser(model: nn.Module, settings: TrainingSettings, batch: float, generator: torch.Generator) -> Any:
     try:
         from opacus.optimizers import DPOptimizer
     except ImportError as error:
         raise LLMBertError("opacus trains privately and is missing; pip install 'llmbert[privacy]'") from error
-    kind = "adam" if settings.optimiser in ("muon", "adamw") else settings.optimiser
+    kind = private_optimiser(settings)
     groups = [{"params": [weight for weight in model.parameters() if weight.requires_grad]}]
     return DPOptimizer(
         OPTIMISERS[kind](groups, settings),

@@ -42,7 +42,7 @@ class TrainingSettings(BaseModel):
     mixture_temperature: float = Field(1.0, ge=1.0)  # of several tasks: 1 in proportion to their sizes, more evens out
     next_sentence: bool = True  # masked: also tell whether one stretch of text follows another
     whole_words: bool = False  # masked: hide whole words
-    infilling: float = Field(0.0, ge=0.0, le=1.0)  # share of texts with something to be filled in
+    infilling: float | None = Field(None, ge=0.0, le=1.0)  # share of texts with something to be filled in; None: half
     blanks: float = Field(0.3, ge=0.0, le=1.0)  # of those the share with blanks instead of a middle moved to the end
     kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "linear"  # elbo: how the KL term's weight rises
     kl_steps: int | None = Field(None, ge=1)  # over so many steps; None: half of all
@@ -58,7 +58,7 @@ class TrainingSettings(BaseModel):
     rollouts: int = Field(8, ge=1)  # how often a text is finished from each place to judge it
     sharpness: float = Field(100.0, ge=1.0)  # of softened texts, at the end
     across_documents: bool = False  # let attention see through the end of a document into the one before
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     preflight: bool = True  # check masks, labels, caches and optimisers before the first step
     freeze: str | None = (
         None  # "3": embeddings and the lowest three layers; else patterns of names of weights, "trunk.*"

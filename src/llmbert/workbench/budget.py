@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from llmbert.data.corpus import Corpus
+from llmbert.data.pairs import PairCorpus
 from llmbert.models import Family
 from llmbert.nn.native import native_library
 from llmbert.protocols import LLMBertError
 from llmbert.runs import device
+from llmbert.text.vocabulary import MASK_TOKEN
+from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import LEAST_STEPS, UNHURRIED, Trainer
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.measure import (
@@ -31,6 +34,7 @@ from llmbert.workbench.measure import (
     restored_nats,
 )
 from llmbert.workbench.settings import checked
+from llmbert.workbench.sources import Store
 
 TOKENS_PER_WEIGHT = 0.8  # fewer leave a model half-trained; measured on half a megabyte of English, see benchmarks/
 EVALUATION_SHARE = 0.05  # of training time, for the curve on held-out text
@@ -40,6 +44,7 @@ READ_TOGETHER = 1 << 14  # from which on more at once are hardly quicker, token 
 COUNTED, TIMED = 64, 8  # batches whose tokens are counted (texts of like length share one, so they differ much), timed
 CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
 PHASES = (0.6, 0.1, 0.3)  # of a GAN's time: maximum likelihood, its discriminator alone, and both against each other
+LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
 PAGE_SECONDS = 3.0  # for texts to show, and the page
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
@@ -106,6 +111,24 @@ def ladder(family_name: str) -> list[dict[str, Any]]:
     return [{"layers": layers, "width": width, "context": context} for layers, width in recurrent]
 
 
+def shape_for(
+    family: Family, store: Store, model_values: Mapping[str, Any], preset: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The model's settings as far as the text decides them: the mask's id, and a context that holds the pairs."""
+    values = dict(model_values)
+    fields = family.settings_class().model_fields
+    if "mask_id" in fields:
+        values.setdefault("mask_id", store.tokeniser.special_ids.get(MASK_TOKEN))
+        # The loss that needs the next-sentence head is on unless it was put off, and the head needs the pooler.
+        if checked(TrainingSettings, {"next_sentence": values.setdefault("next_sentence", True)}).next_sentence:
+            values.setdefault("pooler", True)
+    if "context" not in values and "context" not in (preset or {}) and isinstance(store, PairCorpus):
+        sides = (side for part in (store.train, store.valid) for side in (part.source, part.target))
+        longest = max(int(np.diff(np.asarray(side.starts)).max()) for side in sides)
+        values["context"] = min(LONGEST_PAIR, 8 * -(-longest // 8))
+    return values
+
+
 def training_defaults(family_name: str, context: int) -> dict[str, Any]:
     """How a family is trained where the user says nothing: small batches and many steps suit a small machine."""
     if family_name == "gpt":
@@ -164,7 +187,12 @@ def plan_training(
         values = training_defaults(family_name, settings.context) | dict(training_values)
         if family_name == "gan" and seconds is not None:  # a step of SeqGAN's way takes as long as forty others
             values = {"adversarial": "relaxed"} | values
-        plans.append(Plan(settings, checked(TrainingSettings, values)))
+            if "steps" not in values:  # all kinds of steps are timed, however many of each there will be
+                values |= {"likelihood_steps": None, "warm_steps": None}
+        training = checked(TrainingSettings, values)
+        if "warmup" not in training_values and "steps" in training_values:  # or a short one would do nothing else
+            training = training.model_copy(update={"warmup": min(training.warmup, training.steps // 10)})
+        plans.append(Plan(settings, training))
     if seconds is None:
         return plans[0]
     began = time.monotonic()
@@ -183,13 +211,13 @@ def plan_training(
     later *= 1 + also_read / max(1, valid_tokens)
     plan = replace(plan, deadline=began + max(seconds - later - PAGE_SECONDS, 0.3 * seconds))
     left = _seconds_left(plan, seconds)
-    found = _fill(plan, left, train_tokens, model_values, family)
+    found = _fill(plan, left, train_tokens, model_values, training_values, family)
     if getattr(found.model, "dropout", 0.0) > getattr(plan.model, "dropout", 0.0):  # costs time that was not measured
-        model = family.build(found.model, vocabulary_size).to(device())
-        told = measure_speed(model, found, teach(model, found), _patience(seconds))
+        model, tried = family.build(found.model, vocabulary_size).to(device()), replace(found, training=plan.training)
+        told = measure_speed(model, tried, teach(model, tried), _patience(seconds))
         plan = replace(told, model=plan.model, training=plan.training)
         left = _seconds_left(plan, seconds)
-        found = _fill(plan, left, train_tokens, model_values, family)
+        found = _fill(plan, left, train_tokens, model_values, training_values, family)
     fixed = keeps_its_steps(family)
     if "evaluate_every" in training_values or (seconds > SHORT and not fixed):
         return found
@@ -198,7 +226,7 @@ def plan_training(
         return found
     times = min(times, USUAL_EVALUATIONS)
     spare = (times + 1) * cost - EVALUATION_SHARE * left
-    found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, family)
+    found = _fill(plan, max(left - spare, 0.3 * seconds), train_tokens, model_values, training_values, family)
     training = found.training.model_copy(update={"evaluate_every": -(-found.training.steps // times)})
     return replace(found, training=training)
 
@@ -330,9 +358,21 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
     trainer = Trainer(model, lesson.objective, lesson.batches, plan.training)
     model.train()
     kinds = lesson.batches.kinds() if hasattr(lesson.batches, "kinds") else [(1.0, 0)]
-    tokens, each = 0.0, []
-    for share, number in kinds:
-        batches, count = _of_one_kind(islice(lesson.batches.iterate(number), COUNTED))
+    with recomputed_layers(model, plan.training.recompute):
+        counts, each = _timed(trainer, lesson.batches, kinds, seconds)
+    tokens = sum(share * count for (share, _), count in zip(kinds, counts, strict=True))
+    a_step = sum(share * taken for (share, _), taken in zip(kinds, each, strict=True))
+    times = tuple(each) if len(kinds) > 1 else ()
+    return replace(plan, tokens_per_second=tokens / a_step, tokens_per_step=tokens, step_seconds=times)
+
+
+def _timed(
+    trainer: Trainer, source: Any, kinds: Sequence[tuple[float, int]], seconds: float
+) -> tuple[list[float], list[float]]:
+    """Tokens of a step of each kind, and how long one takes, s. kinds: see `Alternating.kinds`."""
+    counts, each = [], []
+    for _, number in kinds:
+        batches, count = _of_one_kind(islice(source.iterate(number), COUNTED))
         for batch in batches[:UNHURRIED]:
             trainer.step(batch)
         started, for_a_token, steps = time.perf_counter(), [], 0
@@ -342,10 +382,8 @@ def measure_speed(model: Any, plan: Plan, lesson: Any, seconds: float) -> Plan:
             for_a_token.append((time.perf_counter() - began) / batch.count)
             steps += 1
         each.append(median(for_a_token) * count)
-        tokens += share * count
-    a_step = sum(share * taken for (share, _), taken in zip(kinds, each, strict=True))
-    times = tuple(each) if len(kinds) > 1 else ()
-    return replace(plan, tokens_per_second=tokens / a_step, tokens_per_step=tokens, step_seconds=times)
+        counts.append(count)
+    return counts, each
 
 
 def _of_one_kind(read: Iterator[Any]) -> tuple[list[Any], float]:
@@ -366,13 +404,21 @@ def keeps_its_steps(family: Family) -> bool:
     return family.likelihood in ("bound", "none")
 
 
-def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[str, Any], family: Family) -> Plan:
+def _fill(
+    plan: Plan,
+    seconds: float,
+    train_tokens: int,
+    model_values: Mapping[str, Any],
+    training_values: Mapping[str, Any],
+    family: Family,
+) -> Plan:
     """Steps that fill the time, and dropout where the text will be read many times over."""
     assert plan.tokens_per_second and plan.tokens_per_step
     training = plan.training
     steps = max(LEAST_STEPS, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
-    if len(plan.step_seconds) == len(PHASES) and training.likelihood_steps is None and training.warm_steps is None:
-        likelihood, warm, steps = _phases(plan, seconds)
+    if len(plan.step_seconds) == len(PHASES):
+        asked = checked(TrainingSettings, training_values)
+        likelihood, warm, steps = _phases(plan, seconds, asked.likelihood_steps, asked.warm_steps)
         training = training.model_copy(update={"likelihood_steps": likelihood, "warm_steps": warm})
     epochs = steps * plan.tokens_per_step / max(1, train_tokens)
     dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
@@ -384,13 +430,21 @@ def _fill(plan: Plan, seconds: float, train_tokens: int, model_values: Mapping[s
     return replace(plan, model=model, training=training)
 
 
-def _phases(plan: Plan, seconds: float) -> tuple[int, int, int]:
-    """Steps of maximum likelihood, of the discriminator alone, and in all, so that each phase has its share of time."""
+def _phases(plan: Plan, seconds: float, alone: int | None = None, warm: int | None = None) -> tuple[int, int, int]:
+    """Steps of maximum likelihood, of the discriminator alone, and in all, so that each phase has its share of time.
+
+    alone, warm: as many of the first two as were asked for; the others share what these leave, a round at least.
+    """
     likelihood, discriminator, generator = plan.step_seconds
     every = plan.training.discriminator_every
-    steps = [likelihood, discriminator, generator + every * discriminator]
-    alone, warm, rounds = (max(1, int(share * seconds / one)) for share, one in zip(PHASES, steps, strict=True))
-    return alone, warm, alone + warm + rounds * (1 + every)
+    asked, each = (alone, warm, None), (likelihood, discriminator, generator + every * discriminator)
+    left = seconds - sum(steps * one for steps, one in zip(asked, each, strict=True) if steps is not None)
+    shared = sum(share for share, steps in zip(PHASES, asked, strict=True) if steps is None)
+    first, second, rounds = (
+        max(1, int(share / shared * left / one)) if steps is None else steps
+        for share, steps, one in zip(PHASES, asked, each, strict=True)
+    )
+    return first, second, first + second + rounds * (1 + every)
 
 
 def check_length(name: str, train_tokens: int, valid_tokens: int, context: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,19 @@ from typing import Any
 
 from llmbert.data.pairs import PairCorpus
 from llmbert.models import FAMILIES
-from llmbert.runs import CHECKPOINT, FORMAT, MEMBERS, command_line, disk_error, machine, version, versions
+from llmbert.protocols import LLMBertError
+from llmbert.runs import (
+    CHECKPOINT,
+    FACTS,
+    FORMAT,
+    MEMBERS,
+    command_line,
+    disk_error,
+    machine,
+    run_status,
+    version,
+    versions,
+)
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.budget import Plan
 from llmbert.workbench.measure import usual_task
@@ -27,7 +40,7 @@ def fresh_folder(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        if not _is_worth_keeping(out):
+        if not is_worth_keeping(out):
             shutil.rmtree(out, ignore_errors=True)
             if existed:
                 out.mkdir(exist_ok=True)
@@ -46,14 +59,51 @@ def telling_how_to_go_on(out: Path) -> Iterator[None]:
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}; {_go_on(out)}") from None
     except KeyboardInterrupt:
-        if not _is_worth_keeping(out):
+        if run_status(out) == "done":
+            raise Interrupted(f"stopped, but the run was done; it is at {out}") from None
+        if not is_worth_keeping(out):
             raise
         raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
 
 
-def _is_worth_keeping(out: Path) -> bool:
-    """Whether a training can go on from there: from its checkpoint, or from what its members have learned."""
-    return (out / CHECKPOINT).exists() or any((out / MEMBERS).glob("*"))
+def is_worth_keeping(out: Path) -> bool:
+    """Whether there is a finished run there or below, or a training can go on from there: from its checkpoint, or from
+    what its members have learned."""
+    if any(out.rglob(CHECKPOINT)) or any((out / MEMBERS).glob("*")):
+        return True
+    return any(run_status(facts.parent) == "done" for facts in out.rglob(FACTS))
+
+
+def note_done(note: Callable[..., None], *where: Any, **details: Any) -> None:
+    """Note a finished run in its trail; the run stays where the trail cannot be written, and that is only warned of."""
+    try:
+        note(*where, **details)
+    except LLMBertError as error:
+        warnings.warn(f"the run is done, but the audit trail does not say so: {error}", UserWarning, stacklevel=2)
+
+
+@contextmanager
+def tensorboard_of(folder: Path, wanted: bool) -> Iterator[Callable[[dict[str, float]], None] | None]:
+    """What is told each line of a training's log for TensorBoard, None where it is not wanted; all of it is written
+    however the training ends. Raises LLMBertError where TensorBoard is missing."""
+    if not wanted:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise LLMBertError("--tensorboard needs tensorboard; install it with pip install 'llmbert[track]'") from error
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def watch(line: dict[str, float]) -> None:
+        for name, value in line.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(line["step"]))
+
+    try:
+        yield watch
+    finally:
+        writer.close()
 
 
 def _go_on(out: Path) -> str:

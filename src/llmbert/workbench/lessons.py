@@ -116,7 +116,7 @@ def teach_infilling(model: Any, corpus: Corpus, plan: Plan, seed: int) -> Lesson
     settings, context = plan.training, plan.model.context
     windows = _windows(corpus, plan, seed)
     marks = find_infilling_ids(corpus.tokeniser.special_ids)
-    end_id, rate = corpus.tokeniser.end_id, settings.infilling or 0.5
+    end_id, rate = corpus.tokeniser.end_id, 0.5 if settings.infilling is None else settings.infilling
     batches = Infilling(
         windows, marks, end_id, rate=rate, blanks=settings.blanks, suffix_first=(1 - settings.blanks) / 2
     )
@@ -283,12 +283,17 @@ def _valid_tokens(settings: TrainingSettings, tokens_a_step: int) -> int:
 def _some_batches(batches: Any, tokens: int) -> list[Any]:
     """The first batches of the first epoch, of about so many tokens, and no more than there are."""
     found, seen = [], 0
-    for batch in islice(batches.iterate(), 64):
+    for batch in islice(batches.iterate(), min(64, _an_epoch(batches))):
         found.append(batch)
         seen += batch.count
         if seen >= tokens:
             break
     return found
+
+
+def _an_epoch(batches: Any) -> int:
+    """How many batches hold each text once; of pairs that is planned anew for each epoch."""
+    return len(batches.plan(0)) if hasattr(batches, "plan") else int(batches.batches_per_epoch)
 
 
 def _valid_sample(shard: Shard, settings: TrainingSettings, tokens_a_step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,11 +15,14 @@ from llmbert.data.corpus import Corpus, Shard
 from llmbert.models import FAMILIES, find_family
 from llmbert.models.mixture import Mixture, MixtureSettings, Way, features, log_linear, mixture_shares, read_together
 from llmbert.models.scoring import sliding_windows
-from llmbert.protocols import Progress, UsageError, silent
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
+from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.settings import check_precision, check_used, checked, sort_settings
 
 MOST_TOKENS = 100_000  # of the kept text
 MOST_DISTRIBUTIONS = 1 << 25  # probabilities that log-linear weights are learned from
 GATE_PENALTY = 1e-3  # on the squared weights of a gate, per member
+STRETCH = 16  # tokens that go to one half together
 TRIED_AT_FIRST, TRIED_SECONDS = 256, 0.3  # kept tokens, by which it is tried how long members take
 FITTING = 5.0  # seconds that the weights of all ways take
 
@@ -27,17 +30,27 @@ FITTING = 5.0  # seconds that the weights of all ways take
 @dataclass(frozen=True)
 class Kept:
     """What the members say of kept text. targets: (N, M) log-probability of each token; seen: (N, 2M) what a gate sees;
-    whole: (M, n, V) all log-probabilities of some of the tokens, and aims (n,) which these are."""
+    whole: (M, n, V) all log-probabilities of some of the tokens, aims (n,) which these are, and places (n,) where they
+    stand among all."""
 
     targets: Tensor
     seen: Tensor
     whole: Tensor
     aims: Tensor
+    places: Tensor
 
     def half(self, which: int) -> Kept:
-        """Every other stretch of sixteen tokens."""
-        rows, some = ((torch.arange(n) // 16) % 2 == which for n in (len(self.targets), len(self.aims)))
-        return Kept(self.targets[rows], self.seen[rows], self.whole[:, some], self.aims[some])
+        """Every other stretch of sixteen of the tokens that all is known of, with those between them."""
+        among = torch.searchsorted(self.places, torch.arange(len(self.targets)), right=True) - 1
+        rows = (among // STRETCH) % 2 == which
+        some = rows[self.places]
+        places = (rows.cumsum(0) - 1)[self.places[some]]
+        return Kept(self.targets[rows], self.seen[rows], self.whole[:, some], self.aims[some], places)
+
+    def wholly_known(self) -> Kept:
+        """The tokens that all is known of, and no others."""
+        here = torch.arange(len(self.aims))
+        return Kept(self.targets[self.places], self.seen[self.places], self.whole, self.aims, here)
 
 
 def parse_members(text: str, shards: int = 1) -> list[tuple[str, dict[str, str]]]:
@@ -65,6 +78,29 @@ def _check_member(name: str) -> None:
         raise UsageError(f"a mixture needs exact probabilities, which a {name} does not give; mix {', '.join(exact)}")
 
 
+def check_members(settings: MixtureSettings, training_values: Mapping[str, Any], store: Any) -> None:
+    """Refuse members whose settings are wrong, and kept text too short to weigh them on, before any is trained.
+
+    training_values: those of the mixture, which its members have too.
+    """
+    for name, values in parse_members(settings.members, settings.shards):
+        family = FAMILIES[name]
+        of_model, of_training, of_corpus = sort_settings(family, values)
+        if of_corpus:
+            raise UsageError(
+                f"members share one tokeniser; set {next(iter(of_corpus))} of the mixture, not of its {name}"
+            )
+        checked(family.settings_class(), of_model)
+        if not family.counts:
+            check_precision(checked(TrainingSettings, {**training_values, **of_training}).precision)
+            check_used(of_training, "causal", name)
+    kept = 0 if store.kept is None else len(store.kept.ids) - store.kept.documents
+    if kept <= STRETCH:
+        raise LLMBertError(
+            f"{kept} tokens are kept for the weights of a mixture, and it takes {STRETCH + 1} or more; give more text"
+        )
+
+
 def fit_mixture(
     members: Mapping[str, Any], settings: MixtureSettings, kept: Shard, progress: Progress = silent
 ) -> tuple[Mixture, dict[str, Any]]:
@@ -77,8 +113,9 @@ def fit_mixture(
     text = gather_kept(models, settings, kept, progress)
     tried: dict[str, float] = {}
     ways: Sequence[Way] = (settings.way,) if settings.way else get_args(Way)
+    learned, judged = text.half(0), text.half(1).wholly_known()  # of some tokens the log-linear way knows nothing
     for way in ways:
-        tried[way] = WAYS[way].loss(text.half(1), *WAYS[way].fit(text.half(0)))
+        tried[way] = WAYS[way].loss(judged, *WAYS[way].fit(learned))
     chosen: Any = min(tried, key=lambda way: tried[way])
     mixture = Mixture(settings.model_copy(update={"way": chosen}), models)
     found = WAYS[chosen].fit(text)
@@ -106,9 +143,9 @@ def gather_kept(
     ids = np.asarray(kept.ids[: int(starts[-1])])
     if len(ids) > most:
         ids, starts = ids[:most], np.array([0, most])
-    vocabulary, targets, seen, whole, aims = probe.vocabulary_size, [], [], [], []
-    room = MOST_DISTRIBUTIONS // (vocabulary * len(models))
-    every = max(1, -(-len(ids) // max(1, room)))
+    vocabulary, targets, seen, whole, aims, places, before = probe.vocabulary_size, [], [], [], [], [], 0
+    room = max(4 * STRETCH, MOST_DISTRIBUTIONS // (vocabulary * len(models)))
+    every = max(1, -(-len(ids) // room))
     for _, block, wanted in sliding_windows(ids, starts, probe.window, read_together(vocabulary), progress):
         chosen, device = torch.from_numpy(wanted), probe.weights.device
         parts = probe.parts_at(block[:, :-1].to(device), chosen.to(device))
@@ -117,7 +154,9 @@ def gather_kept(
         seen.append(features(parts).cpu())
         whole.append(torch.stack([part[::every].cpu() for part in parts]))
         aims.append(target[::every])
-    return Kept(torch.cat(targets), torch.cat(seen), torch.cat(whole, dim=1), torch.cat(aims))
+        places.append(torch.arange(before, before + len(target), every))
+        before += len(target)
+    return Kept(torch.cat(targets), torch.cat(seen), torch.cat(whole, dim=1), torch.cat(aims), torch.cat(places))
 
 
 def read_again(store: Corpus) -> int:

@@ -19,6 +19,50 @@ from llmbert.workbench.sources import Paths, Source, Store, path_list
 
 CORPUS_KEYS = ("vocabulary_size",)
 DEFAULT_BUDGET = "5m"
+MOST_SEED = 2**63 - 1
+
+LAYERED = ("gpt", "bert", "transformer", "t5", "vae")  # a vae has layers where its network is a Transformer
+USED_BY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("compile", "recompute"), LAYERED),
+    "across_documents": ("gpt", "bert"),
+    **dict.fromkeys(("batch_tokens", "keep_end", "mixture_temperature"), ("pairs",)),
+    **dict.fromkeys(("next_sentence", "whole_words"), ("masked",)),
+    **dict.fromkeys(("infilling", "blanks"), ("infilling",)),
+    **dict.fromkeys(
+        ("kl_schedule", "kl_steps", "kl_cycles", "free_bits", "word_dropout", "aggressive"),
+        ("elbo",),
+    ),
+    **dict.fromkeys(
+        (
+            "adversarial",
+            "likelihood_steps",
+            "warm_steps",
+            "discriminator_every",
+            "discriminator_rate",
+            "rollouts",
+            "sharpness",
+        ),
+        ("adversarial",),
+    ),
+    **dict.fromkeys(("freeze", "lora_rank", "lora_alpha", "lora_targets"), ("fine-tune",)),
+}
+"""Settings of a training that not all make use of: by which families or objectives they are used."""
+NEVER_PRIVATE = (
+    "accumulate",
+    "average",
+    "clip_value",
+    "compile",
+    "recompute",
+    "evaluate_every",
+    "patience",
+    "label_smoothing",
+    "layer_decay",
+    "matrix_learning_rate",
+    "across_documents",
+)
+"""Settings that a training with noise makes no use of."""
+USED_IN_FINE_TUNING = ("compile", "recompute", "freeze", "lora_rank", "lora_alpha", "lora_targets")
+"""Of the settings that not all make use of those that fine-tuning on labels does."""
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
@@ -62,14 +106,16 @@ def checked(kind: type[BaseModel], values: Mapping[str, Any]) -> Any:
         raise UsageError(f"{where or 'the settings'}: {'must be ' if where else ''}{message}{got}") from error
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value` as a whole number. Raises UsageError where it is none, or too small."""
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as a whole number. Raises UsageError where it is none, too small or too large."""
     try:
         number = int(value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} must be a whole number, not {value!r}") from error
     if number < least:
         raise UsageError(f"{name} must be at least {least}, not {number}")
+    if most is not None and number > most:
+        raise UsageError(f"{name} must be at most {most}, not {number}")
     return number
 
 
@@ -145,7 +191,8 @@ def source_of(asked: Asked, vocabulary_size: Any) -> Source:
 
 def meant_objective(training_values: Mapping[str, Any]) -> str | None:
     """The objective that a setting asks for."""
-    return "infilling" if training_values.get("infilling") not in (None, "0", 0) else None
+    asked = {key: value for key, value in training_values.items() if key == "infilling"}
+    return "infilling" if checked(TrainingSettings, asked).infilling else None
 
 
 def budget_seconds(budget: str | float | None, family: Family, training_values: Mapping[str, Any]) -> float | None:
@@ -153,6 +200,71 @@ def budget_seconds(budget: str | float | None, family: Family, training_values: 
     if budget is None and (family.counts or "steps" in training_values):
         return None
     return parse_duration(DEFAULT_BUDGET if budget is None else budget)
+
+
+def is_used(key: str, objective: str, family: str) -> bool:
+    """Whether a setting makes a difference to a training."""
+    by = USED_BY.get(key)
+    return by is None or family in by or objective in by
+
+
+def check_used(training_values: Mapping[str, Any], objective: str, family: str) -> None:
+    """Refuse settings of a training that ask for something other than usual where it would come to nothing.
+
+    Of a mixture's each needs a family that may use it: its members are trained by what they can use.
+    """
+    settings = checked(TrainingSettings, training_values)
+    usual = TrainingSettings()
+    meant = [key for key in training_values if getattr(settings, key) != getattr(usual, key)]
+    members = [name for name, each in FAMILIES.items() if each.likelihood == "exact"]
+    asked = members if FAMILIES[family].mixes else [family]
+    for key in meant:
+        if any(is_used(key, objective, each) for each in asked):
+            continue
+        if USED_BY[key] == ("fine-tune",):
+            raise UsageError(f"{key} is for llmbert fine-tune; leave it out here, where all weights learn")
+        raise UsageError(
+            f"{key} makes no difference to a {family} that learns by {objective}; it is for {', '.join(USED_BY[key])}, "
+            f"so leave it out"
+        )
+    if settings.across_documents and objective == "masked" and settings.next_sentence:
+        raise UsageError(
+            "across_documents makes no difference where pairs of segments are told; set next_sentence=false"
+        )
+    if settings.noise and FAMILIES[family].mixes:
+        raise UsageError(
+            "a mixture is weighed on text without noise, and members that count would count exactly; leave out noise, "
+            "or train one member alone with it"
+        )
+    if settings.noise:
+        _check_private(settings, training_values, meant)
+
+
+def _check_private(settings: TrainingSettings, training_values: Mapping[str, Any], meant: Sequence[str]) -> None:
+    unused = [key for key in meant if key in NEVER_PRIVATE]
+    if unused:
+        raise UsageError(f"training with noise makes no use of {unused[0]}; leave it out")
+    if "optimiser" in training_values and settings.optimiser in ("muon", "adamw"):
+        raise UsageError(f"training with noise is not by {settings.optimiser}; set optimiser=adam, or leave it out")
+    if settings.precision == "bfloat16":
+        raise UsageError("training with noise is in float32; leave out precision")
+
+
+def check_options(asked: Asked, objective: str) -> None:
+    """Refuse options that would come to nothing with the family and what is read."""
+    family = FAMILIES[asked.family]
+    check_task(asked.task, objective, asked.family)
+    of_pairs = {"lowercase": asked.lowercase, "languages": asked.languages, "detokenise": asked.detokenise}
+    of_documents = {"lines": asked.lines, "split-on": asked.split_on}
+    unused, what = (of_documents, "pairs") if objective == "pairs" else (of_pairs, "documents")
+    for name in (name for name, value in unused.items() if value):
+        raise UsageError(
+            f"--{name} makes no difference to {what}, which a {asked.family} learns from here; leave it out"
+        )
+    if asked.base is not None and (family.counts or family.mixes):
+        raise UsageError(f"a {asked.family} begins with no other run's weights; leave out --base")
+    if asked.budget is not None and family.counts:
+        raise UsageError(f"a {asked.family} takes the time that counting takes; leave out --budget")
 
 
 def check_task(task: str | None, objective: str, family: str) -> None:

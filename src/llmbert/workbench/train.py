@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from llmbert.data.corpus import Corpus
-from llmbert.data.pairs import PairCorpus, PairShard
-from llmbert.models import FAMILIES, Family, find_family
+from llmbert.data.pairs import PairShard
+from llmbert.models import FAMILIES, find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import (
     CHECKPOINT,
@@ -37,23 +36,33 @@ from llmbert.runs import (
 from llmbert.runs.trail import note_trail
 from llmbert.text.foreign import ForeignTokeniser
 from llmbert.text.tokenisers import TOKENISERS, Tokeniser
-from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import PAGE_SECONDS, Plan, check_length, keeps_its_steps, plan_training, time_reading
-from llmbert.workbench.folders import first_facts, fresh_folder, telling_how_to_go_on
+from llmbert.workbench.budget import (
+    PAGE_SECONDS,
+    Plan,
+    check_length,
+    keeps_its_steps,
+    plan_training,
+    shape_for,
+    time_reading,
+)
+from llmbert.workbench.folders import first_facts, fresh_folder, note_done, telling_how_to_go_on, tensorboard_of
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
-from llmbert.workbench.mixing import fit_mixture, parse_members, read_again, seconds_of_mixing
+from llmbert.workbench.mixing import check_members, fit_mixture, parse_members, read_again, seconds_of_mixing
 from llmbert.workbench.pages import seconds_of_baselines, write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
 from llmbert.workbench.privacy.noise import count_privacy, learn_with_noise
 from llmbert.workbench.settings import (
+    MOST_SEED,
     Asked,
     budget_seconds,
+    check_options,
     check_precision,
-    check_task,
+    check_used,
     checked,
+    is_used,
     meant_objective,
     parse_duration,
     preset_of,
@@ -145,6 +154,8 @@ def train(
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
     began = time.monotonic()
+    if tensorboard and (find_family(family).counts or find_family(family).mixes):
+        raise UsageError(f"a {family} takes no steps of its own to be told of; leave out --tensorboard")
     parts = (fields, tokenizer, lowercase, detokenise, mixture, objective, task, languages)
     asked = Asked(
         family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store,
@@ -152,8 +163,7 @@ def train(
     )  # fmt: skip
     training = prepare(asked, progress, began)
     training.stop = stop
-    with fresh_folder(training.out):
-        training.watch = _tensorboard(training.out) if tensorboard else None
+    with fresh_folder(training.out), tensorboard_of(training.out, tensorboard) as training.watch:
         return carry_out(training)
 
 
@@ -164,14 +174,15 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     """
     chosen = find_family(asked.family)
     model_values, training_values, corpus_values = sort_settings(chosen, asked.settings)
-    seed = whole_number("seed", training_values.pop("seed", asked.seed), 0)
+    seed = whole_number("seed", training_values.pop("seed", asked.seed), 0, MOST_SEED)
     if not chosen.counts:
         training_values["seed"] = seed
         check_precision(checked(TrainingSettings, training_values).precision)
     preset = preset_of(asked.family, asked.size)
     source = source_of(asked, corpus_values.get("vocabulary_size"))
     learns = find_objective(asked.objective or meant_objective(training_values), chosen, source.has_pairs)
-    check_task(asked.task, learns, asked.family)
+    check_options(asked, learns)
+    check_used(training_values, learns, asked.family)
     model_values, source, preset, held = _from_base(asked.base, asked.family, model_values, source, preset)
     checked(chosen.settings_class(), {**(preset or {}), **model_values})
     seconds = budget_seconds(asked.budget, chosen, training_values)
@@ -297,7 +308,7 @@ def _plan(
     chosen = FAMILIES[family]
     if chosen.mixes:
         mixed = checked(chosen.settings_class(), {**(preset or {}), **model_values})
-        parse_members(mixed.members, mixed.shards)
+        check_members(mixed, training_values, store)
     if chosen.counts or chosen.mixes:
         return Plan(checked(chosen.settings_class(), {**(preset or {}), **model_values}), TrainingSettings())
     torch.manual_seed(training_values["seed"])
@@ -325,27 +336,6 @@ def _plan(
     if isinstance(store, Corpus):
         check_length(", ".join(source.data), len(train.ids), len(valid.ids), plan.model.context)
     return plan
-
-
-LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
-
-
-def shape_for(
-    family: Family, store: Store, model_values: Mapping[str, Any], preset: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The model's settings as far as the text decides them: the mask's id, and a context that holds the pairs."""
-    values = dict(model_values)
-    fields = family.settings_class().model_fields
-    if "mask_id" in fields:
-        values.setdefault("mask_id", store.tokeniser.special_ids.get(MASK_TOKEN))
-        # The loss that needs the next-sentence head is on unless it was put off, and the head needs the pooler.
-        if values.setdefault("next_sentence", "true") not in ("false", "0", False):
-            values.setdefault("pooler", True)
-    if "context" not in values and "context" not in (preset or {}) and isinstance(store, PairCorpus):
-        sides = (side for part in (store.train, store.valid) for side in (part.source, part.target))
-        longest = max(int(np.diff(np.asarray(side.starts)).max()) for side in sides)
-        values["context"] = min(LONGEST_PAIR, 8 * -(-longest // 8))
-    return values
 
 
 def carry_out(training: Training, resume: bool = False) -> Run:
@@ -427,7 +417,7 @@ def _member(
             split_on=source["split_on"],
             fields=source["fields"],
             budget=seconds,
-            settings=values if FAMILIES[family].counts else {**asked["training"], **values},
+            settings=values if FAMILIES[family].counts else {**_usable(asked["training"], family), **values},
             seed=training.seed,
             language=training.facts["language"],
             store=training.store if part is None else training.store.part(*part),
@@ -441,6 +431,11 @@ def _member(
             return carry_out(member)
     except Interrupted as stopped:
         raise Interrupted(str(stopped).partition("; go on with")[0]) from None
+
+
+def _usable(training_values: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Of a mixture's settings those that a member makes use of."""
+    return {key: value for key, value in training_values.items() if is_used(key, "causal", family)}
 
 
 def _count(training: Training) -> tuple[Any, dict[str, Any]]:
@@ -578,20 +573,5 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     (out / CHECKPOINT).unlink(missing_ok=True)
     if beside(out).name != MEMBERS:
         told = {"family": training.family, "data": facts["data"]["fingerprint"]}
-        note_trail(training.store.folder.parent, "train", out.name, **told)
+        note_done(note_trail, training.store.folder.parent, "train", out.name, **told)
     return load(out)
-
-
-def _tensorboard(folder: Path) -> Callable[[dict[str, float]], None]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise LLMBertError("--tensorboard needs tensorboard; install it with pip install 'llmbert[track]'") from error
-    writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def watch(line: dict[str, float]) -> None:
-        for name, value in line.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(line["step"]))
-
-    return watch

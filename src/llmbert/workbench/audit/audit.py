@@ -22,7 +22,7 @@ from llmbert.workbench.audit.mitigations import MITIGATIONS, cleaned
 from llmbert.workbench.audit.page import dossier
 from llmbert.workbench.audit.planting import Planted, plant, read_lines, write_texts
 from llmbert.workbench.pages import write_page
-from llmbert.workbench.settings import parse_duration
+from llmbert.workbench.settings import MOST_SEED, parse_duration, whole_number
 from llmbert.workbench.sources import Paths, path_list
 from llmbert.workbench.train import resume, train
 
@@ -75,7 +75,7 @@ def audit(
         "repeats": list(repeats),
         "each": each,
         "tokenizer": str(tokenizer),
-        "seed": seed,
+        "seed": whole_number("seed", seed, 0, MOST_SEED),
         "language": language,
         "settings": json.loads(json.dumps(settings or {}, default=dict)),
         "budget": str(budget),

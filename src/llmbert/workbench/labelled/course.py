@@ -30,7 +30,7 @@ from llmbert.tasks.heads import lowercases
 from llmbert.text.tags import are_characters, space_words
 from llmbert.text.tokenisers import Tokeniser, train_tokeniser
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.settings import checked, whole_number
+from llmbert.workbench.settings import MOST_SEED, USED_BY, USED_IN_FINE_TUNING, checked, whole_number
 from llmbert.workbench.sources import given_tokeniser, path_list
 
 LEAST_STEPS, MOST_EPOCHS = 2000, 40.0  # of a training whose epochs nobody set
@@ -143,13 +143,17 @@ def ask(
     if tokenizer is not None:
         given_tokeniser(tokenizer)
     parts = {name: _part(name, dict(part)) for name, part in tasks.items()}
-    seed = whole_number("seed", values.get("seed", seed), 0)
+    seed = whole_number("seed", values.get("seed", seed), 0, MOST_SEED)
     asked = Asked(parts, None if base is None else os.fspath(base), family, tokenizer, lowercase, size, values, seed)
     if asked.tuning.noise:  # which also raises where a value is off
         raise UsageError(
             "fine-tuning on labels adds no noise, so it would hide nothing; leave out the setting noise (llmbert train "
             "learns with noise)"
         )
+    usual = FineTuningSettings()
+    for key in (key for key in values if key in USED_BY and key not in USED_IN_FINE_TUNING):
+        if getattr(asked.tuning, key) != getattr(usual, key):
+            raise UsageError(f"fine-tuning on labels makes no use of {key}; leave it out")
     return asked
 
 

@@ -10,7 +10,7 @@ from llmbert.data.corpus import Corpus
 from llmbert.models import FAMILIES
 from llmbert.protocols import UsageError
 from llmbert.runs import FACTS, read_facts
-from llmbert.training.private import learn_privately
+from llmbert.training.private import learn_privately, private_optimiser
 from llmbert.trust.accounting import spent
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
         progress=training.progress,
         stop=lambda: training.stop() or time.monotonic() > end,
     )
-    done = settings.model_copy(update={"steps": int(found["steps"])})
+    done = settings.model_copy(update={"steps": int(found["steps"]), "optimiser": private_optimiser(settings)})
     training.facts["settings"]["training"] = done.model_dump()  # not what was planned for a training without noise
     return {
         "train_seconds": found["seconds"],
