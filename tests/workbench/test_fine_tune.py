@@ -19,7 +19,9 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load, read_tensors
 from llmbert.tasks.classify import classify
 from llmbert.training.loop import Interrupted
+from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.fine_tune import cross_validate, fine_tune, fine_tune_tasks, resume_fine_tune
+from llmbert.workbench.labelled import learn
 from llmbert.workbench.labelled.page import _baselines
 from llmbert.workbench.train import train
 
@@ -318,12 +320,45 @@ def test_a_budget_decides_how_often_examples_are_read(colours: tuple[str, str], 
     assert run.facts["budget"] == "4s"
 
 
+def test_a_finished_run_stays_where_its_trail_cannot_be_written(colours: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "corpora" / "trail.jsonl").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="audit trail"):
+        fine_tune("classify", colours[0], tmp_path / "run", settings=TINY | {"steps": 1})
+    assert load(tmp_path / "run").facts["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("a_step", "a_measure", "seconds", "every"),
+    [(0.1, 1.0, 60.0, None), (0.1, 30.0, 200.0, None), (2.0, 1.0, 20.0, None), (0.1, 1.0, 60.0, 7)],
+)
+def test_a_budget_pays_for_steps_and_for_every_time_held_out_examples_are_scored(
+    a_step: float, a_measure: float, seconds: float, every: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "_measure_speed", lambda course, patience: (a_step, a_measure))
+    course: Any = SimpleNamespace(
+        training=TrainingSettings(evaluate_every=every),
+        asked=SimpleNamespace(values={}),
+        batches=lambda: SimpleNamespace(batches_per_epoch=20),
+        epochs=1.0,
+        warmup=0.1,
+    )
+    found = learn.plan_steps(course, seconds)
+    scored = -(-found.steps // (found.evaluate_every or 1)) + 1
+    taken = found.steps * a_step + scored * a_measure
+    assert found.steps >= 1 and taken <= seconds - 3.0
+    assert taken > 0.5 * seconds or scored == 2, "and it is spent"
+    with pytest.warns(UserWarning, match="no time to learn"):
+        assert learn.plan_steps(course, a_measure).steps == 1
+
+
 def test_what_is_asked_wrongly_leaves_nothing_behind(colours: tuple[str, str], tmp_path: Path) -> None:
     wrong: list[tuple[type[LLMBertError], str, dict[str, Any]]] = [
         (UsageError, "no task 'sort'", {"task": "sort"}),
         (UsageError, "did you mean 'epochs'", {"settings": {"epoch": 3}}),
         (UsageError, "epochs", {"settings": {"epochs": 0}}),
         (UsageError, "adds no noise", {"settings": TINY | {"noise": 1.0}}),
+        (UsageError, "no use of free_bits", {"settings": TINY | {"free_bits": 0.5}}),
+        (UsageError, "seed must be at most", {"seed": 2**64}),
         (UsageError, "no size 'huge'", {"size": "huge"}),
         (UsageError, "tokeniser 'letters'", {"tokenizer": "letters"}),
         (UsageError, "lora_targets", {"settings": TINY | {"lora_rank": 2, "lora_targets": "*.query"}}),

@@ -31,7 +31,7 @@ from llmbert.runs.trail import note_beside
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.folders import fresh_folder, telling_how_to_go_on
+from llmbert.workbench.folders import fresh_folder, note_done, telling_how_to_go_on
 from llmbert.workbench.labelled.course import Asked, Course, Lesson, Part, ask, prepare
 from llmbert.workbench.labelled.folds import cross_validate
 from llmbert.workbench.labelled.learn import learn, plan_steps
@@ -224,7 +224,7 @@ def _run(
         write_json(out / FACTS, facts)
         (out / CHECKPOINT).unlink(missing_ok=True)
         texts = {name: each["fingerprints"][0] for name, each in facts["data"].items()}
-        note_beside(out, "fine-tune", base=facts["base"], data=texts)
+        note_done(note_beside, out, "fine-tune", base=facts["base"], data=texts)
         return load(out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -14,13 +15,16 @@ from llmbert.nn.lora import merge_lora
 from llmbert.objectives.labels import labels
 from llmbert.protocols import Progress, silent
 from llmbert.runs import CHECKPOINT, LOG, device
+from llmbert.training.compilation import recomputed_layers
 from llmbert.training.loop import Trainer, resolve_precision
 from llmbert.training.optimisers import adapt
 from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.budget import PAGE_SECONDS
 from llmbert.workbench.labelled.course import Course
 from llmbert.workbench.labelled.scores import predict, score_head
 
 MOST_EPOCHS = 100  # that a budget is spent on
+TRIAL_SHARE = 0.1  # of a budget, for timing steps
 
 
 def plan_steps(course: Course, seconds: float | None) -> TrainingSettings:
@@ -32,29 +36,37 @@ def plan_steps(course: Course, seconds: float | None) -> TrainingSettings:
     elif seconds is None or "epochs" in values:
         steps = max(1, math.ceil(course.epochs * a_reading))
     else:
-        a_step, a_measure = _measure_speed(course)
-        left = max(0.3 * seconds, seconds - 3.0)
-        steps = int(min(MOST_EPOCHS * a_reading, max(10, left / (a_step + a_measure / a_reading))))
+        began = time.perf_counter()
+        a_step, a_measure = _measure_speed(course, TRIAL_SHARE * seconds)
+        # The held-out examples are scored after the last step too, and once more for the page.
+        left = seconds - (time.perf_counter() - began) - min(PAGE_SECONDS, 0.3 * seconds) - 2 * a_measure
+        steps = int(left / (a_step + a_measure / (training.evaluate_every or a_reading)))
+        if steps < 1:
+            warnings.warn("the budget leaves no time to learn, so a single step is taken; give more", stacklevel=2)
+        steps = min(MOST_EPOCHS * a_reading, max(1, steps))
     every = training.evaluate_every or max(1, min(a_reading, steps), math.ceil(steps / 100))
     warmup = training.warmup if "warmup" in values else int(course.warmup * steps)
     return training.model_copy(update={"steps": steps, "evaluate_every": every, "warmup": warmup})
 
 
-def _measure_speed(course: Course) -> tuple[float, float]:
-    """Seconds of a training step, and of scoring the held-out examples; a few seconds in all."""
+def _measure_speed(course: Course, patience: float) -> tuple[float, float]:
+    """Seconds of a training step, tried for about `patience` seconds, and of scoring the held-out examples."""
     model = course.make()
     adapt(model, course.training)
     batches = course.batches()
     trainer = Trainer(model, labels, batches, course.training)
     model.train()
-    some = list(islice(batches.iterate(), 12))
-    trainer.step(some[0])
-    began = time.perf_counter()
-    for batch in some[1:]:
-        trainer.step(batch)
+    first, *some = islice(batches.iterate(), 12)
+    steps = 0
+    with recomputed_layers(model, course.training.recompute):
+        trainer.step(first)  # which is slow
+        began = time.perf_counter()
+        while steps < len(some) and (not steps or time.perf_counter() - began < patience):
+            trainer.step(some[steps])
+            steps += 1
     between = time.perf_counter()
     _error(course, model)
-    return (between - began) / (len(some) - 1), time.perf_counter() - between
+    return (between - began) / steps, time.perf_counter() - between
 
 
 def _error(course: Course, model: Headed) -> float:
