@@ -15,7 +15,9 @@ import pytest
 import llmbert
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.tasks.classify import class_scores
+from llmbert.workbench.curation import self_training
 from llmbert.workbench.curation.self_training import _in_proportion, self_train
+from llmbert.workbench.fine_tune import fine_tune
 
 WORDS = {"water": ["river", "sea", "rain", "wave"], "land": ["hill", "mill", "town", "road"]}
 SMALL = {"steps": 200, "learning_rate": 0.01, "layers": 1, "width": 16, "batch": 16, "patience": 20}
@@ -74,11 +76,40 @@ def test_it_ends_where_nothing_is_sure(folder: Path) -> None:
     assert len(found["rounds"]) == 1 and found["rounds"][0]["pseudo_labels"] == {}
 
 
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, LLMBertError])
+def test_what_was_stopped_in_a_later_round_goes_on_from_there(
+    failure: type[BaseException], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[str] = []
+
+    def fails(task: str, data: Any, out: Path, **options: Any) -> Any:
+        began.append(out.name)
+        if began == ["round-0", "round-1"]:
+            raise failure
+        return fine_tune(task, data, out, **options)
+
+    monkeypatch.setattr(self_training, "fine_tune", fails)
+    with pytest.raises(LLMBertError) as stopped:
+        train(folder)
+    assert (folder / "out" / "round-0" / "run.json").exists() and "round-1" not in str(stopped.value)
+    assert ("the same command" in str(stopped.value)) == (failure is KeyboardInterrupt)
+    with pytest.raises(LLMBertError, match="another --out"):
+        train(folder, least=0.7)
+    found = train(folder)
+    assert began == ["round-0", "round-1", "round-1"]
+    monkeypatch.undo()
+    (folder / "out").rename(folder / "before")
+    assert found == train(folder), "as if it had never been stopped"
+    with pytest.raises(LLMBertError, match="another --out"):
+        train(folder)
+
+
 @pytest.mark.parametrize(
     ("asked", "kind", "word"),
     [
         ({"rounds": 0}, UsageError, "rounds"),
         ({"least": 1.5}, UsageError, "least"),
+        ({"seed": 2**63}, UsageError, "seed"),
         ({"fields": {"tokens": "x"}}, UsageError, "text= and label="),
         ({"valid": None, "fields": {"text": "body"}}, LLMBertError, "body"),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from llmbert.data.read import read_documents
 from llmbert.metrics.calibration import calibration_scores, fit_temperature, softmax
 from llmbert.metrics.labels import score_labels
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.runs import Run, check_out, write_json, write_text
+from llmbert.runs import FACTS, Run, check_out, load, read_json, run_status, write_json, write_text
 from llmbert.tasks.classify import class_scores
-from llmbert.workbench.fine_tune import fine_tune
-from llmbert.workbench.folders import fresh_folder
+from llmbert.training.loop import Interrupted
+from llmbert.workbench.fine_tune import fine_tune, resume_fine_tune
+from llmbert.workbench.folders import fresh_folder, is_worth_keeping
+from llmbert.workbench.settings import MOST_SEED, whole_number
 from llmbert.workbench.sources import Paths, path_list
 
 HELD = 0.2  # of the labelled texts, where no held-out ones are given
@@ -54,7 +57,8 @@ def self_train(
 
     Writes runs out/round-0 (labelled texts alone) to out/round-N, the texts each learned from, and self_training.json,
     which is returned: "rounds", each with accuracy, ece before and after scaling, temperature and pseudo-labels by
-    class, and "best", the folder of the round with the highest accuracy, of equals the first.
+    class, and "best", the folder of the round with the highest accuracy, of equals the first. What was stopped goes on
+    where it was when it is asked for again.
 
     Raises UsageError for what is asked wrongly, LLMBertError for what cannot be read or learned from.
     """
@@ -62,38 +66,75 @@ def self_train(
         raise UsageError(f"rounds must be at least 1, not {rounds}")
     if not 0 < least <= 1:
         raise UsageError(f"least is a probability, above 0 and at most 1, not {least}")
+    whole_number("seed", seed, 0, MOST_SEED)
     folder = Path(out)
-    check_out(folder)
+    if not (folder / SUMMARY).exists():
+        check_out(folder)
     named = {role: name for role, name in (fields or {}).items() if role in ("text", "label")}
     if set(named) != set(fields or {}):
         raise UsageError("self-training takes the fields text= and label=")
     train, held = _read(path_list(data), None if valid is None else path_list(valid), named, progress)
     choosing, fitting = _halves(held, seed)
-    asked = {"lines": lines, "text": named.get("text")}
-    found: list[dict[str, Any]] = []
-    with fresh_folder(folder):
+    texts = {"paths": path_list(unlabelled), "lines": lines, "text": named.get("text")}
+    asked = {"train": train.fingerprint, "held": held.fingerprint, "unlabelled": texts, "rounds": rounds}
+    asked |= {"least": least, "seed": seed} | {key: value for key, value in options.items() if key != "stop"}
+    asked = json.loads(json.dumps(asked, default=str))
+    found = _found_before(folder, asked)
+    with fresh_folder(folder), _telling_that_it_goes_on(folder):
         paths = {name: folder / f"{name}.jsonl" for name in ("train", "valid")}
         for name, some in (("train", train), ("valid", choosing)):
             _write_rows(paths[name], zip(some.texts, some.labels or [], strict=True))
-        pseudo: Path | None = None
-        for number in range(rounds + 1):
-            learned = [paths["train"], *([pseudo] if pseudo is not None else [])]
-            run = fine_tune(
-                "classify", learned, folder / f"round-{number}", valid=[paths["valid"]], seed=seed, progress=progress,
-                **options,
-            )  # fmt: skip
-            found.append({"run": f"round-{number}"} | _measured(run, choosing, fitting))
+        write_json(folder / SUMMARY, {"asked": asked, "rounds": found})
+        while len(found) <= rounds and not (found and found[-1].get("pseudo_labels") == {}):
+            number = len(found)
+            learned = [paths["train"], *([folder / f"pseudo-{number}.jsonl"] if number else [])]
+            chosen = {"valid": [paths["valid"]], "seed": seed, "progress": progress, **options}
+            run = _taught(folder / f"round-{number}", learned, chosen)
+            latest = {"run": f"round-{number}"} | _measured(run, choosing, fitting)
             if number < rounds:
                 pseudo = folder / f"pseudo-{number + 1}.jsonl"
-                texts = _texts(path_list(unlabelled), asked, progress)
-                counts = _label(run, texts, found[-1]["temperature"], least, train.counts(), pseudo, progress)
-                found[-1] |= counts
-                if not counts["pseudo_labels"]:
-                    break
+                scale = latest["temperature"]
+                latest |= _label(run, _texts(texts, progress), scale, least, train.counts(), pseudo, progress)
+            found.append(latest)
+            write_json(folder / SUMMARY, {"asked": asked, "rounds": found})
         best = max(found, key=lambda each: each["accuracy"]["score"])
         summary = {"best": best["run"], "least": least, "rounds": found}
         write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _found_before(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rounds that are done where self-training was stopped.
+
+    Raises LLMBertError where it was asked for otherwise, or is finished.
+    """
+    if not (folder / SUMMARY).exists():
+        return []
+    before = read_json(folder / SUMMARY)
+    if before.get("asked") != asked:
+        raise LLMBertError(f"{folder} already holds another self-training, or a finished one; choose another --out")
+    return list(before["rounds"])
+
+
+def _taught(folder: Path, learned: list[Path], options: dict[str, Any]) -> Run:
+    """The run of a round: trained, gone on with, or found as it was left."""
+    if run_status(folder) == "done":
+        return load(folder)
+    if (folder / FACTS).exists():
+        return resume_fine_tune(folder, progress=options["progress"], stop=options.get("stop", lambda: False))
+    return fine_tune("classify", learned, folder, **options)
+
+
+@contextmanager
+def _telling_that_it_goes_on(folder: Path) -> Iterator[None]:
+    """Says of all rounds, not of the one that was stopped, how to go on, where anything of them is kept."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        if not is_worth_keeping(folder):
+            raise
+        at = str(stopped).partition(";")[0] or "stopped, the rounds that are done are saved"
+        raise Interrupted(f"{at}; the same command goes on from there") from None
 
 
 def _read(
@@ -178,9 +219,9 @@ def _in_proportion(sure: list[tuple[float, str, str]], known: Mapping[str, int])
     return taken
 
 
-def _texts(paths: list[str], asked: Mapping[str, Any], progress: Progress) -> Iterator[str]:
+def _texts(asked: Mapping[str, Any], progress: Progress) -> Iterator[str]:
     fields = {"text": asked["text"]} if asked["text"] else None
-    for document in read_documents(paths, lines=asked["lines"], fields=fields, progress=progress):
+    for document in read_documents(asked["paths"], lines=asked["lines"], fields=fields, progress=progress):
         yield "".join(document.pieces)
 
 
