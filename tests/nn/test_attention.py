@@ -29,28 +29,40 @@ def mask_of(kind: str, time: int, source: int) -> tuple[torch.Tensor | None, boo
     return None, kind == "causal"
 
 
+def without_native_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmbert.nn.attention.trains_native", lambda _: False)
+
+
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 @pytest.mark.parametrize("time", [9, 140])
-def test_training_in_bfloat16_is_attention_all_the_same(kind: str, key_heads: int, time: int) -> None:
+def test_training_in_bfloat16_is_attention_all_the_same(
+    kind: str, key_heads: int, time: int, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The ways that bfloat16 takes on a processor, for short and for long texts, forward and back, against float32."""
+    if not native:
+        without_native_passes(monkeypatch)
     query, key, value = inputs(time, time, key_heads)
     mask, causal = mask_of(kind, time, time)
-    wide = [each.clone().requires_grad_() for each in (query, key, value)]
+    wide = [each.clone().double().requires_grad_() for each in (query, key, value)]
     narrow = [each.bfloat16().requires_grad_() for each in (query, key, value)]
-    expected = attend(*wide, mask, causal, scale=0.3)
+    expected = attend(*wide, mask if mask is None or mask.dtype == torch.bool else mask.double(), causal, scale=0.3)
     found = attend(*narrow, mask if mask is None or mask.dtype == torch.bool else mask.bfloat16(), causal, scale=0.3)
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.03)
+    torch.testing.assert_close(found.double(), expected, rtol=0.05, atol=0.03)
     expected.square().sum().backward()
-    found.float().square().sum().backward()
+    found.double().square().sum().backward()
     for one, other in zip(narrow, wide, strict=True):
         assert one.grad is not None and other.grad is not None
-        difference = (one.grad.float() - other.grad).norm() / other.grad.norm()
+        difference = (one.grad.double() - other.grad).norm() / other.grad.norm()
         assert float(difference) < 0.03
 
 
-def test_dropout_drops_in_bfloat16_too() -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_dropout_drops_in_bfloat16_too(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        without_native_passes(monkeypatch)
     query, key, value = (each.bfloat16().requires_grad_() for each in inputs(9, 9, 4))
     torch.manual_seed(0)
     assert not torch.equal(attend(query, key, value, None, False, 0.5), attend(query, key, value, None, False))
@@ -73,6 +85,7 @@ def test_a_masked_token_is_as_if_it_were_not_there(kind: str) -> None:
 @pytest.mark.parametrize("time", [9, 140])
 def test_under_autocast_wide_queries_take_the_same_ways(time: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotated and normalised queries are float32, and autocast would send them the slow way all the same."""
+    without_native_passes(monkeypatch)
     asked: list[bool] = []
     fused = torch.nn.functional.scaled_dot_product_attention
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from llmbert.nn.cache import KeyValueCache
 from llmbert.nn.dropout import dropout as drop
+from llmbert.nn.native import FusedAttention, trains_native
 from llmbert.nn.norms import RMSNorm
 from llmbert.nn.positions import rotate
 
@@ -26,9 +27,15 @@ def attend(
 ) -> Tensor:
     """softmax(Q Kᵀ · scale) V: query (B, H, T, D), key and value (B, H or fewer, S, D) → (B, H, T, D).
 
-    torch's fused attention, but for training in bfloat16 on a processor: there its way back is two to eight times
-    slower than the products written out (short texts) or than itself in float32 (long ones).
+    torch's fused attention, but for training on a processor: there in native passes where there are any, or else, in
+    bfloat16, where torch's way back is two to eight times slower, written out (short texts) or in float32 (long ones).
     """
+    if _fuses(query, mask):
+        given = (each.transpose(1, 2) for each in (query, key, value))
+        given = (each if each.stride(-1) == 1 else each.contiguous() for each in given)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        mixed = FusedAttention.apply(*given, key.shape[1], *[None] * 4, mask, causal, dropout, scale, 0.0)
+        return mixed.transpose(1, 2)
     slow = query.device.type == "cpu" and query.requires_grad and _computed_in(query) == torch.bfloat16
     if slow and query.shape[2] * key.shape[2] <= SHORT:
         return _written_out(query, key, value, mask, causal, dropout, scale)
@@ -47,6 +54,11 @@ def attend(
             enable_gqa=query.shape[1] != key.shape[1],
         )
     return mixed.bfloat16() if slow else mixed
+
+
+def _fuses(x: Tensor, mask: Tensor | None) -> bool:
+    """Whether attention of queries x under the mask can be native passes, there and back."""
+    return (mask is None or mask.dtype == torch.bool) and trains_native(x)
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
@@ -127,17 +139,52 @@ class SelfAttention(nn.Module):
         with -inf where it may not); None: everywhere, with `causal` no later than itself.
         """
         batch, time, _ = x.shape
-        query, key, value = self._project(x, angles)
+        projected, causal = self.qkv(x), causal and mask is None and time > 1
+        dropout = self.dropout if self.training else 0.0
+        if cache is None and _fuses(projected, mask):
+            return self.out(self._fused(projected, angles, mask, causal, dropout))
+        query, key, value = self._heads(projected, angles)
         if cache is not None:
             key, value = cache.write(layer, key, value)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, mask, causal and mask is None and time > 1, dropout, self.scale)
+        mixed = attend(query, key, value, mask, causal, dropout, self.scale)
         return self.out(mixed.transpose(1, 2).reshape(batch, time, self.heads * self.head_width))
 
-    def _project(self, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, D) → queries, keys and values, each (B, its heads, T, D of a head)."""
-        batch, time, _ = x.shape
-        query, key, value = self.qkv(x).split(self.sections, dim=-1)
+    def _fused(
+        self,
+        projected: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> Tensor:
+        """(B, T, sections) → (B, T, H · D): `_heads`, `attend` and the way back in native passes."""
+        batch, time, _ = projected.shape
+        cosine, sine = (
+            (None, None)
+            if angles is None
+            else ((each if each.dim() == 2 else each[:, 0]).contiguous() for each in angles)
+        )  # (T, D), or (B or 1, T, D)
+        gains = [None if norm is None else norm.weight.float() for norm in (self.query_norm, self.key_norm)]
+        mixed = FusedAttention.apply(
+            projected.view(batch, time, self.heads + 2 * self.key_value_heads, self.head_width),
+            None,
+            None,
+            self.key_value_heads,
+            *gains,
+            cosine,
+            sine,
+            mask,
+            causal,
+            dropout,
+            self.head_width**-0.5 if self.scale is None else self.scale,
+            0.0 if self.query_norm is None else self.query_norm.epsilon,
+        )
+        return mixed.view(batch, time, self.heads * self.head_width)
+
+    def _heads(self, projected: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, sections) → queries, keys and values, each (B, its heads, T, D of a head)."""
+        batch, time, _ = projected.shape
+        query, key, value = projected.split(self.sections, dim=-1)
         query = query.view(batch, time, self.heads, self.head_width).transpose(1, 2)
         key = key.view(batch, time, self.key_value_heads, self.head_width).transpose(1, 2)
         value = value.view(batch, time, self.key_value_heads, self.head_width).transpose(1, 2)
@@ -158,7 +205,7 @@ class SelfAttention(nn.Module):
         causal: bool = True,
     ) -> Tensor:
         """What `forward` of the same arguments, without a cache, weighs values by: (B, H, T, T)."""
-        query, key, _ = self._project(x, angles)
+        query, key, _ = self._heads(self.qkv(x), angles)
         return attention_weights(query, key, mask, causal and mask is None, self.scale)
 
 

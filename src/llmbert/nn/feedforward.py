@@ -7,11 +7,19 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from llmbert.nn.dropout import Dropout
+from llmbert.nn.native import KINDS, FusedActivation, FusedGate, trains_native
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """½x(1 + tanh(√(2/π)(x + 0.044715 x³))) (Hendrycks & Gimpel 2016, §2)."""
+    # torch's takes three times as long on a processor; of the others' it is as quick as ours.
+    return FusedActivation.apply(x, "gelu_tanh") if trains_native(x) else nn.functional.gelu(x, approximate="tanh")
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "gelu": nn.functional.gelu,  # x Φ(x), exactly
-    "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "silu": nn.functional.silu,
 }
 
@@ -35,12 +43,15 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, width: int, inner: int, activation: str, dropout: float = 0.0, bias: bool = False) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.kind = ACTIVATIONS[activation], activation
         self.sections = (inner, inner)
         self.gate_up = nn.Linear(width, 2 * inner, bias=bias)
         self.dropout = Dropout(dropout)
         self.down = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        both = self.gate_up(x)
+        if self.kind in KINDS and trains_native(both):
+            return self.down(self.dropout(FusedGate.apply(both, self.kind)))
+        gate, up = both.chunk(2, dim=-1)
         return self.down(self.dropout(self.activation(gate) * up))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from llmbert.nn.native import FusedRMSNorm, trains_native
+
 
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + ε) · g over the last dimension (Zhang & Sennrich 2019, eq. 4)."""
@@ -15,6 +17,8 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        if trains_native(x):
+            return FusedRMSNorm.apply(x, self.weight.float(), self.epsilon, x.dtype)
         # Under autocast the weight is float32 and x is not: torch's fused kernel wants both alike.
         return nn.functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 

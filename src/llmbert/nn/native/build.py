@@ -13,7 +13,12 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCES = [Path(__file__).with_name(name) for name in ("decoder_step.cpp", "softmax.cpp")]
+import torch
+from torch import Tensor
+
+SOURCES = [
+    Path(__file__).with_name(name) for name in ("attention.cpp", "decoder_step.cpp", "elementwise.cpp", "softmax.cpp")
+]
 HEADER = Path(__file__).with_name("vectors.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wno-psabi")
 OFF = "LLMBERT_NATIVE"  # set to 0, nothing is compiled and all runs in torch
@@ -28,6 +33,15 @@ def native_library() -> ctypes.CDLL | None:
 def why_not_native() -> str | None:
     """Why there is no library, in a few words, or None where there is one."""
     return _found()[1]
+
+
+def trains_native(x: Tensor) -> bool:
+    """Whether what is done with x on a way to a gradient can be a native pass, there and back."""
+    wanted = x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled()
+    # A compiler would break off at them, and vmap cannot go through.
+    followed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    known = x.dtype in (torch.float32, torch.bfloat16) and not followed
+    return wanted and known and native_library() is not None
 
 
 @cache

@@ -23,15 +23,6 @@ inline float largest_of(const float* x, int64_t count) {
   return most;
 }
 
-inline void store_rounded(float* to, Floats values) { store(to, values); }
-
-inline void store_rounded(uint16_t* to, Floats values) {  // the nearer bfloat16, of two as near the even one
-  Words words;
-  std::memcpy(&words, &values, sizeof words);
-  const Halves halves = __builtin_convertvector((words + 0x7fff + ((words >> 16) & 1)) >> 16, Halves);
-  std::memcpy(to, &halves, sizeof halves);
-}
-
 // One row of logits → its loss in nats, and in its place the loss's gradient; x: room for the row in float32.
 template <class Number>
 double nats_and_slope(Number* logits, int64_t vocabulary, int64_t target, float smoothing, float* x) {

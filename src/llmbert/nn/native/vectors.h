@@ -45,6 +45,20 @@ inline Floats load(const uint16_t* from) {  // bfloat16 is the upper half of a f
 
 inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
 
+inline void store_rounded(float* to, Floats values) { store(to, values); }
+
+inline void store_rounded(uint16_t* to, Floats values) {  // the nearer bfloat16, of two as near the even one
+#if defined(__AVX512BF16__)
+  const __m256bh narrow = _mm512_cvtneps_pbh((__m512)values);
+  std::memcpy(to, &narrow, sizeof narrow);
+  return;
+#endif
+  Words words;
+  std::memcpy(&words, &values, sizeof words);
+  const Halves halves = __builtin_convertvector((words + 0x7fff + ((words >> 16) & 1)) >> 16, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
 inline float number(float x) { return x; }
 inline float number(uint16_t x) {
   const uint32_t word = uint32_t(x) << 16;
