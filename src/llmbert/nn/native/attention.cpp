@@ -160,10 +160,15 @@ inline void write_row(const Matrix& to, int64_t b, int64_t t, int64_t h, int64_t
   }
 }
 
+// Of rows that end in 0 up to a whole register.
+inline float inner_product(const float* one, const float* other, int64_t width) {
+  Floats sums = {};
+  for (int64_t d = 0; d < width; d += LANES) sums += load(one + d) * load(other + d);
+  return sum(sums);
+}
+
 inline float inverse_root(const float* x, int64_t width, float epsilon) {
-  float squares = 0.0f;
-  for (int64_t d = 0; d < width; d++) squares += x[d] * x[d];
-  return 1.0f / std::sqrt(squares / float(width) + epsilon);
+  return 1.0f / std::sqrt(inner_product(x, x, width) / float(width) + epsilon);
 }
 
 // x (D) of place t in text b: normalised, then turned.
@@ -196,13 +201,12 @@ inline void prepare_back(const Attention& all, float* slope, const float* x, con
   }
   if (gain) {
     const float root = inverse_root(x, width, all.epsilon);
-    float along = 0.0f;
-    for (int64_t d = 0; d < width; d++) along += slope[d] * gain[d] * x[d];
-    along *= root * root / float(width);
     for (int64_t d = 0; d < width; d++) {
       gain_slope[d] += slope[d] * x[d] * root;
-      slope[d] = root * (slope[d] * gain[d] - x[d] * along);
+      slope[d] *= gain[d];
     }
+    const float along = inner_product(slope, x, width) * root * root / float(width);
+    for (int64_t d = 0; d < width; d++) slope[d] = root * (slope[d] - x[d] * along);
   }
 }
 
@@ -367,7 +371,7 @@ void attend_back(const Attention& all, Room<Unit>& room, int64_t b, int64_t h, i
         float* line = room.keys_read.data() + each * room.wide;
         read_row(all.out, b, first + q + each, h, all.width, line);
         read_row(all.result, b, first + q + each, h, all.width, raw.data());
-        for (int64_t d = 0; d < all.width; d++) along[q + each] += line[d] * raw[d];
+        along[q + each] = inner_product(line, raw.data(), all.width);
       }
       room.slope.put_two(q, room.keys_read.data());
     }
