@@ -193,6 +193,18 @@ def test_rms_norm_is_the_same_both_ways(width: int, monkeypatch: pytest.MonkeyPa
     both_ways(layer, [torch.randn(3, 40, width, requires_grad=True)], monkeypatch)
 
 
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf"), 1e30])
+def test_what_is_no_number_or_too_large_is_not_hidden(spoilt: float) -> None:
+    x = torch.ones(1, 1, 4, 8)
+    x[0, 0, 2, 3] = spoilt
+    x.requires_grad_()
+    assert not RMSNorm(8)(x)[0, 0, 2].isfinite().all()
+    assert not attend(x, x, x, None, True)[0, 0, 2:].isfinite().all() or spoilt == 1e30
+    layer = SelfAttention(8, 1, 1, 8, bias=False, qk_norm=True)
+    nn.init.eye_(layer.qkv.weight[:8].detach())
+    assert not layer(x[0], None, None, causal=True)[0, 2:].isfinite().all()
+
+
 @pytest.mark.parametrize("inner", [3, 16, 50])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
 def test_gates_are_the_same_both_ways(activation: str, inner: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ inline float inner_product(const float* one, const float* other, int64_t width) 
 }
 
 inline float inverse_root(const float* x, int64_t width, float epsilon) {
-  return 1.0f / std::sqrt(inner_product(x, x, width) / float(width) + epsilon);
+  return inverse_root(inner_product(x, x, width), width, epsilon);
 }
 
 // x (D) of place t in text b: normalised, then turned.

@@ -123,7 +123,7 @@ void normalise(const In* x, Out* to, int64_t rows, int64_t width, const float* g
       const Floats part = some(row + i, n);
       squares += part * part;
     });
-    roots[r] = 1.0f / std::sqrt(sum(squares) / float(width) + epsilon);
+    roots[r] = inverse_root(sum(squares), width, epsilon);
     by_registers(width, [&](int64_t i, int64_t n) { put(to + r * width + i, some(row + i, n) * roots[r] * some(gain + i, n), n); });
   }
 }

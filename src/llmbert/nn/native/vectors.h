@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #if defined(__x86_64__)
@@ -81,6 +82,11 @@ inline float sum(Floats values) {
     for (int i = 0; i < half; i++) parts[i] += parts[i + half];
   return parts[0];
 #endif
+}
+
+// What an RMS norm multiplies by. Squares that overflow make it no number, so that it is seen: 0 would hide it.
+inline float inverse_root(float squares, int64_t width, float epsilon) {
+  return std::isfinite(squares) ? 1.0f / std::sqrt(squares / float(width) + epsilon) : NAN;
 }
 
 // e^x to a few units in the last place: 2^n by its exponent's bits, and a polynomial for the rest (Cody and Waite 1980).
