@@ -121,6 +121,16 @@ class TestBatches:
             asked = [request([5] * n, beams=3, max_tokens=20) for n in (0, 2, 9)]
             assert all(len(each) == 2 for each in search(steppers, model, asked, n_best=2))
 
+    def test_one_beam_reads_as_much_of_a_long_prompt_as_greedy_decoding(self, steppers):
+        for reach in (2, 7, 12):
+            model = steppers.table(max_length=reach)
+            model.table[:, :, [steppers.padding, steppers.unknown]] = -torch.inf
+            prompt = [4 + n % 20 for n in range(30)]
+            asked = [request(prompt, max_tokens=tokens, temperature=0) for tokens in (1, 4, 20)]
+            engine = Engine(model, steppers.begin, steppers.end, steppers.letters)
+            found = search(steppers, model, asked)
+            assert [list(each[0].tokens) for each in found] == [handle.ids for handle in engine.run(asked)]
+
 
 class TestEndings:
     def test_a_hypothesis_ends_at_a_stop_string(self, steppers):

@@ -255,6 +255,15 @@ class TestReach:
             [steppers.begin, *text[6:9]],
         ]
 
+    @pytest.mark.parametrize(("max_tokens", "kept"), [(1, 12), (3, 10), (5, 8), (6, 7), (40, 7)])
+    def test_of_a_prompt_too_long_as_much_is_read_as_leaves_room(self, steppers, max_tokens, kept):
+        model = steppers.table(max_length=13)
+        model.table[:, :, steppers.end] = -torch.inf
+        asked = request([4 + n % 20 for n in range(60)], max_tokens=max_tokens, temperature=0)
+        assert len(ids_of(engine(steppers, model), [asked])[0]) == max_tokens
+        # the begin token and so much of the prompt's end, and then a token at a time without sliding
+        assert model.steps[: min(max_tokens, 6)] == [(1, kept), *[(1, 1)] * (min(max_tokens, 6) - 1)]
+
     def test_sliding_does_not_disturb_neighbours_that_do_not_slide(self, steppers):
         model = steppers.table(max_length=12)
         asked = [request([5] * n, seed=n, max_tokens=9 + 5 * n) for n in range(5)]

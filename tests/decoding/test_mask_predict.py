@@ -186,6 +186,18 @@ def test_top_k_of_one_is_greedy_and_settings_are_obeyed() -> None:
     assert len(set(written)) == len(written)
 
 
+def test_a_penalty_counts_what_was_written_and_not_the_prompt() -> None:
+    model, ids = make(), gappy([8])
+    greedy, once = GenerationSettings(temperature=0), GenerationSettings(temperature=0, presence_penalty=100)
+    found = 0
+    for token in range(5, VOCABULARY):
+        ids[0, 1] = token
+        plain, apart = (gibbs(model, ids, 1, settings, forbidden_ids=SPECIAL)[0] for settings in (greedy, once))
+        assert apart[2] == plain[2] and len(set(apart[2:10].tolist())) == 8
+        found += bool(apart[2] == token)
+    assert found  # a token of the prompt may well be written
+
+
 def test_a_template_stands_between_begin_and_end() -> None:
     assert make_template(3, begin_id=2, end_id=3, mask_id=4, prompt=[7, 8], suffix=[9]).tolist() == [
         [2, 7, 8, 4, 4, 4, 9, 3]

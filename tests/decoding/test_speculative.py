@@ -142,6 +142,7 @@ def test_a_draft_that_knows_is_always_right_and_saves_steps() -> None:
 
 def test_texts_beyond_the_reach_slide_all_the_same() -> None:
     requests = [request([5, 6, 7], max_tokens=50), request([8], max_tokens=9)]
+    requests += [request([5, 6, 7] * 9, max_tokens=tokens) for tokens in (1, 4, 30)]
     assert written(Markov(reach=16, end=-9.0), requests, Fixed([5, 9])) == written(Markov(reach=16, end=-9.0), requests)
 
 

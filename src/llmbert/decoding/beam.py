@@ -105,7 +105,8 @@ def beam_search(
         rules = build_processors(
             request.settings, forbidden_ids=never + unknown, valid_utf8=valid_utf8, watermark=watermark
         )
-        root = _Beam(check_prompt(request.prompt, model.vocabulary_size), request.condition)
+        prompt = check_prompt(request.prompt, model.vocabulary_size)
+        root = _Beam(prompt, request.condition, room=request.settings.max_tokens)
         searches.append(_Search(request, rules, [root]))
     batch: RunningBatch[_Beam] = RunningBatch(model, begin_id, device)
     with evaluating(model):
@@ -228,7 +229,7 @@ def _continue(
     if generated >= settings.max_tokens:
         search.done.append(_ended(search, parent, tokens, total, "length", decode, generated))
         return None
-    return _Beam(tokens, parent.condition, parent.taken, generated, total)
+    return _Beam(tokens, parent.condition, parent.taken, generated=generated, log_probability=total)
 
 
 def _ended(

@@ -16,7 +16,7 @@ from llmbert.decoding.sampling import accept_or_draw, greedy, sample
 from llmbert.decoding.settings import Request, check_prompt, end_ids_of, never_written
 from llmbert.decoding.stepping import Row, RunningBatch, modules_of, resting
 from llmbert.decoding.streaming import Decode, StopFinder, TextStream
-from llmbert.decoding.utf8 import ValidUtf8
+from llmbert.decoding.utf8 import ValidUtf8, character_begun
 from llmbert.protocols import Progress, Stepper, UsageError, silent
 
 MOST_GUESSES = 32  # a recurrent or n-gram state goes back no further than twice that
@@ -51,14 +51,16 @@ class Handle:
     """A request under way.
 
     `tokens`: all generated so far, the end token left out and those of a stop string included; `finish`: why it
-    ended, None while it has not. `text` never shows any of a stop string, nor of a half character.
+    ended, None while it has not. `text` never shows any of a stop string, nor of a half character. begun: the last
+    tokens of a prompt that ends inside a character, which the text then shows whole.
     """
 
-    def __init__(self, request: Request, decode: Decode):
+    def __init__(self, request: Request, decode: Decode, begun: Sequence[int] = ()):
         self.request = request
         self.tokens: list[Token] = []
         self.finish: FinishReason | None = None
         self._stream = TextStream(decode)
+        self._stream.push(begun)
         self._stops = StopFinder(request.settings.stop)
         self._shown: list[str] = []
         self._read = 0  # tokens whose text was looked at
@@ -107,7 +109,8 @@ class Handle:
         if self.finish is not None:
             return
         self._read_text()
-        self._show(self._stops.push(self._stream.finish()))
+        if self.tokens:  # else there may be a character that only the prompt began
+            self._show(self._stops.push(self._stream.finish()))
         if self._stops.found is not None and reason != "cancelled":
             reason = "stop"
         self._show(self._stops.finish())
@@ -245,9 +248,15 @@ class Engine:
             watermark=self.watermark,
         )
         generator = torch.Generator().manual_seed(settings.seed)
-        handle = Handle(request, self.decode)
+        begun = character_begun(prompt, self._valid_utf8.token_bytes) if self._valid_utf8 is not None else ()
+        handle = Handle(request, self.decode, begun)
         return _Row(
-            tokens=prompt, condition=request.condition, handle=handle, processors=tuple(processors), generator=generator
+            tokens=prompt,
+            condition=request.condition,
+            room=settings.max_tokens,
+            handle=handle,
+            processors=tuple(processors),
+            generator=generator,
         )
 
     def _check(self, request: Request) -> list[int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from llmbert.decoding.processors import Context, Processor, build_processors, log_probabilities_of
 from llmbert.decoding.sampling import greedy, sample
 from llmbert.decoding.settings import GenerationSettings
-from llmbert.protocols import LLMBertError, UsageError
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 
 GREEDY = GenerationSettings(temperature=0.0)
 
@@ -44,7 +44,7 @@ def mask_predict(
     least certain when they were chosen (linear decay) and predicts them anew. mask: (B, T) true where there is a token;
     forbidden_ids: never written, nor is the mask token. Row b draws from a random stream of its own, (seed, b).
     """
-    choose = _Chooser(model, settings, forbidden_ids, len(ids))
+    choose = _Chooser(model, settings, forbidden_ids, ids)
     ids, gaps = ids.clone(), ids == choose.mask_id
     certainty = torch.full(ids.shape, torch.inf, device=ids.device)
     hidden, count = gaps, gaps.sum(1)
@@ -70,20 +70,23 @@ def gibbs(
     order: Literal["left", "random"] = "left",
     mask: Tensor | None = None,
     forbidden_ids: Iterable[int] = (),
+    progress: Progress = silent,
 ) -> Tensor:
     """ids (B, T) with every gap drawn from the model given all else, `sweeps` times over (Wang & Cho 2019, §3).
 
     In the first sweep the gaps still to come are masked: with order "left" that is writing from left to right. Later
     sweeps mask one token of a row at a time and draw it again, in that order or in a new random one each sweep.
-    Arguments as in `mask_predict`; settings None draws from the whole distribution.
+    Arguments as in `mask_predict`; settings None draws from the whole distribution; progress: told of every reading.
     """
-    choose = _Chooser(model, settings or GenerationSettings(), forbidden_ids, len(ids))
+    choose = _Chooser(model, settings or GenerationSettings(), forbidden_ids, ids)
     ids, gaps = ids.clone(), (ids == choose.mask_id).cpu().numpy()
     for _ in range(sweeps):
         places = [np.flatnonzero(row) for row in gaps]
         if order == "random":
             places = [random.permutation(row) for random, row in zip(choose.random, places, strict=True)]
-        for turn in range(max(map(len, places), default=0)):
+        turns = max(map(len, places), default=0)
+        for turn in range(turns):
+            progress("filling", turn, turns)
             now = torch.zeros_like(ids, dtype=torch.bool)
             for row, own in enumerate(places):
                 if turn < len(own):
@@ -94,14 +97,22 @@ def gibbs(
 
 
 @torch.inference_mode()
-def fill(model: Any, ids: Tensor, *, mask: Tensor | None = None, forbidden_ids: Iterable[int] = ()) -> Tensor:
+def fill(
+    model: Any,
+    ids: Tensor,
+    *,
+    mask: Tensor | None = None,
+    forbidden_ids: Iterable[int] = (),
+    progress: Progress = silent,
+) -> Tensor:
     """ids (B, T) with every gap filled by its most probable token, the most certain gap of each row first.
 
-    As many readings as the row with most gaps has: each sees what was filled before. Arguments as in `mask_predict`.
+    As many readings as the row with most gaps has: each sees what was filled before. Arguments as in `gibbs`.
     """
-    choose = _Chooser(model, GREEDY, forbidden_ids, len(ids))
-    ids = ids.clone()
-    while bool((gaps := ids == choose.mask_id).any()):
+    choose = _Chooser(model, GREEDY, forbidden_ids, ids)
+    ids, total = ids.clone(), int((ids == choose.mask_id).sum())
+    while left := int((gaps := ids == choose.mask_id).sum()):
+        progress("filling", total - left, total)
         certainty = torch.full(ids.shape, -torch.inf, device=ids.device)
         tokens, certainty[gaps] = choose(ids, mask, gaps)
         best = certainty.argmax(1, keepdim=True)
@@ -119,7 +130,7 @@ def candidates(
 
     All gaps are empty while each is judged; probabilities are of the whole vocabulary but the forbidden ids.
     """
-    choose = _Chooser(model, GREEDY, forbidden_ids, len(ids))
+    choose = _Chooser(model, GREEDY, forbidden_ids, ids)
     gaps = ids == choose.mask_id
     found: list[list[list[tuple[int, float]]]] = [[] for _ in range(len(ids))]
     if bool(gaps.any()):
@@ -133,7 +144,7 @@ def candidates(
 class _Chooser:
     """Chooses tokens at gaps from a model's logits there, as settings ask for; random: a stream for each row."""
 
-    def __init__(self, model: Any, settings: GenerationSettings, forbidden_ids: Iterable[int], rows: int) -> None:
+    def __init__(self, model: Any, settings: GenerationSettings, forbidden_ids: Iterable[int], ids: Tensor) -> None:
         if model.settings.mask_id is None:
             raise LLMBertError("this model knows no mask token, so it fills no gap; set mask_id to its tokeniser's")
         if settings.beams > 1:
@@ -142,7 +153,9 @@ class _Chooser:
         forbidden = {*forbidden_ids, self.mask_id}
         self.never: Processor = build_processors(GREEDY, forbidden_ids=forbidden)[0]
         self.rules = build_processors(settings, forbidden_ids=forbidden)
-        self.random = [np.random.default_rng((settings.seed, row)) for row in range(rows)]
+        self.random = [np.random.default_rng((settings.seed, row)) for row in range(len(ids))]
+        gaps = ids == self.mask_id
+        self.begun = torch.where(gaps.any(1), gaps.int().argmax(1), ids.shape[1]).tolist()  # where the first gap is
 
     def logits(self, ids: Tensor, mask: Tensor | None, where: Tensor) -> Tensor:
         """(N, V) float32 at the N true places of `where` (B, T), row by row; forbidden tokens ruled out."""
@@ -157,8 +170,11 @@ class _Chooser:
         certainty = log_probabilities_of(logits)
         places = where.nonzero().tolist()
         texts = ids.tolist()
-        # What stands before a gap is what a rule against repetition may look at.
-        context = Context([[token for token in texts[row][:at] if token != self.mask_id] for row, at in places])
+        # What stands before a gap is what a rule against repetition may look at; up to the first one it is the prompt.
+        context = Context(
+            [[token for token in texts[row][:at] if token != self.mask_id] for row, at in places],
+            begun=[self.begun[row] for row, _ in places],
+        )
         for rule in self.rules:
             logits = rule(logits, context)
         if self.settings.greedy:

@@ -21,11 +21,12 @@ _PREFILL_LOGITS = 2**24  # most logits of a prefill held at once (64 MiB)
 @dataclass
 class Row:
     """One text under way: `tokens` are its prompt and what was generated, begin left out; `taken` counts the tokens
-    its state has taken in, begin included."""
+    its state has taken in, begin included; `room`: most tokens to be written behind the prompt."""
 
     tokens: list[int]
     condition: Condition | None = None
     taken: int = 0
+    room: int | None = None
 
 
 R = TypeVar("R", bound=Row)
@@ -36,8 +37,9 @@ class RunningBatch(Generic[R]):
 
     Every row is prefilled with the begin token (begin_id None: without one) and then its tokens; rows of equally many
     tokens share a prefill, whatever their conditions, as long as these are of one kind. A row whose state is as long as
-    the model reaches (`max_length`), and a prompt longer than that, slides: it is prefilled anew with the begin token
-    and its last `max_length // 2` tokens, which costs one prefill every `max_length // 2` tokens.
+    the model reaches (`max_length`) slides: it is prefilled anew with the begin token and its last `max_length // 2`
+    tokens, which costs one prefill every `max_length // 2` tokens. Of a prompt longer than that as much of its end is
+    taken in as leaves room for what is to be written, half of what the model reaches at least.
 
     Rows that begin alike are prefilled once. prefixes: so many states of earlier prompts are kept, and a prompt that
     begins like one of them takes in only what is new.
@@ -121,7 +123,10 @@ class RunningBatch(Generic[R]):
             return whole
         if reach == 1:  # no room for a begin token and a text
             return row.tokens[-1:]
-        return [*self.begin, *row.tokens[-(reach // 2) :]]
+        kept = reach // 2
+        if not row.taken and row.room is not None:
+            kept = max(kept, reach - len(self.begin) - row.room)
+        return [*self.begin, *row.tokens[-kept:]]
 
     def _step(self) -> Tensor:
         assert self.state is not None

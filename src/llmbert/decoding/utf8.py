@@ -83,21 +83,32 @@ class ValidUtf8:
 
     def state(self, tokens: Sequence[int]) -> int:
         """Where in a character a text of these tokens ends; between characters where its end is not valid UTF-8."""
-        tail = b""
-        for token in reversed(tokens[-3:]):
-            piece = self.token_bytes[token] if token < len(self.token_bytes) else b""
-            if not piece:
-                break
-            tail = piece + tail
-        tail = tail[-3:]
-        for start in range(len(tail)):
-            if tail[start] >= 0xC0:
-                state = ACCEPT
-                for byte in tail[start:]:
-                    state = int(_TABLE[state, byte])
-                if state not in (ACCEPT, DEAD):
-                    return state
-        return ACCEPT
+        return state_of(tokens, self.token_bytes)
+
+
+def state_of(tokens: Sequence[int], token_bytes: Sequence[bytes]) -> int:
+    """`ValidUtf8.state`; token_bytes: by id."""
+    tail = b""
+    for token in reversed(tokens[-3:]):
+        piece = token_bytes[token] if token < len(token_bytes) else b""
+        if not piece:
+            break
+        tail = piece + tail
+    tail = tail[-3:]
+    for start in range(len(tail)):
+        if tail[start] >= 0xC0:
+            state = ACCEPT
+            for byte in tail[start:]:
+                state = int(_TABLE[state, byte])
+            if state not in (ACCEPT, DEAD):
+                return state
+    return ACCEPT
+
+
+def character_begun(tokens: Sequence[int], token_bytes: Sequence[bytes]) -> list[int]:
+    """The last tokens of a text that ends inside a character, from the one that begins it on; [] of any other."""
+    ends = [list(tokens[-count:]) for count in range(1, 4)]
+    return next((end for end in ends if state_of(end, token_bytes) != ACCEPT), [])
 
 
 def states_after(token_bytes: Sequence[bytes]) -> np.ndarray:
