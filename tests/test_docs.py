@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from llmbert import cli
 from llmbert.models import FAMILIES
 from llmbert.text.tokenisers import TOKENISERS
 
@@ -33,6 +36,35 @@ def test_every_row_of_the_mission_is_in_the_coverage() -> None:
         covered |= {f"{letter}{number}" for number in range(int(first), int(last) + 1)}
     rows = {"A": 10, "B": 6, "C": 3, "D": 3, "E": 4, "F": 4, "G": 4, "H": 2, "I": 2, "J": 3, "K": 4, "L": 4}
     assert {f"{letter}{number}" for letter, count in rows.items() for number in range(1, count + 1)} <= covered
+
+
+def commands_of(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands that a page shows, ("data stats", its options) each, remarks left out."""
+    found = []
+    for at, part in enumerate(page.read_text("utf-8").split("```")):
+        pieces = part.splitlines() if at % 2 else re.findall(r"`([^`]+)`", part)
+        for piece in pieces:
+            for words, rest in re.findall(r"llmbert ([a-z-]+(?: [a-z-]+)?)(.*)", piece.partition("#")[0], re.DOTALL):
+                found.append((words, re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)))
+    return found
+
+
+SHOWN = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+def test_every_verb_and_option_that_is_shown_exists() -> None:
+    shown = [(page.name, words, options) for page in SHOWN for words, options in commands_of(page)]
+    assert len(shown) > 80
+    whole: Any = typer.main.get_command(cli.app)
+    for page, words, options in shown:
+        verb, *more = words.split()
+        assert verb in whole.commands, f"{page} shows llmbert {verb}"
+        command = whole.commands[verb]
+        if hasattr(command, "commands") and more:
+            assert more[0] in command.commands, f"{page} shows llmbert {words}"
+            command = command.commands[more[0]]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(options) <= known, f"{page} shows llmbert {words} {sorted(set(options) - known)}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

@@ -81,6 +81,10 @@ def test_a_text_is_translated_as_the_function_does(translator: Path) -> None:
     assert raw.out == translate(load(translator), [TEXT], max_tokens=9, raw=True, beams=1)[0] + "\n"
 
 
+def test_generate_names_the_verbs_that_read_a_source(translator: Path) -> None:
+    refused(llmbert("generate", translator, "--prompt", "Ja."), USAGE, "llmbert translate, summarise or write")
+
+
 def test_a_file_is_one_text_and_with_lines_several(translator: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text(TEXT)
     common = ["--in", tmp_path / "in.txt", "--max-tokens", "9"]

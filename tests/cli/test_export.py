@@ -31,5 +31,7 @@ def test_what_cannot_be_exported_is_said(runs: Path, tmp_path: Path) -> None:
     ):
         result = llmbert("export", runs / run, "--out", tmp_path / name)
         assert (result.code, result.err.count("\n")) == (code, 1) and said in result.err, result.err
+    weighed = llmbert("export", runs / "ngram", "--out", tmp_path / "model.arpa", "--weights", "q8_0")
+    assert weighed.code == 2 and "leave out --weights" in weighed.err
     assert (tmp_path / "there.gguf").read_text("utf-8") == "mine"
     assert [each.name for each in tmp_path.iterdir()] == ["there.gguf"]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llmbert.models import FAMILIES
 from llmbert.models.mixture import Mixture, MixtureSettings, features, read_together
 from llmbert.models.ngram import NGram, NGramSettings
 from llmbert.protocols import LLMBertError, UsageError
+from llmbert.runs import load
 from llmbert.workbench import mixing
 from llmbert.workbench.mixing import (
     WAYS,
@@ -28,6 +32,18 @@ from llmbert.workbench.mixing import (
 )
 
 VOCABULARY, BEGIN, END = 20, 2, 3
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "inner"])
+def test_members_lie_below_and_are_no_mixtures(name: str, tmp_path: Path) -> None:
+    """A stranger's folder is not to lead elsewhere, or into itself."""
+    for folder in (tmp_path, tmp_path / "members" / "inner"):
+        (folder / "members").mkdir(parents=True, exist_ok=True)
+        save_file({"weights": torch.zeros(1)}, folder / "model.safetensors")
+        config = {"model_type": "llmbert-mixture", "vocab_size": 9, "settings": {}, "members": [name]}
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LLMBertError, match=r"does not name the members|inner is itself a mixture"):
+        load(tmp_path)
 
 
 def text(seed: int, documents: int = 30) -> tuple[np.ndarray, np.ndarray]:

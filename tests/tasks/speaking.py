@@ -55,11 +55,19 @@ class RuleRun:
             yield text[at : at + self.size]
 
     def generate_many(
-        self, prompts: Any = None, sources: Sequence[str] = (), *, batch: int, progress: Any = silent, **settings: Any
+        self,
+        prompts: Any = None,
+        sources: Sequence[str] = (),
+        *,
+        batch: int,
+        limits: Sequence[int] | None = None,
+        progress: Any = silent,
+        **settings: Any,
     ) -> list[str]:
         assert prompts is None
         assert batch >= 1
-        return [self.generate(source=source, **settings) for source in sources]
+        each: list[dict[str, Any]] = [{} if limits is None else {"max_tokens": limit} for limit in limits or sources]
+        return [self.generate(source=source, **own, **settings) for source, own in zip(sources, each, strict=True)]
 
 
 def random_transformer(folder: Path, text: str, **facts: Any) -> Run:

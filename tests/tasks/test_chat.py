@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -195,6 +197,7 @@ def test_everything_said_is_written_down_and_nothing_else(tmp_path: Path) -> Non
     talk.rate(False, " too short ")
     lines = [json.loads(line) for line in log.path.read_text("utf-8").splitlines()]
     assert [line["kind"] for line in lines] == ["begin", "turn", "reply", "thumb"]
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600 or sys.platform == "win32"
     assert len({line["chat"] for line in lines}) == 1
     assert lines[0]["run"] == "bot"
     assert lines[1] == {"chat": log.chat, "kind": "turn", "number": 0, "speaker": "A", "text": "Hi “你”.\nYou"}

@@ -23,10 +23,20 @@ def test_lines_stay_lines_and_sentences_go_one_by_one() -> None:
     assert run.asked == ["Dr. No came.", "He saw it!", "- and left", "fin", "one."]
     assert run.settings["beams"] == 5
     assert run.settings["temperature"] == 0
-    assert run.settings["max_tokens"] == 2 * 4 + 20
+    assert run.settings["max_tokens"] == 2 * 2 + 20  # of the last sentence, a word and its end
     translate(run, [text], whole=True, beams=1, max_tokens=7, temperature=0.5)
     assert run.asked[5:] == ["Dr. No came. He saw it!", "- and left", "fin"]
     assert (run.settings["max_tokens"], run.settings["temperature"]) == (7, 0.5)
+
+
+def test_a_translation_does_not_depend_on_what_else_is_translated(tmp_path: Path) -> None:
+    """Neither does its length, where nobody said how long it may be."""
+    long = "sehr lang, " * 8
+    run = random_transformer(tmp_path, long)
+    for beams in (1, 3):
+        alone = [translate(run, [text], beams=beams, raw=True)[0] for text in ("Ja.", long)]
+        assert translate(run, ["Ja.", long], beams=beams, raw=True) == alone
+        assert [*translate_stream(run, "Ja.", beams=beams, raw=True)] and len(alone[0]) < len(alone[1])
 
 
 def test_chinese_stands_without_spaces() -> None:

@@ -137,6 +137,10 @@ def generate(
     if beams < 1:
         raise UsageError(f"--beams must be at least 1, not {beams}")
     known = load(run, weights)
+    if known.reads_source:
+        raise UsageError(
+            f"{run} is a {known.family}, which writes from a source: llmbert translate, summarise or write"
+        )
     mark_runs([known], watermark, watermark_strength)
     deltas = known.write(text, draft=draft, **settings)
     if as_json:
@@ -163,7 +167,9 @@ def generate(
 def export(
     run: RunFolder,
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="model.gguf of a gpt; model.arpa of an n-gram.")],
-    weights: Annotated[str, typer.Option("--weights", metavar="KIND", help="Of .gguf: f32, f16, bf16, q8_0.")] = "f32",
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="KIND", help="Of .gguf: f32 (as it is), f16, bf16, q8_0.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if --out exists.")] = False,
 ) -> None:
     """Write a run as one file that other programs open (a run's folder itself is what Hugging Face's open)."""
@@ -178,8 +184,10 @@ def export(
 
     with Display() as display:
         if path.suffix == ".gguf":
-            load(run).write_gguf(path, weights)
+            load(run).write_gguf(path, weights or "f32")
         elif ".arpa" in path.suffixes[-2:]:
+            if weights is not None:
+                raise UsageError("an ARPA file holds probabilities and no weights; leave out --weights")
             load(run).write_arpa(path, display)
         else:
             raise UsageError(f"{path.name} should end in .gguf, or for an n-gram in .arpa or .arpa.gz")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.nn.attention import CrossAttention, SelfAttention
 from llmbert.protocols import UsageError
+from llmbert.runs.representations import reach_of
 from llmbert.runs.run import Run
 
 MOST_TOKENS = 128  # of each side; a map of more cannot be read, and grows with the square
@@ -25,7 +26,8 @@ def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, An
     VAE's Transformer the looks at its latent variable are left out: what they look at has no text. target: what an
     encoder-decoder writes, "" for its first step. Each row of weights sums to 1.
 
-    Raises UsageError for a model without attention, a text of more than MOST_TOKENS tokens, or a target not wanted.
+    Raises UsageError for a model without attention, a text of more than MOST_TOKENS tokens or than the model reads, or
+    a target not wanted.
     """
     if not any(isinstance(module, SelfAttention) for module in getattr(run.model, "modules", list)()):
         raise UsageError(f"{run.family} has no attention to show; take a gpt, bert, transformer or t5")
@@ -33,9 +35,10 @@ def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, An
         raise UsageError(f"{run.family} {'writes a target; give one' if run.reads_source else 'has no target'}")
     source = run.encode_source(text) if run.reads_source else run.document_ids(text)[:-1].tolist()
     written = run.document_ids(target)[:-1].tolist() if target is not None else []
+    most = min(MOST_TOKENS, reach_of(run.model) or MOST_TOKENS)
     for ids in (source, written):
-        if len(ids) > MOST_TOKENS:
-            raise UsageError(f"the text has {len(ids)} tokens, and a map shows {MOST_TOKENS}; take a shorter one")
+        if len(ids) > most:
+            raise UsageError(f"the text has {len(ids)} tokens, and a map shows {most}; take a shorter one")
     with evaluating(run.model), _watched(run.model) as seen:
         ids = torch.tensor([source], device=device_of(run.model))
         if run.reads_source:

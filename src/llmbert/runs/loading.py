@@ -98,8 +98,11 @@ def _model_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
 def _mixture_of(path: Path, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Any:
     """A mixture and its members, which lie below it."""
     names, family = config.get("members"), FAMILIES["mixture"]
-    if not isinstance(names, list) or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_member(name) for name in names):
         raise LLMBertError(f"{CONFIG} does not name the members of the mixture")
+    nested = [name for name in names if read_json(path / MEMBERS / name / CONFIG).get("model_type") == MIXTURE]
+    if nested:
+        raise LLMBertError(f"its member {nested[0]} is itself a mixture, which no training writes")
     members = [load(path / MEMBERS / name).model for name in names]
     try:
         settings = family.settings_class()(**config["settings"])
@@ -111,6 +114,11 @@ def _mixture_of(path: Path, config: Mapping[str, Any], tensors: dict[str, Tensor
         raise LLMBertError(f"{CONFIG} does not describe a mixture: {error}") from error
     model.load_state_dict(tensors, strict=False)
     return model.to(device()).eval()
+
+
+def _is_member(name: str) -> bool:
+    """Whether a name is that of a folder below, and no way out of there."""
+    return Path(name).name == name and name not in ("", ".", "..")
 
 
 def _load_tokeniser(

@@ -24,7 +24,7 @@ def represent_texts(
     """
     if isinstance(texts, str):
         raise UsageError("give a list of texts, even for a single one")
-    reach = None if getattr(run.model, "recurrent", False) else _reach(run.model)
+    reach = None if getattr(run.model, "recurrent", False) else reach_of(run.model)
     read = run.encode_source if run.reads_source else run.document_ids
     rows = [np.asarray(read(text))[:reach].tolist() for text in texts]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
@@ -38,7 +38,7 @@ def represent_texts(
     return np.stack([found[i] for i in range(len(rows))]) if rows else np.zeros((0, 0), np.float32)
 
 
-def _reach(model: Any) -> int | None:
+def reach_of(model: Any) -> int | None:
     """Tokens that a model reads at once; of those that leave out the begin token, with it."""
     reach = getattr(getattr(model, "settings", None), "context", None) or model.max_length
     without_begin = hasattr(model, "posteriors") or hasattr(model, "discriminator")

@@ -169,9 +169,10 @@ class Run:
         """The decoding as it goes: tokens, text and, in the last delta, why the text ended.
 
         draft: what guesses ahead to write sooner, see `find_draft`; engine: one that `engine` gave, which may know the
-        beginning of the prompt from before. A model that reads both ways (BERT) fills `max_tokens` gaps behind the
-        prompt, and all of it comes at once. Raises UsageError where a setting is unknown or out of range, or a source
-        is missing or not wanted.
+        beginning of the prompt from before. Of a prompt longer than the model reaches as much of the end is read as
+        leaves room for `max_tokens`, half of its reach at least. A model that reads both ways (BERT) fills `max_tokens`
+        gaps behind the prompt, and all of it comes at once. Raises UsageError where a setting is unknown or out of
+        range, or a source is missing or not wanted.
         """
         chosen = generation_settings(settings)
         self._check_sources(None if source is None else [source], 1)
@@ -204,35 +205,44 @@ class Run:
         sources: Sequence[str] | None = None,
         *,
         batch: int = 32,
+        limits: Sequence[int] | None = None,
         progress: Progress = silent,
         **settings: Any,
     ) -> list[str]:
         """A text for each prompt, or for each source (prompts None: the targets begin with nothing), in their order.
 
         `batch` texts are written at a time, beams too; those of like length together. Text number i draws its random
-        numbers from seed + i, so that it does not depend on the batch. progress: told how many texts are done.
-        Raises UsageError as `write` does, and where there are not as many sources as prompts.
+        numbers from seed + i, so that it does not depend on the batch. limits: `max_tokens` of each text, where they
+        differ; progress: told with every step how many texts are done.
+        Raises UsageError as `write` does, and where there are not as many sources or limits as prompts.
         """
         chosen = generation_settings(settings)
         count = len(prompts) if prompts is not None else len(sources or ())
         self._check_sources(sources, count)
+        if limits is not None and len(limits) != count:
+            raise UsageError(f"there are {len(limits)} limits and {count} texts; give as many of each")
+        each = [
+            replace(chosen, seed=(chosen.seed + i) % 2**63, max_tokens=limits[i] if limits else chosen.max_tokens)
+            for i in range(count)
+        ]
         if batch < 1:
             raise UsageError(f"batch must be at least 1, not {batch}")
         if self.fills_gaps:
-            asked = enumerate(prompts or ())
-            return [
-                self._filled(prompt, "", replace(chosen, seed=(chosen.seed + i) % 2**63)).text for i, prompt in asked
-            ]
+            return [self._filled(prompt, "", own).text for prompt, own in zip(prompts or (), each, strict=True)]
         starts = [self._prompt_ids(prompt) for prompt in (prompts if prompts is not None else [""] * count)]
         read = [self._source_ids(source, i) for i, source in enumerate(sources)] if sources is not None else None
         order = sorted(range(count), key=lambda i: (-len(read[i]) if read else 0, -len(starts[i])))
-        texts, done = [""] * count, 0
+        texts, ready = [""] * count, 0
+
+        def stepped(stage: str, done: float, total: float | None = None, **figures: float | str) -> None:
+            progress("generating", ready, count)
+
         for prompted in (True, False):  # text that stands behind other text may be decoded differently
             part = [i for i in order if bool(prompts and prompts[i]) == prompted]
-            requests = self._requests(part, starts, read, chosen, batch)
-            for index, text in self._written(part, requests, chosen, batch, prompted):
-                texts[index], done = text, done + 1
-                progress("generating", done, count)
+            requests = self._requests(part, starts, read, each, batch)
+            for index, text in self._written(part, requests, chosen.beams, batch, prompted, stepped):
+                texts[index], ready = text, ready + 1
+                progress("generating", ready, count)
         return texts
 
     def _requests(
@@ -240,34 +250,35 @@ class Run:
         order: Sequence[int],
         starts: Sequence[list[int]],
         read: Sequence[list[int]] | None,
-        settings: GenerationSettings,
+        settings: Sequence[GenerationSettings],
         batch: int,
     ) -> Iterator[Request]:
         """A request for each of `order`; sources are encoded `batch` at a time, when they are wanted."""
         for first in range(0, len(order), batch):
             part = order[first : first + batch]
             conditions = (
-                self._conditions([read[i] for i in part]) if read else [self.drawn(settings.seed + i) for i in part]
+                self._conditions([read[i] for i in part]) if read else [self.drawn(settings[i].seed) for i in part]
             )
             for i, condition in zip(part, conditions, strict=True):
-                yield Request(starts[i], replace(settings, seed=(settings.seed + i) % 2**63), condition)
+                yield Request(starts[i], settings[i], condition)
 
     def _written(
         self,
         order: Sequence[int],
         requests: Iterator[Request],
-        settings: GenerationSettings,
+        beams: int,
         batch: int,
         prompted: bool,
+        progress: Progress,
     ) -> Iterator[tuple[int, str]]:
         """(which, its text) of each request as it is done."""
-        if settings.beams == 1:
-            handles = self.engine(batch, prompted=prompted).run(requests)
+        if beams == 1:
+            handles = self.engine(batch, progress, prompted).run(requests)
             yield from ((i, handle.text) for i, handle in zip(order, handles, strict=True))
             return
         for first in range(0, len(order), batch):
             part = order[first : first + batch]
-            found = beam_search(self.model, [next(requests) for _ in part], **self._ids(prompted))
+            found = beam_search(self.model, [next(requests) for _ in part], **self._ids(prompted), progress=progress)
             yield from ((i, best[0].text) for i, best in zip(part, found, strict=True))
 
     def infill(self, before: str, after: str, **settings: Any) -> str:
@@ -276,14 +287,18 @@ class Run:
         A BERT fills exactly `max_tokens` tokens. Of what does not fit the model's context the far ends are left out,
         and the middle ends where the context does. Raises UsageError for a model that did not learn to.
         """
+        return self.write_between(before, after, **settings).text
+
+    def write_between(self, before: str, after: str, progress: Progress = silent, **settings: Any) -> Delta:
+        """`infill`, with its tokens and why it ended. progress: told of every step."""
         chosen = generation_settings(settings)
         if self.fills_gaps:
-            return self._filled(before, after, chosen).text
+            return self._filled(before, after, chosen, progress)
         marks = self._infilling_ids()
         t = self.tokeniser
         near, far = nearest_context(t.encode(before), t.encode(after), self.model.max_length)
         prompt = [marks.prefix, *near.tolist(), marks.suffix, *far.tolist(), marks.middle]
-        return self._complete(prompt, within_reach(chosen, len(prompt), self.model.max_length))[1]
+        return self._complete(prompt, within_reach(chosen, len(prompt), self.model.max_length), progress=progress)
 
     def fill_blanks(self, parts: Sequence[str], **settings: Any) -> list[str]:
         """What may stand in each gap between the parts of a text, by a GPT that learned to (Donahue et al. 2020).
@@ -301,9 +316,9 @@ class Run:
         for _ in others:
             prompt.append(marks.answer)
             within = within_reach(chosen, len(prompt), self.model.max_length)
-            ids, text = self._complete(prompt, within, (self.tokeniser.end_id, marks.answer))
-            prompt += ids
-            answers.append(text)
+            answer = self._complete(prompt, within, (self.tokeniser.end_id, marks.answer))
+            prompt += [token.id for token in answer.tokens]
+            answers.append(answer.text)
         return answers
 
     def _infilling_ids(self) -> InfillingIds:
@@ -313,7 +328,7 @@ class Run:
             )
         return find_infilling_ids(self.tokeniser.special_ids)
 
-    def _filled(self, before: str, after: str, settings: GenerationSettings) -> Delta:
+    def _filled(self, before: str, after: str, settings: GenerationSettings, progress: Progress = silent) -> Delta:
         """What a model that reads both ways writes between two texts."""
         t, reach = self._ending(), self.model.settings.context
         first, last = nearest_context(t.encode(before), t.encode(after), reach)
@@ -327,21 +342,25 @@ class Run:
             begin_id=t.begin_id,
             end_id=t.end_id,
             forbidden_ids=sorted(never),
+            progress=progress,
         )
         text = t.decode_after(ids) if before and isinstance(t, ForeignTokeniser) else t.decode(ids)
         shown = cut_at_stop(text, settings.stop)
         return Delta(tuple(Token(i) for i in ids), shown, "length" if shown == text else "stop")
 
     def _complete(
-        self, prompt: list[int], settings: GenerationSettings, end_ids: tuple[int, ...] = ()
-    ) -> tuple[list[int], str]:
-        """What is written behind ids, as ids and as text; end_ids: what ends it in the place of the usual."""
-        known = self._ids() | ({"end_id": end_ids} if end_ids else {})
+        self,
+        prompt: list[int],
+        settings: GenerationSettings,
+        end_ids: tuple[int, ...] = (),
+        progress: Progress = silent,
+    ) -> Delta:
+        """What is written behind ids; end_ids: what ends it in the place of the usual."""
+        known = self._ids() | {"progress": progress} | ({"end_id": end_ids} if end_ids else {})
         if settings.beams > 1:
             best = beam_search(self.model, [Request(prompt, settings)], **known)[0][0]
-            return list(best.tokens), best.text
-        handle = next(Engine(self.model, **known).run([Request(prompt, settings)]))
-        return handle.ids, handle.text
+            return Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)
+        return next(Engine(self.model, **known).run([Request(prompt, settings)])).take()
 
     def engine(
         self,
@@ -459,7 +478,21 @@ class Run:
 
         sources: what an encoder-decoder's texts are targets of, as many.
         """
-        documents = [texts] if isinstance(texts, str) else list(texts)
+        text, _ = self.token_nats([texts] if isinstance(texts, str) else list(texts), sources)
+        scored = text.without_ends() if self.scored_unit == "token" else text
+        scores = likelihood_scores(scored, unit=self.scored_unit, **self.signature())
+        totals = text.per_document()[:, 0].tolist()
+        return scores | {"nats": [total if math.isfinite(total) else None for total in totals]}
+
+    @property
+    def scored_unit(self) -> str:
+        """What is scored: of a model that is given the end of a text only its tokens."""
+        return "token" if self.model.likelihood == "pseudo" else "token+end"
+
+    def token_nats(
+        self, documents: Sequence[str], sources: str | Sequence[str] | None, progress: Progress = silent
+    ) -> tuple[TokenNats, list[int]]:
+        """The nats of every token of some texts, and how many of each one's tokens are unknown."""
         if not documents:
             raise UsageError("there is no text to score; give at least one")
         read = [sources] if isinstance(sources, str) else sources
@@ -468,21 +501,22 @@ class Run:
         ids = np.concatenate(parts)
         starts = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
         if read is None:
-            nats = self.model.token_nats(ids, starts)
+            nats = self.model.token_nats(ids, starts, progress)
         else:
-            nats = np.concatenate(pair_nats(self.model, [self._source_ids(s, i) for i, s in enumerate(read)], parts))
+            own, reach = [self._source_ids(source, i) for i, source in enumerate(read)], self.model.max_length
+            longest = max(map(len, parts)) - 1
+            if reach is not None and longest > reach:
+                raise UsageError(f"a text has {longest} tokens, the model writes {reach}; cut or split it")
+            nats = np.concatenate(pair_nats(self.model, own, parts, progress))
+        unknown = [int((part == self.tokeniser.unknown_id).sum()) for part in parts]
         text = TokenNats(
             nats,
             starts,
             np.array([len(text.encode()) for text in documents]),
             np.array([len(text) for text in documents]),
-            int((ids == self.tokeniser.unknown_id).sum()),
+            sum(unknown),
         )
-        pseudo = self.model.likelihood == "pseudo"
-        scored, unit = (text.without_ends(), "token") if pseudo else (text, "token+end")
-        scores = likelihood_scores(scored, unit=unit, **self.signature())
-        totals = np.add.reduceat(nats, starts[:-1], dtype=np.float64)
-        return scores | {"nats": [float(total) if math.isfinite(total) else None for total in totals]}
+        return text, unknown
 
     def _check_scored(self, sources: Sequence[str] | None, count: int) -> None:
         if self.model.likelihood == "none" and hasattr(self.model, "draw"):

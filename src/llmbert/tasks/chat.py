@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmbert.decoding import Engine
-from llmbert.protocols import LLMBertError, UsageError
+from llmbert.protocols import UsageError
 from llmbert.runs import Run
 from llmbert.tasks.chat_log import ChatLog
 from llmbert.tasks.requests import prefix_for, text_form
@@ -93,7 +93,7 @@ class Conversation:
     def say(self, text: str, speaker: str | None = None) -> Turn:
         """Somebody's turn; by default of the first speaker.
 
-        Raises UsageError for an empty text or a stranger, LLMBertError for a text that leaves no room for a reply.
+        Raises UsageError for an empty text, a stranger, or a text that leaves no room for a reply.
         """
         turn = Turn(speaker or self.speakers[0], text.strip())
         if turn.speaker not in self.speakers:
@@ -101,7 +101,7 @@ class Conversation:
         if not turn.text:
             raise UsageError("there is nothing to say; type some text")
         if self._room is not None and self._length([turn]) > self._room:
-            raise LLMBertError(
+            raise UsageError(
                 f"this turn has {self._count_tokens(turn.text)} tokens and does not fit into the model's "
                 f"{self.run.model.max_length} with the system text and a reply; say it in fewer words"
             )

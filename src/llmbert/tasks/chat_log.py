@@ -49,13 +49,18 @@ class ChatLog:
         data = (line + "\n").encode("utf-8", "backslashreplace")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab", buffering=0) as file:
+            with open(self.path, "ab", buffering=0, opener=_own) as file:
                 _append(file, data)
         except OSError as error:
             reason = error.strerror or error
             raise LLMBertError(
                 f"the conversation could not be written to {self.path} ({reason}); name another file with --log"
             ) from error
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file that, where it is new, only its owner may read: it holds what people wrote."""
+    return os.open(path, flags, 0o600)
 
 
 def _append(file: Any, data: bytes) -> None:

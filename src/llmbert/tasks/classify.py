@@ -14,7 +14,7 @@ from llmbert.models.headed import Headed, HeadSettings
 from llmbert.protocols import Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.tasks.heads import AnyRun, lowercases, open_headed, run_head, warn_of_truncated
-from llmbert.tasks.requests import ask, fit_sources, longest_answer, prefix_for, text_form
+from llmbert.tasks.requests import ask, fit_sources, prefix_for, text_form
 
 AT_ONCE = 4096  # texts of a stream that are held together, so that like lengths meet
 
@@ -60,8 +60,7 @@ def _written(run: Run, texts: Sequence[Text], batch: int, progress: Progress) ->
         raise UsageError(f"{run.folder} writes the class of one text; give texts, not pairs of them")
     form, prefix = text_form(run), prefix_for(run, "classify")
     fitted = fit_sources(run, [form.before(str(text)) for text in texts], "head", prefix)
-    chosen = {"max_tokens": longest_answer(run, fitted, prefix), "temperature": 0.0}
-    for answer in ask(run, [prefix + source for source in fitted], batch, progress, chosen):
+    for answer in ask(run, [prefix + source for source in fitted], batch, progress, {"temperature": 0.0}):
         yield {"label": answer.strip()}
 
 

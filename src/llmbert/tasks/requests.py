@@ -165,12 +165,16 @@ def fit_sources(run: Any, texts: Sequence[str], policy: str, prefix: str = "", r
 
 
 def ask(run: Any, sources: Sequence[str], batch: int, progress: Progress, settings: dict[str, Any]) -> list[str]:
-    """What the run writes for each source, in order; a blank source gets a blank answer without asking."""
+    """What the run writes for each source, in order; a blank source gets a blank answer without asking.
+
+    Where settings name no max_tokens, each answer has its own (`longest_answer`), whoever else is asked for.
+    """
     filled = [at for at, source in enumerate(sources) if source.strip()]
     answers = [""] * len(sources)
     if filled:
         asked = [sources[at] for at in filled]
-        written = run.generate_many(sources=asked, batch=batch, progress=progress, **settings)
+        limits = None if "max_tokens" in settings else [longest_answer(run, source) for source in asked]
+        written = run.generate_many(sources=asked, batch=batch, limits=limits, progress=progress, **settings)
         for at, answer in zip(filled, written, strict=True):
             answers[at] = answer
     return answers
@@ -181,7 +185,7 @@ def ask_stream(run: Any, source: str, text: str, form: TextForm | None, settings
     gives it, at once where that changes more than the end."""
     if not source.strip():
         return
-    pieces = run.stream(source=source, **settings)
+    pieces = run.stream(source=source, **{"max_tokens": longest_answer(run, source), **settings})
     if form is None:
         yield from pieces
     elif form.plain:
@@ -196,10 +200,10 @@ def searching(beams: int, length_penalty: float, settings: dict[str, Any]) -> di
     return chosen if "temperature" in settings else {**chosen, "temperature": 0.0}
 
 
-def longest_answer(run: Any, sources: Sequence[str], prefix: str = "") -> int:
-    """Tokens an answer may have where nobody said: twice the longest source and 20 more, at most what it reaches."""
-    length, reach = source_length(run, prefix), source_room(run)
-    most = 2 * max((length(source) for source in sources), default=0) + 20
+def longest_answer(run: Any, source: str) -> int:
+    """Tokens an answer may have where nobody said: twice its source's and 20 more, at most what the model reaches."""
+    reach = source_room(run)
+    most = 2 * len(run.encode_source(source)) + 20
     return most if reach is None else max(1, min(most, reach - 1))
 
 

@@ -12,7 +12,6 @@ from llmbert.tasks.requests import (
     ask,
     ask_stream,
     check_texts,
-    longest_answer,
     prefix_for,
     refuse_source,
     searching,
@@ -53,8 +52,8 @@ def translate(
     Each line is translated sentence by sentence, all texts' sentences together in batches; line ends, blank lines and
     indentation stay where they are. A sentence longer than the model reads is cut at clauses. whole: each line goes in
     as it stands, as the segments of a test set do. raw: what the model wrote, without detokenising, capitals and the
-    removal of loops (see `TextForm`). settings: those of `GenerationSettings`; max_tokens is by default twice the
-    longest sentence and 20 more.
+    removal of loops (see `TextForm`). settings: those of `GenerationSettings`; max_tokens, of a sentence, is by default
+    twice its own tokens and 20 more.
 
     Raises UsageError for languages the run does not know, LLMBertError for a run that reads no source.
     """
@@ -62,7 +61,7 @@ def translate(
     job = _Job(run, source_language, target_language, whole, raw)
     parts = [job.parts(text) for text in texts]
     sentences = [part.text for each in parts for part in each if not part.gap]
-    chosen = job.settings(sentences, beams, length_penalty, settings)
+    chosen = searching(beams, length_penalty, settings)
     answers = ask(run, [job.source(sentence) for sentence in sentences], batch, progress, chosen)
     pieces = ([job.answer(*pair)] for pair in zip(sentences, answers, strict=True))
     return ["".join(_joined(each, pieces)) for each in parts]
@@ -84,7 +83,7 @@ def translate_stream(
     job = _Job(run, source_language, target_language, whole, raw)
     parts = job.parts(text)
     sentences = [part.text for part in parts if not part.gap]
-    chosen = job.settings(sentences, beams, length_penalty, settings)
+    chosen = searching(beams, length_penalty, settings)
     form = None if raw else job.form
     return _joined(parts, (ask_stream(run, job.source(sentence), sentence, form, chosen) for sentence in sentences))
 
@@ -123,12 +122,6 @@ class _Job:
 
     def answer(self, sentence: str, written: str) -> str:
         return written if self.raw else self.form.after(sentence, written)
-
-    def settings(
-        self, sentences: Sequence[str], beams: int, length_penalty: float, settings: dict[str, Any]
-    ) -> dict[str, Any]:
-        chosen = searching(beams, length_penalty, settings)
-        return {"max_tokens": longest_answer(self.run, sentences, self.prefix), **chosen}
 
 
 def _joined(parts: Sequence[_Part], answers: Iterator[Iterable[str]]) -> Iterator[str]:

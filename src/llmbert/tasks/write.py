@@ -13,7 +13,6 @@ from llmbert.tasks.requests import (
     ask,
     ask_stream,
     fit_sources,
-    longest_answer,
     prefix_for,
     refuse_source,
     searching,
@@ -53,14 +52,14 @@ def write(
 
     Where the run learned from texts without names ("delexicalised" in its facts), they are taken out of the record and
     put back into the text; one warning counts the texts with a placeholder nobody has a name for. raw: what the model
-    wrote. settings: those of `GenerationSettings`; max_tokens is by default twice the longest record and 20 more.
+    wrote. settings: those of `GenerationSettings`; max_tokens is by default twice a record's own and 20 more.
 
     Raises UsageError for what is no record, naming its number; LLMBertError for a run that reads no source.
     """
     form, prefix = _prepare(run)
     requests = [_request(record, form, f"record {number}") for number, record in enumerate(_listed(records), 1)]
     fitted = fit_sources(run, [request.source for request in requests], "head", prefix)
-    chosen = {"max_tokens": longest_answer(run, fitted, prefix), **searching(beams, length_penalty, settings)}
+    chosen = searching(beams, length_penalty, settings)
     answers = ask(run, [prefix + source for source in fitted], batch, progress, chosen)
     if raw:
         return answers
@@ -76,7 +75,7 @@ def write_stream(
     form, prefix = _prepare(run)
     request = _request(record, form, "the record")
     fitted = fit_sources(run, [request.source], "head", prefix)
-    chosen = {"max_tokens": longest_answer(run, fitted, prefix), **searching(beams, length_penalty, settings)}
+    chosen = searching(beams, length_penalty, settings)
     pieces = ask_stream(run, prefix + fitted[0], request.source, None if raw else form, chosen)
     return pieces if raw or not request.values else iter([relexicalise("".join(pieces), request.values)])
 

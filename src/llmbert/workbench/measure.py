@@ -324,7 +324,7 @@ def write_answers(
         warnings.simplefilter("ignore", UserWarning)  # what is cut was counted in training
         fitted = fit_sources(run, texts, task.truncation, prefix)
     longest = max(len(run.tokeniser.encode(target)) for reference in references for target in reference.targets)
-    limit = min(longest_answer(run, fitted, prefix), longest + 10)
+    limit = min(max(longest_answer(run, prefix + text) for text in fitted), longest + 10)
     chosen = {"max_tokens": limit, **searching(beams, length_penalty, settings)}
     return ask(run, [prefix + text for text in fitted], batch, progress, chosen)
 
