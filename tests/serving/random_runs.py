@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from llmbert.data.infilling import INFILLING_TOKENS
 from llmbert.models import FAMILIES
 from llmbert.runs import Run
 from llmbert.text.tokenisers import train_tokeniser
@@ -24,6 +25,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "ende": ("transformer", {"tasks": ["translate"], "languages": {"source": "en", "target": "de"}}),
     "t5": ("t5", {"tasks": ["summarise"]}),
+    "between": ("gpt", {}),
 }
 
 
@@ -34,6 +36,8 @@ def random_run(name: str, folder: Path, text: str) -> Run:
     tokeniser = train_tokeniser("bytes", [text])
     if family == "bert":
         tokeniser = tokeniser.with_special_tokens([MASK_TOKEN])
+    if name == "between":  # fills in between two texts
+        tokeniser = tokeniser.with_special_tokens(INFILLING_TOKENS)
     size = tokeniser.vocabulary_size
     model = _mixture(size) if family == "mixture" else _model(family, size)
     if family == "bert":

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import stat
 import struct
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import llmbert
 from llmbert.cli.serving import report, serve
 from llmbert.protocols import LLMBertError
 from llmbert.serving.catalogue import load_runs
-from llmbert.serving.feedback import read_thumbs, read_times
+from llmbert.serving.feedback import Answer, Feedback, read_thumbs, read_times
 from llmbert.serving.feedback_report import feedback_report, write_feedback_page, write_pairs
 
 PROGRAM = [sys.executable, "-m", "llmbert"]
@@ -107,6 +108,20 @@ def test_killed_in_the_middle_of_requests_the_database_is_whole(folders: Path, t
     for language in ("en", "zh"):
         write_feedback_page(path, found, tmp_path / f"{language}.html", language)
         assert f"{found['answers']:,}" in (tmp_path / f"{language}.html").read_text()
+
+
+def test_what_people_wrote_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        feedback = Feedback(tmp_path / "feedback.sqlite")
+        feedback.answered(Answer("a", 1.0, "gpt", "completion", "secret", "text", {}, 0.1, None, 3))
+        feedback.rate("a", True, "", None, 2.0)
+        feedback.flush()
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+        assert len(list(tmp_path.iterdir())) == 3  # with what SQLite has beside it
+        feedback.close()
+    finally:
+        os.umask(before)
 
 
 def test_sigterm_finishes_what_is_under_way_and_ctrl_c_too(folders: Path) -> None:

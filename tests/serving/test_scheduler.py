@@ -15,7 +15,7 @@ import torch
 from live import Live, live
 
 from llmbert.decoding import GenerationSettings, Request
-from llmbert.protocols import LLMBertError
+from llmbert.protocols import LLMBertError, Progress
 from llmbert.serving.catalogue import Served
 from llmbert.serving.scheduler import TOGETHER, Scheduler
 from llmbert.serving.settings import ServeSettings
@@ -298,7 +298,7 @@ def test_a_run_without_a_tokeniser_is_refused_before_anybody_asks(runs: dict[str
 def test_closing_waits_for_work_that_was_taken_out_of_the_queue(runs: dict[str, Served]) -> None:
     begun, items = threading.Event(), list(range(2 * TOGETHER))
 
-    def do(some: list[int]) -> list[int]:
+    def do(some: list[int], progress: Progress) -> list[int]:
         begun.set()
         time.sleep(0.2)
         return [2 * each for each in some]

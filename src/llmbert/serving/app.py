@@ -20,7 +20,7 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import version
 from llmbert.serving.catalogue import Served
 from llmbert.serving.feedback import Feedback
-from llmbert.serving.guard import Guard, error_body
+from llmbert.serving.guard import UNFORESEEN, Guard, error_body
 from llmbert.serving.routes import Server, router
 from llmbert.serving.scheduler import Busy, Scheduler, Stopping
 from llmbert.serving.settings import ServeSettings
@@ -50,9 +50,10 @@ def build_app(runs: Mapping[str, Served], settings: ServeSettings | None = None)
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         scheduler.start()
         yield
-        scheduler.close(settings.drain_seconds)
+        # the server has waited for all that was under way: what is still asked for has nobody left to read it
         if feedback is not None:
             feedback.close()
+        scheduler.close(0)
         logging.getLogger("llmbert.serving").info("stopped")
 
     # no pages of documentation: they load scripts from elsewhere
@@ -112,11 +113,11 @@ def _add_refusals(app: FastAPI) -> None:
             return JSONResponse(error_body(str(error), "rate_limit_error", "busy"), status, retry)
         if isinstance(error, UsageError):
             return JSONResponse(error_body(str(error), "invalid_request_error"), 422)
-        return JSONResponse(error_body(str(error), "invalid_request_error"), 422)
+        return JSONResponse(error_body(str(error), "server_error"), 500)  # the run's fault, and not the client's
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
-        return JSONResponse(error_body("something unforeseen failed here; the log says what", "server_error"), 500)
+        return JSONResponse(error_body(UNFORESEEN, "server_error"), 500)
 
 
 def _description(app: FastAPI) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmbert.decoding import Guide
+from llmbert.decoding.utf8 import character_begun
 from llmbert.models.headed import Headed
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
@@ -85,6 +86,29 @@ class Served:
             ends = token in getattr(t, "end_ids", (t.end_id,))
             found = self._texts[token] = "<end>" if ends else t.decode([token]) or f"<{token}>"
         return found
+
+    @cached_property
+    def _bytes(self) -> list[bytes] | None:
+        return self.run.tokeniser.token_bytes()
+
+    def token_bytes(self, token: int, text: str) -> bytes:
+        """The bytes of a token that shows as `text`: its own, or none, where tokens are bytes."""
+        if self._bytes is None:
+            return text.encode("utf-8", "replace")
+        return self._bytes[token] if token < len(self._bytes) else b""
+
+    def character_begun(self, ids: Sequence[int]) -> list[int]:
+        """The last of some tokens that begin a character and do not end it."""
+        return [] if self._bytes is None else character_begun(ids, self._bytes)
+
+    def token_name(self, token: int) -> str:
+        """A token as text that no other goes by: part of a character by its bytes, as OpenAI has it."""
+        own = self._bytes[token] if self._bytes is not None and token < len(self._bytes) else b""
+        try:
+            own.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in own)
+        return self.token_text(token)
 
     @cached_property
     def guide(self) -> Guide:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -136,6 +137,8 @@ def connect(path: Path, create: bool = True) -> sqlite3.Connection:
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # what people wrote is for its owner alone; SQLite's files beside it (-wal, -shm) take its rights
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         elif not path.is_file():
             raise LLMBertError(f"there is no database {path}; llmbert serve --feedback {path} writes one")
         database = sqlite3.connect(path, timeout=10, isolation_level="IMMEDIATE")

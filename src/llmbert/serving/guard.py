@@ -26,6 +26,7 @@ OPEN = ("/", "/healthz", "/readyz", "/favicon.ico")
 """Paths that need no key, beside those of the page's own files, which hold nothing of anybody's."""
 
 PAGE = "/playground/"
+UNFORESEEN = "something unforeseen failed here; the log says what"
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -81,8 +82,8 @@ class Refused(HTTPException):
 class Guard:
     """The outermost layer of the server (ASGI), but for the headers that pages of other origins need.
 
-    It refuses with 401, 408, 413, 421 or 429 what is not to reach the application, and answers 500 without a trace for
-    whatever fails there. The endpoints leave what the log is to say in `scope["llmbert"]`.
+    It refuses with 401, 408, 413, 415, 421 or 429 what is not to reach the application, and answers 500 without a trace
+    for whatever fails there. The endpoints leave what the log is to say in `scope["llmbert"]`.
     """
 
     def __init__(self, app: Any, settings: ServeSettings, figures: Figures) -> None:
@@ -124,7 +125,7 @@ class Guard:
             except Exception as error:
                 log.error("a request failed", exc_info=error, extra={"fields": {"request": notes["request"]}})
                 if not status:
-                    await _send_json(told, 500, error_body("something unforeseen failed here", "server_error"))
+                    await _send_json(told, 500, error_body(UNFORESEEN, "server_error"))
         finally:
             self.figures.open.dec()
             self._log(scope, notes, status, time.perf_counter() - began)
@@ -139,6 +140,8 @@ class Guard:
             notes["key"] = key.name
         if not public:
             self._check_rate(scope, key)
+        if scope["method"] == "POST":
+            self._check_kind(headers)
         body.expect(headers.get("content-length"))
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
@@ -147,6 +150,12 @@ class Guard:
         name = name[: name.rindex("]") + 1] if name.startswith("[") and "]" in name else name.split(":")[0]
         if self.settings.hosts and name.strip("[]") not in self.settings.hosts:
             raise Refused(421, "this server does not go by that name; see --allow-host", "invalid_request_error")
+
+    def _check_kind(self, headers: Mapping[str, str]) -> None:
+        """A page elsewhere can send anything but JSON here without the browser asking first."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise Refused(415, "send JSON, and say so: Content-Type: application/json", "invalid_request_error")
 
     def _who(self, headers: Mapping[str, str]) -> Key:
         scheme, _, given = headers.get("authorization", "").partition(" ")

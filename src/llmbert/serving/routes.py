@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import secrets
 import time
 import warnings
@@ -18,13 +19,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from llmbert.protocols import LLMBertError, UsageError
+from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import represent_texts
 from llmbert.runs.attention import attention_of
+from llmbert.runs.scoring import score_each
 from llmbert.serving import schemas
 from llmbert.serving.catalogue import Served
 from llmbert.serving.feedback import Answer, Feedback
-from llmbert.serving.scheduler import Scheduler, Ticket
+from llmbert.serving.guard import UNFORESEEN, error_body
+from llmbert.serving.scheduler import Do, Scheduler, Ticket
 from llmbert.serving.settings import ServeSettings
 from llmbert.serving.telemetry import Figures
 from llmbert.serving.writing import (
@@ -40,6 +43,7 @@ from llmbert.serving.writing import (
 
 T = TypeVar("T")
 PSEUDO_CHARACTERS = 2048
+log = logging.getLogger("llmbert.serving")
 LEFT = 499  # a client that went before its answer came
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -206,8 +210,11 @@ async def _stream(request: Request, body: schemas.Generation, asked: Asked) -> R
             try:
                 async for each in events:
                     yield _event(each)
-            except LLMBertError as error:
-                yield _event({"error": {"message": str(error), "type": "server_error", "code": None, "param": None}})
+            except Exception as error:  # the answer has begun: there is no other way to say so
+                known = isinstance(error, LLMBertError)
+                if not known:
+                    log.error("a request failed", exc_info=error)
+                yield _event(error_body(str(error) if known else UNFORESEEN, "server_error"))
                 return
             _ended(request, body, asked)
             yield b"data: [DONE]\n\n"
@@ -278,13 +285,14 @@ async def distribution(body: schemas.Distribution, request: Request) -> Any:
     served.need("completions")
     if not hasattr(served.run.model, "step"):
         raise UsageError(f"{served.name} reads both ways and has no next token")
-    settings = sampling(body) | {"max_tokens": 1}
+    # room for a whole character: of one that could not be ended no token would be allowed
+    settings = sampling(body) | {"max_tokens": 8}
     source = body.source if served.run.reads_source else None
     prompt = "" if served.run.reads_source and body.source is None else body.prompt
     if served.run.reads_source and source is None:
         source = body.prompt if isinstance(body.prompt, str) else ""
 
-    def look(_: Sequence[Any]) -> list[Any]:
+    def look(_: list[Any], progress: Progress) -> list[Any]:
         asked = served.run.request(prompt, source, **settings)
         if len(asked.prompt) > server.settings.prompt_tokens:
             raise UsageError(
@@ -324,13 +332,13 @@ def _texts(body: schemas.Texts | schemas.Embedding, server: Server) -> list[str]
     return texts
 
 
-def _quietly(do: Callable[..., list[Any]], **options: Any) -> Callable[[list[Any]], list[Any]]:
+def _quietly(do: Callable[..., list[Any]], **options: Any) -> Do:
     """A task as the scheduler calls it; remarks for the terminal (a text was cut) are not for it."""
 
-    def done(items: list[Any]) -> list[Any]:
+    def done(items: list[Any], progress: Progress) -> list[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return do(items, **options)
+            return do(items, progress=progress, **options)
 
     return done
 
@@ -349,7 +357,12 @@ async def _task(
     key = (verb, json.dumps(options, sort_keys=True))
     began = time.perf_counter()
     work = _quietly(lambda items, **given: do(served.run, items, **given), **options)
-    found = await _done(request, server.scheduler.work(served.name, key, texts, work))
+    beams = options.get("beams", 0)  # 0: nothing is written
+
+    def writes(text: str) -> int:
+        return int(beams * (most or 2 * len(text) + 20))
+
+    found = await _done(request, server.scheduler.work(served.name, key, texts, work, writes))
     if isinstance(found, Response):
         return found
     own, now, seconds = f"{verb}-{secrets.token_hex(12)}", time.time(), time.perf_counter() - began
@@ -391,7 +404,7 @@ async def trace(body: schemas.Tracing, request: Request) -> Any:
     """Where each text stands word for word in the training text, of runs whose index was made beforehand."""
     served = server_of(request).find(body.model)
 
-    def task(_: Any, texts: list[str], least: int | None = None) -> list[dict[str, Any]]:
+    def task(_: Any, texts: list[str], least: int | None = None, progress: Progress = silent) -> list[dict[str, Any]]:
         return [served.tracer.look("text", text, least) for text in texts]
 
     return await _task(request, body, "trace", task, body.model_dump(exclude={"model", "input"}, exclude_none=True))
@@ -404,7 +417,7 @@ async def embeddings(body: schemas.Embedding, request: Request) -> Any:
     served = server.find(body.model)
     served.need("embeddings")
     texts = _texts(body, server)
-    work = _quietly(lambda items: list(represent_texts(served.run, items)))
+    work = _quietly(lambda items, progress: list(represent_texts(served.run, items, progress=progress)))
     found = await _done(request, server.scheduler.work(served.name, "embeddings", texts, work))
     if isinstance(found, Response):
         return found
@@ -455,18 +468,9 @@ async def score(body: schemas.Scoring, request: Request) -> Any:
         )
     pairs = list(zip(texts, sources or [""] * len(texts), strict=True))
 
-    def look(items: list[Any]) -> list[Any]:
-        found = served.run.score([text for text, _ in items], [own for _, own in items] if sources else None)
-        size = [len(text.encode()) for text, _ in items]
-        return [
-            {
-                "nats": nats,
-                "bits_per_byte": nats / np.log(2) / bytes_ if nats is not None and bytes_ else None,
-                "likelihood": found["likelihood"],
-                "signature": found["signature"],
-            }
-            for nats, bytes_ in zip(found["nats"], size, strict=True)
-        ]
+    def look(items: list[Any], progress: Progress) -> list[Any]:
+        read = [own for _, own in items] if sources else None
+        return score_each(served.run, [text for text, _ in items], read, progress)
 
     key = ("score", sources is not None)
     found = await _done(request, server.scheduler.work(served.name, key, pairs, _quietly(look)))
@@ -484,7 +488,7 @@ async def attention(body: schemas.Attention, request: Request) -> Any:
     served.need("attention")
     _texts(body, server)
 
-    def look(_: Sequence[Any]) -> list[Any]:
+    def look(_: list[Any], progress: Progress) -> list[Any]:
         return [attention_of(served.run, body.input, body.target)]
 
     found = await _done(request, server.scheduler.work(served.name, object(), [None], look))

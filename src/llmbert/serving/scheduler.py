@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmbert.decoding import Delta, Engine, Handle, Request
-from llmbert.protocols import LLMBertError, UsageError
+from llmbert.protocols import LLMBertError, Progress, UsageError
 from llmbert.runs import Run
 
 log = logging.getLogger("llmbert.serving")
@@ -22,6 +22,7 @@ Watch = Callable[[str, str, float], None]
 """Told of a run (name), what was measured ("first", "between", "queued") and seconds."""
 
 TOGETHER, CHARACTERS = 64, 4096  # pieces of like work of several requests, and their text, that are done in one go
+WRITTEN = 1 << 15  # tokens that these may write, those of all beams
 GRACE = 5.0  # seconds that the computing thread has to notice a deadline
 
 
@@ -35,6 +36,14 @@ class Busy(LLMBertError):
 
 class Stopping(Busy):
     """The server takes no more requests, because it is to stop."""
+
+
+class _GivenUp(Exception):
+    """Nobody waits any more for any of what is being done."""
+
+
+Do = Callable[[list[Any], Progress], list[Any]]
+"""Other work: some items to as many results. It tells its progress now and then, which raises once nobody waits."""
 
 
 class Ticket:
@@ -127,12 +136,14 @@ class _Writing:
 
 @dataclass
 class _Work:
-    """Other work. key: what may be done together; items, what is done with some of them, and what was found so far."""
+    """Other work. key: what may be done together; items, what is done with some of them, tokens that one may write, and
+    what was found so far."""
 
     ticket: Ticket
     key: Any
     items: list[Any]
-    do: Callable[[list[Any]], list[Any]]
+    do: Do
+    writes: Callable[[Any], int]
     found: list[Any] = field(default_factory=list)
 
 
@@ -205,11 +216,13 @@ class Scheduler:
         self._join(name, jobs, self.lanes[name].writing)
         return tickets
 
-    def work(self, name: str, key: Any, items: Sequence[Any], do: Callable[[list[Any]], list[Any]]) -> Ticket:
+    def work(
+        self, name: str, key: Any, items: Sequence[Any], do: Do, writes: Callable[[Any], int] = lambda item: 0
+    ) -> Ticket:
         """A place for other work: `do` maps items, at most TOGETHER of them, to as many results; with equal keys
-        those of several requests go together. Raises Busy."""
+        those of several requests go together. writes: tokens that an item may take. Raises Busy."""
         ticket = Ticket(name, self.seconds, True)
-        self._join(name, [_Work(ticket, key, list(items), do)], self.lanes[name].work)
+        self._join(name, [_Work(ticket, key, list(items), do, writes)], self.lanes[name].work)
         return ticket
 
     def _join(self, name: str, jobs: Sequence[Any], queue: deque[Any]) -> None:
@@ -333,7 +346,7 @@ class Scheduler:
             if job.ticket.queued is None:
                 self._began(job.ticket)
         try:
-            found = some[0][0].do([item for _, part in some for item in part]) if some else []
+            found = self._done(some) if some else []
         except Exception as error:
             self._one_by_one(some, error)
         else:
@@ -342,20 +355,33 @@ class Scheduler:
                 found = found[len(part) :]
                 self._settle(lane, job)
 
+    def _done(self, some: Sequence[tuple[_Work, list[Any]]]) -> list[Any]:
+        """What comes of some items. Raises Busy where all who asked have left, or their time is over, by then."""
+
+        def look_up(stage: str, done: float, total: float | None = None, **figures: float | str) -> None:
+            if self._closed or all(job.ticket.over for job, _ in some):
+                raise _GivenUp
+
+        try:
+            return some[0][0].do([item for _, part in some for item in part], look_up)
+        except _GivenUp:
+            raise Busy("the answer took longer than the server allows; ask for less, or later", 5) from None
+
     def _next_work(self, lane: Lane) -> list[tuple[_Work, list[Any]]]:
         """What comes first and all that can be done with it: each job with its next items, taken out of the queue."""
         with self._changed:
             some: list[tuple[_Work, list[Any]]] = []
-            count = letters = 0
+            count = letters = tokens = 0
             for job in list(lane.work):
                 if some and (job.key != some[0][0].key or count >= TOGETHER or letters >= CHARACTERS):
                     continue
                 part: list[Any] = []
                 for item in job.items[len(job.found) :]:
-                    if (some or part) and (count >= TOGETHER or letters + _letters(item) > CHARACTERS):
+                    longer, more = letters + _letters(item), tokens + job.writes(item)
+                    if (some or part) and (count >= TOGETHER or longer > CHARACTERS or more > WRITTEN):
                         break
                     part.append(item)
-                    count, letters = count + 1, letters + _letters(item)
+                    count, letters, tokens = count + 1, longer, more
                 if part:
                     some.append((job, part))
                     lane.work.remove(job)
@@ -368,7 +394,7 @@ class Scheduler:
             return
         for job, part in some:
             try:
-                job.found += job.do(part)
+                job.found += self._done([(job, part)])
             except Exception as own:
                 self._give_error(job.ticket, own)
             else:

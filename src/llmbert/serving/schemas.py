@@ -88,7 +88,7 @@ class Sampling(Strict):
 
     model: str = Field(min_length=1, max_length=256)
     temperature: float | None = Field(None, ge=0, le=100)
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(None, ge=0, le=1)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     top_k: int = Field(0, ge=0, le=2**31)
@@ -137,7 +137,8 @@ class Part(Strict):
 
 
 class Message(Strict):
-    """One turn: system or developer text holds for all of it; the assistant is the run."""
+    """One turn: system or developer text holds for all of it; the assistant is the run. name: accepted, and not looked
+    at, since a run knows two speakers."""
 
     empty = ("refusal", "annotations", "audio", "tool_calls", "function_call")  # of an answer that is given back
 

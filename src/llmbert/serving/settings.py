@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -63,6 +64,8 @@ class ServeSettings:
             least = 0 if each.name in ("rate", "queue") else 1
             if isinstance(value, int | float) and not isinstance(value, bool) and not value >= least:
                 raise UsageError(f"{each.name.replace('_', ' ')} must be at least {least}, not {value}")
+        if not math.isfinite(self.drain_seconds):
+            raise UsageError("drain seconds must be a number of seconds, not without end; give --drain 30")
 
 
 def read_keys(path: str | Path | None = None) -> tuple[Key, ...]:

@@ -14,10 +14,10 @@ import torch
 
 from llmbert.decoding import Delta, Engine, Request, TextStream, Token
 from llmbert.decoding.processors import log_probabilities_of
-from llmbert.protocols import UsageError
+from llmbert.protocols import Progress, UsageError
 from llmbert.runs import Run
 from llmbert.serving.catalogue import Served
-from llmbert.serving.scheduler import Scheduler, Ticket
+from llmbert.serving.scheduler import Do, Scheduler, Ticket
 from llmbert.serving.schemas import Chat, Completion, Generation, ResponseFormat, Sampling
 from llmbert.serving.settings import ServeSettings
 from llmbert.tasks.chat import Conversation
@@ -27,6 +27,7 @@ FINISH = {"end": "stop", "stop": "stop", "length": "length", "cancelled": "lengt
 """Why a text ended, in OpenAI's words."""
 
 MOST_TOLD = 200_000  # log-probabilities of one answer
+LEAST_P = 1e-9  # what OpenAI's top_p 0 means: the most probable token alone
 
 SAMPLED = (
     *("top_p", "frequency_penalty", "presence_penalty", "top_k", "min_p", "typical_p"),
@@ -37,10 +38,13 @@ SAMPLED = (
 @dataclass
 class Given:
     """What texts are written from, known once they have begun. text: the prompt or the source, as the model was given
-    it; begin: what a target was to begin with; tokens: that were read."""
+    it; begin: what a target was to begin with; echo: the prompt, which is the source where no other is given; inside:
+    the last tokens of a prompt that ends inside a character; tokens: that were read."""
 
     text: str = ""
     begin: str = ""
+    echo: str = ""
+    inside: Sequence[int] = ()
     tokens: int = 0
 
 
@@ -64,11 +68,14 @@ class Choice:
     def take(self, delta: Delta) -> tuple[str, list[tuple[Token, str]]]:
         """What is new to the reader: text, and tokens with the text of each."""
         text = delta.text
+        if self.pieces is not None and delta.tokens and not self.ids:
+            self.pieces.push(self.given.inside)
+        tokens = [] if self.pieces is None else [(token, self.pieces.push([token.id])) for token in delta.tokens]
         if self.reader is not None:
             text = self.reader.push(text)
-            if self.reader.ended and self.finish is None:
+            if self.reader.ended:
                 self.finish = "stop"
-        tokens = [] if self.pieces is None else [(token, self.pieces.push([token.id])) for token in delta.tokens]
+                tokens = tokens if text else []  # what showed the end is of the next turn
         self.ids += [token.id for token in delta.tokens]
         self.text += text
         if delta.finish is not None and self.finish is None:
@@ -112,6 +119,8 @@ class Asked:
 def sampling(asked: Sampling) -> dict[str, Any]:
     """The request's numbers as `GenerationSettings` names them; those that were not given are left out."""
     given = asked.model_dump(include=set(SAMPLED), exclude_unset=True)
+    if given.get("top_p") == 0:
+        given["top_p"] = LEAST_P
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -220,7 +229,8 @@ def _preparing(
         _check_tokens(len(request.prompt), limits)
         begun = start if isinstance(start, str) else run.tokeniser.decode(start)
         given.text, given.begin = (begun, "") if read is None else (read, begun)
-        given.tokens = _tokens_read(request)
+        given.echo = given.text if source is None else begun
+        given.inside, given.tokens = served.character_begun(request.prompt), _tokens_read(request)
         if schema is None:
             return request
         return Request(request.prompt, request.settings, request.condition, served.guide.json(schema))
@@ -260,23 +270,18 @@ def _tickets(
         raise UsageError(f"{served.name} fills gaps all at once and cannot follow a schema")
     if any(not isinstance(prompt, str) for prompt, *_ in each):
         raise UsageError(f"{served.name} reads both ways; give the prompt as text")
+    if asked.logprobs is not None:
+        raise UsageError(f"{served.name} tells no log-probabilities of what it fills in; leave out logprobs")
 
-    def filling(prompt: str, own: int, given: Given) -> Callable[[list[Any]], list[Any]]:
-        def fill(_: list[Any]) -> list[Any]:
-            given.text, given.tokens = prompt, len(run.tokeniser.encode(prompt + (asked.suffix or "")))
-            return [_filled(run, prompt, asked.suffix, settings | {"seed": own})]
+    def filling(prompt: str, own: int, given: Given) -> Do:
+        def fill(_: list[Any], progress: Progress) -> list[Any]:
+            given.text = given.echo = prompt
+            given.tokens = len(run.tokeniser.encode(prompt + (asked.suffix or "")))
+            return [run.write_between(prompt, asked.suffix or "", progress, **settings | {"seed": own})]
 
         return fill
 
     return [scheduler.work(served.name, object(), [None], filling(*one)) for one in each]
-
-
-def _filled(run: Run, before: str, after: str | None, settings: dict[str, Any]) -> Delta:
-    """What stands between two texts, all at once."""
-    if not after:
-        return next(iter(run.write(before, **settings)))
-    text = run.infill(before, after, **settings)
-    return Delta(tuple(Token(int(i)) for i in run.tokeniser.encode(text)), text, "stop")
 
 
 def _pieces(run: Run, prompted: bool) -> TextStream:
@@ -343,45 +348,46 @@ def _conversation(asked: Chat, run: Run, settings: dict[str, Any]) -> Conversati
 # ---- out -----------------------------------------------------------------------------------------------------------
 
 
-async def merged(choices: Sequence[Choice]) -> AsyncGenerator[tuple[Choice, Delta]]:
-    """What comes of several texts, as it comes."""
+async def merged(choices: Sequence[Choice]) -> AsyncGenerator[tuple[Choice, str, list[tuple[Token, str]]]]:
+    """What is new of several texts, as it comes: text, and tokens with the text of each. A text that has ended gives up
+    its place, and what was written behind its end by then is left out."""
     if len(choices) == 1:
         async with aclosing(choices[0].deltas()) as deltas:
             async for delta in deltas:
-                yield choices[0], delta
+                yield choices[0], *choices[0].take(delta)
         return
-    news: asyncio.Queue[Any] = asyncio.Queue()
+    news: asyncio.Queue[tuple[Choice, Delta | Exception]] = asyncio.Queue()
 
     async def read(choice: Choice) -> None:
         try:
             async with aclosing(choice.deltas()) as deltas:
                 async for delta in deltas:
-                    await news.put((choice, delta))
+                    news.put_nowait((choice, delta))
         except Exception as error:
-            await news.put(error)
-        await news.put(None)
+            news.put_nowait((choice, error))
 
-    readers = [asyncio.ensure_future(read(choice)) for choice in choices]
+    readers = {choice.index: asyncio.ensure_future(read(choice)) for choice in choices}
     try:
-        left = len(readers)
-        while left:
-            item = await news.get()
-            if item is None:
-                left -= 1
-            elif isinstance(item, Exception):
+        while readers:
+            choice, item = await news.get()
+            if choice.index not in readers:
+                continue
+            if isinstance(item, Exception):
                 raise item
-            else:
-                yield item
+            told = choice.take(item)
+            if choice.finish is not None:
+                choice.ticket.withdraw()
+                readers.pop(choice.index).cancel()
+            yield choice, *told
     finally:
-        for reader in readers:
+        for reader in readers.values():
             reader.cancel()
 
 
 async def whole_answer(asked: Asked) -> dict[str, Any]:
     """OpenAI's answer to a request, when all of it is there."""
     told: dict[int, list[tuple[Token, str]]] = {choice.index: [] for choice in asked.choices}
-    async for choice, delta in merged(asked.choices):
-        _, tokens = choice.take(delta)
+    async for choice, _, tokens in merged(asked.choices):
         told[choice.index] += tokens
     chosen = [_choice(asked, choice, choice.text, told[choice.index], last=True) for choice in asked.choices]
     return _frame(asked, chosen) | {"usage": usage_of(asked)}
@@ -390,14 +396,14 @@ async def whole_answer(asked: Asked) -> dict[str, Any]:
 async def chunks(asked: Asked) -> AsyncGenerator[dict[str, Any]]:
     """OpenAI's answer piece by piece, the usage at the end where it is asked for."""
     begun: set[int] = set()
-    async for choice, delta in merged(asked.choices):
-        text, tokens = choice.take(delta)
+    async for choice, text, tokens in merged(asked.choices):
         first = choice.index not in begun
         begun.add(choice.index)
         if asked.echo and first:
-            text = choice.given.text + text
+            text = choice.given.echo + text
         if text or tokens or first or choice.finish is not None:
-            yield _frame(asked, [_choice(asked, choice, text, tokens, last=choice.finish is not None, first=first)])
+            frame = _frame(asked, [_choice(asked, choice, text, tokens, last=choice.finish is not None, first=first)])
+            yield frame | ({"usage": None} if asked.usage_at_end else {})
     if asked.usage_at_end:
         yield _frame(asked, []) | {"usage": usage_of(asked)}
 
@@ -428,7 +434,7 @@ def _choice(
     """One choice of an answer, or, where `first` says whether it is its first, of a chunk."""
     told: dict[str, Any] = {"index": choice.index, "finish_reason": choice.finish if last else None}
     if asked.kind == "completion":
-        shown = choice.given.text + text if asked.echo and first is None else text
+        shown = choice.given.echo + text if asked.echo and first is None else text
         told |= {"text": shown, "logprobs": None}
         if asked.logprobs is not None:
             told["logprobs"] = _logprobs(asked, choice, tokens)
@@ -447,13 +453,13 @@ def _logprobs(asked: Asked, choice: Choice, tokens: list[tuple[Token, str]]) -> 
     from: two tokens may look alike."""
     offsets = []
     for _, piece in tokens:
-        offsets.append(len(choice.given.text) * asked.echo + choice.offset)
+        offsets.append(len(choice.given.echo) * asked.echo + choice.offset)
         choice.offset += len(piece)
     alternatives = [_alternatives(asked.served, token, asked.logprobs or 0) for token, _ in tokens]
     return {
         "tokens": [piece for _, piece in tokens],
         "token_logprobs": [token.log_probability for token, _ in tokens],
-        "top_logprobs": [{text: value for text, _, value in each} for each in alternatives],
+        "top_logprobs": [{asked.served.token_name(i): value for _, i, value in each} for each in alternatives],
         "text_offset": offsets,
         "token_ids": [token.id for token, _ in tokens],
         "top_ids": [[list(one) for one in each] for each in alternatives],
@@ -467,8 +473,8 @@ def _alternatives(served: Served, token: Token, count: int) -> list[tuple[str, i
 
 def _content(asked: Asked, tokens: list[tuple[Token, str]]) -> list[dict[str, Any]]:
     def told(text: str, value: float | None, number: int) -> dict[str, Any]:
-        given = text.encode("utf-8", "replace")
-        return {"token": text, "logprob": -9999.0 if value is None else value, "bytes": list(given), "token_id": number}
+        own = list(asked.served.token_bytes(number, text)) or None  # of what stands for no text, such as the end
+        return {"token": text, "logprob": -9999.0 if value is None else value, "bytes": own, "token_id": number}
 
     some = asked.logprobs or 0
     return [
