@@ -43,7 +43,7 @@ def run_of(order: int, corpus: Any, folder: Path) -> Run:
 
 
 def test_a_copier_a_babbler_and_a_model_differ(corpus: Any, tmp_path: Path) -> None:
-    yardstick, orders = Yardstick(corpus), {"babbler": 1, "model": 6}
+    yardstick, orders = Yardstick(corpus), {"babbler": 1, "model": 12}
     found = {name: evidence(run_of(order, corpus, tmp_path / name), yardstick) for name, order in orders.items()}
     babbler, model = found["babbler"], found["model"]
     assert babbler["forward"]["value"] > model["forward"]["value"] + 0.5, "it leaves the language"
