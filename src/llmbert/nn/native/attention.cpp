@@ -243,26 +243,26 @@ struct Room {  // what one thread writes on
   Rows<Unit> weights, product_slopes;               // (keys, TILE)
   std::vector<float> key_slope, value_slope;        // (keys, D)
   std::vector<float> mixed;                         // (TILE, D)
-  std::vector<float> keys_read, values_read;        // (2, D)
+  std::vector<float> rows_read, values_read;        // (2, D): two rows as they are read
   Room(const Attention& all, bool back)
       : wide(rounded_up(all.width, LANES)), tall(rounded_up(all.keys, ROWS)), key(tall, wide), value(tall, wide), query(TILE, wide),
         slope(back * TILE, wide), query_over(wide * TILE), slope_over(back * wide * TILE), products(tall * TILE),
         slopes(back * tall * TILE), weights(tall, TILE), product_slopes(back * tall, TILE), key_slope(back * tall * wide),
-        value_slope(back * tall * wide), mixed(TILE * wide), keys_read(2 * wide), values_read(2 * wide) {}
+        value_slope(back * tall * wide), mixed(TILE * wide), rows_read(2 * wide), values_read(2 * wide) {}
 };
 
 template <class Unit>
 void read_keys(const Attention& all, Room<Unit>& room, int64_t b, int64_t g) {
   for (int64_t s = 0; s < room.tall; s += 2) {
-    std::fill(room.keys_read.begin(), room.keys_read.end(), 0.0f);
+    std::fill(room.rows_read.begin(), room.rows_read.end(), 0.0f);
     std::fill(room.values_read.begin(), room.values_read.end(), 0.0f);
     for (int64_t each = 0; each < 2 && s + each < all.keys; each++) {
-      float* line = room.keys_read.data() + each * room.wide;
+      float* line = room.rows_read.data() + each * room.wide;
       read_row(all.key, b, s + each, g, all.width, line);
       prepare(all, line, all.key_gain, b, s + each);
       read_row(all.value, b, s + each, g, all.width, room.values_read.data() + each * room.wide);
     }
-    room.key.put_two(s, room.keys_read.data());
+    room.key.put_two(s, room.rows_read.data());
     room.value.put_two(s, room.values_read.data());
   }
 }
@@ -270,14 +270,14 @@ void read_keys(const Attention& all, Room<Unit>& room, int64_t b, int64_t g) {
 template <class Unit>
 void read_queries(const Attention& all, Room<Unit>& room, int64_t b, int64_t h, int64_t first, int64_t count) {
   for (int64_t q = 0; q < TILE; q += 2) {
-    std::fill(room.keys_read.begin(), room.keys_read.end(), 0.0f);
+    std::fill(room.rows_read.begin(), room.rows_read.end(), 0.0f);
     for (int64_t each = 0; each < 2 && q + each < count; each++) {
-      float* line = room.keys_read.data() + each * room.wide;
+      float* line = room.rows_read.data() + each * room.wide;
       read_row(all.query, b, first + q + each, h, all.width, line);
       prepare(all, line, all.query_gain, b, first + q + each);
       for (int64_t d = 0; d < room.wide; d += LANES) store(line + d, load(line + d) * all.scale);
     }
-    room.query.put_two(q, room.keys_read.data());
+    room.query.put_two(q, room.rows_read.data());
   }
   turn_over(room.query.along(), room.query.width, room.query_over.data());
 }
@@ -366,14 +366,14 @@ void attend_back(const Attention& all, Room<Unit>& room, int64_t b, int64_t h, i
     std::copy(sums, sums + count, mosts);
     std::copy(sums + all.queries, sums + all.queries + count, shares);
     for (int64_t q = 0; q < TILE; q += 2) {
-      std::fill(room.keys_read.begin(), room.keys_read.end(), 0.0f);
+      std::fill(room.rows_read.begin(), room.rows_read.end(), 0.0f);
       for (int64_t each = 0; each < 2 && q + each < count; each++) {
-        float* line = room.keys_read.data() + each * room.wide;
+        float* line = room.rows_read.data() + each * room.wide;
         read_row(all.out, b, first + q + each, h, all.width, line);
         read_row(all.result, b, first + q + each, h, all.width, raw.data());
         along[q + each] = inner_product(line, raw.data(), all.width);
       }
-      room.slope.put_two(q, room.keys_read.data());
+      room.slope.put_two(q, room.rows_read.data());
     }
     turn_over(room.slope.along(), units, room.slope_over.data());
     weigh(all, room, b, h, first, count, keys);
@@ -413,7 +413,7 @@ void attend_back(const Attention& all, Room<Unit>& room, int64_t b, int64_t h, i
 
 template <class Unit>
 void write_key_slopes(const Attention& all, Room<Unit>& room, int64_t b, int64_t g) {
-  float* line = room.keys_read.data();
+  float* line = room.rows_read.data();
   for (int64_t s = 0; s < all.keys; s++) {
     float* row = room.key_slope.data() + s * room.wide;
     if (all.key_gain) read_row(all.key, b, s, g, all.width, line);
