@@ -339,6 +339,44 @@ def test_steps_are_fitted_to_a_deadline_as_if_they_had_been_asked_for(
     assert torch.equal(weights(fitted), weights(whole))
 
 
+@pytest.mark.parametrize(("slowed", "ends"), [(1.0, 40.0), (1.02, 39.9), (1.1, 39.8), (1.5, 40.3), (3.0, 53.0)])
+def test_a_machine_that_slows_once_the_rate_falls_takes_steps_away(
+    slowed: float, ends: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the last 40 of 80 steps takes half a second times so much. All should be done in 40 s, and would take 42
+    if they took a tenth more, 50 if a half."""
+    made, clock = trainer(steps=80, deadline=40.0, schedule="wsd", evaluate_every=4), [0.0]
+    learn = made.objective
+
+    def objective(*given: Any) -> Any:
+        clock[0] += 0.5 * (1.0 if made.at.step < 40 else slowed)
+        return learn(*given)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    made.objective = objective
+    done = made.run()
+    assert clock[0] == pytest.approx(ends, abs=0.1)
+    assert done.step == made.settings.steps <= 80
+
+
+def test_a_machine_that_slept_does_not_end_a_training_at_its_full_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes at step 44 of 80: what is left shrinks by a quarter at each of the further evaluations."""
+    made, clock, rates = trainer(steps=80, deadline=40.0, schedule="wsd", evaluate_every=4), [0.0], []
+    learn = made.objective
+
+    def objective(*given: Any) -> Any:
+        clock[0] += 3600.0 if made.at.step == 43 else 0.5
+        rates.append(made.optimisers[0].param_groups[0]["lr"])
+        return learn(*given)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    made.objective = objective
+    made.run()
+    falls = [after / before for before, after in itertools.pairwise(rates[43:])]
+    assert 50 < len(rates) < 70 and rates[-1] < 0.2 * rates[40]
+    assert min(falls[:-3]) > 0.7
+
+
 def test_a_rate_that_falls_from_the_first_step_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made = slow(monkeypatch, trainer(steps=40, deadline=5.0, schedule="linear", evaluate_every=2), 0.5)
     assert made.run().step == 40

@@ -194,6 +194,18 @@ def test_time_is_kept_for_what_is_read_again_on_account_of_others() -> None:
     assert left[0] - left[1] == pytest.approx(0.9, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("readings", "dropout"), [(1.0, 0.0), (4.9, 0.0), (5.0, 0.07), (6.0, 0.1), (12.0, 0.2), (1000.0, 0.3)]
+)
+def test_dropout_begins_where_a_text_is_read_five_times(readings: float, dropout: float) -> None:
+    gpt = FAMILIES["gpt"]
+    plan = replace(PLAN, model=gpt.settings_class()(), tokens_per_second=1000.0, tokens_per_step=100.0)
+    found = budget._fill(plan, readings * 100, 100_000, {}, {}, gpt)
+    assert found.training.steps == readings * 1000
+    assert found.model.dropout == dropout
+    assert budget._fill(plan, readings * 100, 100_000, {"dropout": 0.4}, {}, gpt).model.dropout == 0.0  # plan's own
+
+
 @pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])
 def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
     cost: float, times: int, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,7 @@ COUNTED, TIMED = 64, 8  # batches whose tokens are counted (texts of like length
 CALIBRATION_SHARE = 0.15  # of a budget, behind which no larger rung is tried: on a GPU each is compiled anew
 PHASES = (0.6, 0.1, 0.3)  # of a GAN's time: maximum likelihood, its discriminator alone, and both against each other
 LONGEST_PAIR = 512  # tokens of a side that the context makes room for unasked
+FEW_READINGS = 5  # of a text, fewer are no reason for dropout: at 4.4 it costs, at 6 it gains, see docs/profiles.md
 PAGE_SECONDS = 3.0  # for texts to show, and the page
 SHORT = 120.0  # seconds of a budget up to which what an evaluation costs is looked at
 
@@ -421,7 +422,7 @@ def _fill(
         likelihood, warm, steps = _phases(plan, seconds, asked.likelihood_steps, asked.warm_steps)
         training = training.model_copy(update={"likelihood_steps": likelihood, "warm_steps": warm})
     epochs = steps * plan.tokens_per_step / max(1, train_tokens)
-    dropout = 0.0 if epochs < 4 else min(0.3, 0.1 * math.log2(epochs / 3))
+    dropout = 0.0 if epochs < FEW_READINGS else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model
     if "dropout" not in model_values:
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
