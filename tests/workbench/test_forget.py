@@ -14,7 +14,7 @@ from llmbert.cli.trusting import forget as verb
 from llmbert.data.corpus import open_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import MEMBERS, WEIGHTS, load, read_facts
-from llmbert.runs.trail import read_trail
+from llmbert.runs.trail import TRAIL, read_trail
 from llmbert.workbench.compare import compare
 from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.privacy.forget import forget
@@ -78,6 +78,17 @@ def test_the_certificate_says_what_was_done(tmp_path: Path) -> None:
     assert SECRET in text.read_text("utf-8")
     trail = read_trail(tmp_path / "corpora")
     assert [entry["action"] for entry in trail] == ["train", "train", "forget"]
+
+
+def test_what_is_forgotten_is_forgotten_where_the_trail_cannot_be_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("ngram", write(tmp_path / "mail.txt", sentences(80)), run, lines=True, tokenizer="chars")
+    trail = tmp_path / "corpora" / TRAIL
+    trail.unlink()
+    trail.mkdir()
+    with pytest.warns(UserWarning, match="the audit trail does not say so"):
+        found = forget(run, [trained_place(run)])
+    assert json.loads((run / CERTIFICATE).read_text("utf-8")) == [found]
 
 
 def test_the_index_forgets_to_the_byte(tmp_path: Path) -> None:

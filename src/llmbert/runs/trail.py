@@ -70,13 +70,18 @@ def _folder_beside(run: Path) -> Path | None:
 def read_trail(folder: Path) -> list[dict[str, Any]]:
     """The entries of a trail, checked; what a killed writer left is the entry {"action": "cut short"}.
 
-    Raises LLMBertError where a line was changed, taken out or put in, but for the last, which no other is bound to.
+    Raises LLMBertError where a line was changed, taken out or put in, but for the last, which no other is bound to, and
+    where it cannot be read.
     """
     path = folder / TRAIL
     if not path.exists():
         return []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise LLMBertError(f"{path} cannot be read: {error.strerror}") from error
     found, previous = [], FIRST
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
             bound = entry["previous"]

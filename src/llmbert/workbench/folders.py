@@ -75,11 +75,12 @@ def is_worth_keeping(out: Path) -> bool:
 
 
 def note_done(note: Callable[..., None], *where: Any, **details: Any) -> None:
-    """Note a finished run in its trail; the run stays where the trail cannot be written, and that is only warned of."""
+    """Note in the trail what was done with a run; it stays done where the trail cannot be written, and that is only
+    warned of."""
     try:
         note(*where, **details)
     except LLMBertError as error:
-        warnings.warn(f"the run is done, but the audit trail does not say so: {error}", UserWarning, stacklevel=2)
+        warnings.warn(f"all is done, but the audit trail does not say so: {error}", UserWarning, stacklevel=2)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from llmbert.trust.provenance.index import BLOCK_BYTES
 from llmbert.workbench.audit.measuring import SPAN, copied_share, verbatim
 from llmbert.workbench.audit.planting import ASKED, texts_to_ask
 from llmbert.workbench.curation.trace import run_index
+from llmbert.workbench.folders import note_done
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.settings import whole_number
 from llmbert.workbench.sources import beside, open_store
@@ -71,5 +72,5 @@ def audit_run(run: str | os.PathLike[str], *, samples: int = 1000, progress: Pro
     known.facts["audit"] = found
     write_run_page(known, store, progress)
     write_json(folder / FACTS, known.facts)
-    note_trail(store.folder.parent, "audit", folder.name, texts=count, samples=samples)
+    note_done(note_trail, store.folder.parent, "audit", folder.name, texts=count, samples=samples)
     return found

@@ -26,7 +26,7 @@ from llmbert.tasks.anomalies import oddness
 from llmbert.text.tokenisers import TOKENISERS
 from llmbert.workbench.curation.trace import NAME as INDEX
 from llmbert.workbench.curation.trace import trace
-from llmbert.workbench.folders import fresh_folder
+from llmbert.workbench.folders import fresh_folder, note_done
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.privacy.rows import CERTIFICATE, certificates_of
 from llmbert.workbench.settings import Asked
@@ -98,7 +98,8 @@ def forget(
     certificate["left"] = _left(folder)
     write_json(folder / CERTIFICATE, [*earlier, certificate])
     write_run_page(load(folder), open_store(beside(folder) / read_facts(folder)["corpus"]), progress)
-    note_trail(beside(folder) / "corpora", "forget", folder.name, documents=len(wanted), way=certificate["way"])
+    told = {"documents": len(wanted), "way": certificate["way"]}
+    note_done(note_trail, beside(folder) / "corpora", "forget", folder.name, **told)
     return certificate
 
 
