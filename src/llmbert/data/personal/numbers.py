@@ -23,6 +23,8 @@ _MOST_GROUPS = 10
 IN_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ \-][A-Za-z0-9]{4}){0,7}[ \-]\Z")
 """What stands before the middle of something written like an IBAN."""
 _AFTER_POINT = re.compile(r"[0-9]\.\Z")
+_LABEL = re.compile(r"(?<![A-Za-z0-9_])(?:id|no|nr|card|sfzh?)\Z", re.IGNORECASE)
+"""What people write right before a number, without a space."""
 
 CARD_GROUPS = {
     *((4, 4, 4, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (6, 13), (8, 8)),
@@ -154,9 +156,10 @@ def _windows(text: str, start: int, end: int) -> Iterator[Window]:
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether no letter, digit or decimal point touches a number, nor the @ of an address."""
+    """Whether no letter (but for a label's), digit or decimal point touches a number, nor the @ of an address."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
-    if before and (before[-1] == "_" or (before[-1].isascii() and before[-1].isalnum())):
+    touched = before and (before[-1] == "_" or (before[-1].isascii() and before[-1].isalnum()))
+    if touched and not _LABEL.search(text, max(0, start - 8), start):
         return False
     if after and (after[0] in "_@" or (after[0].isascii() and after[0].isalnum())):
         return False
