@@ -56,6 +56,13 @@ def stepped(model: GPT) -> list[torch.Tensor]:
     state = take(ids_of(3, 2, 4), state.rewind(torch.tensor([1, 3, 0])))
     state = take(ids_of(2, 5, 5), state.select(torch.tensor([1, 2])))
     take(ids_of(2, 8, 6), state)
+    beam = take(ids_of(4, 3, 7), model.start(4))  # hypotheses of one length, as a search has them
+    for seed in (8, 9):
+        beam = take(ids_of(4, 1, seed), beam.select(torch.tensor([2, 0, 2, 1])))
+    beam = take(ids_of(4, 2, 10), beam.rewind(1))
+    beam = take(ids_of(6, 1, 11), beam.select(torch.tensor([3, 3, 0, 1, 2, 2])))
+    beam = take(ids_of(6, 1, 12), beam.select(torch.tensor([5, 4, 3, 2, 1, 0])))
+    take(ids_of(7, 1, 13), beam.extend(take(ids_of(1, 4, 14), model.start(1))))
     return found
 
 

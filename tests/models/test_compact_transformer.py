@@ -62,6 +62,13 @@ def stepped(model: Any) -> list[torch.Tensor]:
     state = take(ids_of(4, 4, 3), state.select(torch.tensor([2, 0, 1, 1])))
     state = take(ids_of(4, 2, 4), state.rewind(torch.tensor([1, 3, 0, 2])))
     take(ids_of(2, 8, 6), state.select(torch.tensor([1, 3])))
+    beam = take(ids_of(4, 3, 7), model.start(4, source_of(model, 4)))  # hypotheses of one length, as a search has them
+    for seed in (8, 9):
+        beam = take(ids_of(4, 1, seed), beam.select(torch.tensor([2, 0, 2, 1])))
+    beam = take(ids_of(4, 2, 10), beam.rewind(1))
+    beam = take(ids_of(6, 1, 11), beam.select(torch.tensor([3, 3, 0, 1, 2, 2])))
+    beam = take(ids_of(6, 1, 12), beam.select(torch.tensor([5, 4, 3, 2, 1, 0])))
+    take(ids_of(7, 1, 13), beam.extend(take(ids_of(1, 4, 14), model.start(1, source_of(model, 1)))))
     return found
 
 
@@ -97,6 +104,17 @@ def test_a_text_is_the_same_whatever_it_stands_beside(name: str) -> None:
             logits, state = compact.step(ids[row : row + 1, at : at + size], state)
             alone.append(logits)
         torch.testing.assert_close(torch.cat(alone, dim=1)[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+def test_a_source_of_nothing_but_padding_says_what_torch_says_of_it() -> None:
+    model = model_of(SHAPES["bart"])
+    mask = torch.ones(2, SOURCE, dtype=torch.bool)
+    mask[1] = False
+    logits = []
+    for each in (model, CompactTransformer(copy.deepcopy(model), "float32")):
+        found, _ = each.step(ids_of(2, 3), each.start(2, each.encode(ids_of(2, SOURCE, 7), mask)))
+        logits.append(found)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-4)
 
 
 def test_a_table_that_all_share_is_there_once() -> None:

@@ -195,17 +195,19 @@ def _extend(
     if not candidates and not search.done:
         # the model allows nothing that the rules allow: the texts end where they are
         search.done = [_ended(search, beam, beam.tokens, beam.log_probability, "end", decode) for beam in live]
-    ranked: list[tuple[float, Hypothesis | None, int]] = [(each.score, each, -1) for each in search.done]
-    ranked += [(total / length**settings.length_penalty, None, place) for total, place in candidates]
-    ranked.sort(key=lambda each: -each[0])  # stable: of equals the earlier one
-    totals_at = {place: total for total, place in candidates}
+    ranked: list[tuple[float, Hypothesis | None, tuple[float, int]]] = [
+        (candidate[0] / length**settings.length_penalty, None, candidate) for candidate in candidates
+    ]
+    if search.done:
+        ranked = [(each.score, each, (0.0, 0)) for each in search.done] + ranked
+        ranked.sort(key=lambda each: -each[0])  # stable: of equals the earlier one
     search.done, search.live, parents = [], [], []
-    for _, hypothesis, place in ranked[: settings.beams]:
+    for _, hypothesis, (total, place) in ranked[: settings.beams]:
         if hypothesis is not None:
             search.done.append(hypothesis)
             continue
         parent, token = divmod(place, vocabulary)
-        beam = _continue(search, live[parent], token, totals_at[place], end_ids, decode)
+        beam = _continue(search, live[parent], token, total, end_ids, decode)
         if beam is not None:
             search.live.append(beam)
             parents.append(parent)
@@ -257,13 +259,14 @@ def _forbidden_alone(processors: Sequence[Processor]) -> tuple[int, ...] | None:
 
 def _in_order(so_far: Tensor, values: Tensor, ids: Tensor, vocabulary: int, count: int) -> list[_Candidates]:
     """The `count` best finite continuations of each search, of each hypothesis's own: values, ids (N, live, some)."""
-    totals = (so_far[..., None] + values.double()).flatten(1).tolist()
-    places = (ids + vocabulary * torch.arange(ids.shape[1], device=ids.device)[:, None]).flatten(1).tolist()
-    found = []
-    for reached, where in zip(totals, places, strict=True):
-        finite = [(total, place) for total, place in zip(reached, where, strict=True) if total > -math.inf]
-        found.append(sorted(finite, key=lambda each: (-each[0], each[1]))[:count])
-    return found
+    totals = (so_far[..., None] + values.double()).flatten(1)
+    places = (ids + vocabulary * torch.arange(ids.shape[1], device=ids.device)[:, None]).flatten(1)
+    by_place = places.argsort(dim=1)
+    totals, places = totals.gather(1, by_place), places.gather(1, by_place)
+    best = totals.argsort(dim=1, descending=True, stable=True)[:, :count]  # of equals the lowest place
+    reached, where = totals.gather(1, best).tolist(), places.gather(1, best).tolist()
+    pairs = (zip(some, at, strict=True) for some, at in zip(reached, where, strict=True))
+    return [[(total, place) for total, place in each if total > -math.inf] for each in pairs]
 
 
 def _best(scores: Tensor, so_far: Tensor, count: int) -> list[_Candidates]:

@@ -130,7 +130,7 @@ class RunningBatch(Generic[R]):
 
     def _step(self) -> Tensor:
         assert self.state is not None
-        ids = torch.tensor([row.tokens[-1:] for row in self.rows], device=self.device)
+        ids = torch.tensor([row.tokens[-1] for row in self.rows], device=self.device)[:, None]
         logits, self.state = self.model.step(ids, self.state)
         for row in self.rows:
             row.taken += 1

@@ -15,6 +15,7 @@ from llmbert.nn.feedforward import GatedFeedForward
 from llmbert.nn.native import NativeDecoder, native_library
 from llmbert.nn.native.decoder_step import NORM_KINDS, NativeCross, NativeLayer, NativeNorm, NativeShape
 from llmbert.nn.packed import Packed, PackedEmbedding, PackedKind, PackedLinear
+from llmbert.protocols import Condition
 
 PIECE = 64  # tokens of a native call
 
@@ -47,7 +48,8 @@ class CompactGPT(GPT):
         s = self.settings
         assert s.key_value_heads and s.head_width
         like = torch.empty(0, device=self.table.weight.device)
-        return KeyValueCache(s.layers, batch, s.key_value_heads, s.head_width, like)
+        scattered = self.native is not None and like.device.type == "cpu"
+        return KeyValueCache(s.layers, batch, s.key_value_heads, s.head_width, like, scattered)
 
     def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """As a GPT's; native on a processor."""
@@ -123,6 +125,11 @@ class CompactTransformer(Transformer):
     def scoring_signature(self) -> str:
         return f"source-{self.kind}"
 
+    def start(self, batch: int, condition: Condition | None = None) -> DecoderState:
+        state = super().start(batch, condition)
+        state.cache.scattered = self.native is not None and state.cache.device.type == "cpu"
+        return state
+
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """As a Transformer's; native on a processor."""
         if self.native is None or ids.device.type != "cpu" or not ids.numel():
@@ -132,7 +139,7 @@ class CompactTransformer(Transformer):
         cache.reserve(ids.shape[1])
         state.cross = [(keys.contiguous(), values.contiguous()) for keys, values in state.cross]
         padded = None if bool(mask.all()) else mask
-        return self.native.step(ids, cache, cross=state.cross, source_mask=padded), state
+        return self.native.step(ids, cache, cross=state.cross, sources=state.sources, source_mask=padded), state
 
     def _native(self, output: Packed) -> NativeDecoder:
         s, side = self.settings, self.decoder

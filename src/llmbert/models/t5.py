@@ -238,6 +238,6 @@ class T5(nn.Module):
         if bool((places[:, 0] == places[0, 0]).all()):
             places = places[:1]
         positions = self.decoder.positions(places, cache.even_end(time))
-        x = self._decode(ids, positions, state.cross, state.mask, cache)
+        x = self._decode(ids, positions, state.cross_of_rows, state.mask, cache)
         cache.advance(time)
         return self.head(x).float(), state

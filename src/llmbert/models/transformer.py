@@ -235,12 +235,12 @@ class Transformer(nn.Module):
         self._check_length(cache.even_end(time))
         cache.reserve(time)
         mask, source_mask = cache.mask(time), state.mask
-        x = self.decoder.enter(ids, cache.positions(time))
+        x, cross = self.decoder.enter(ids, cache.positions(time)), state.cross_of_rows
         for number, layer in enumerate(self.decoder.layers):
-            x = layer(x, state.cross[number], source_mask, mask, cache, number)
+            x = layer(x, cross[number], source_mask, mask, cache, number)
         cache.advance(time)
         x = self.decoder.norm(x)
-        logits = self.head(x).float() if self.pointer is None else self._point(x, state.cross[-1], source_mask)
+        logits = self.head(x).float() if self.pointer is None else self._point(x, cross[-1], source_mask)
         return logits, state
 
     def _source(self, condition: Condition | None) -> tuple[Tensor, Tensor]:

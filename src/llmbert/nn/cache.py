@@ -15,11 +15,17 @@ class KeyValueCache:
 
     keys, values: a list over layers of (B, H, capacity, D); only the first `lengths[b]` places of row b count. The
     lengths lie on the processor, whatever the keys do: every layer asks for them, and a GPU would be waited for.
+    scattered: whoever reads it follows `places`, so that texts which change places (a beam's, at every step) leave
+    their keys where they are. places: (B, some) the row in which each of the first tokens of a text lies, or None: in
+    its own, as all behind them.
     Satisfies `State`: whatever is done to it consumes it.
     """
 
-    def __init__(self, layers: int, batch: int, heads: int, head_width: int, like: Tensor) -> None:
-        self.device = like.device
+    def __init__(
+        self, layers: int, batch: int, heads: int, head_width: int, like: Tensor, scattered: bool = False
+    ) -> None:
+        self.device, self.scattered = like.device, scattered
+        self.places: Tensor | None = None
         self.lengths = torch.zeros(batch, dtype=torch.int64)
         self.keys = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
         self.values = [like.new_empty(batch, heads, 0, head_width) for _ in range(layers)]
@@ -89,6 +95,11 @@ class KeyValueCache:
         self.lengths = self.lengths + tokens
 
     def select(self, rows: Tensor) -> KeyValueCache:
+        # New tokens go behind the longest text, where no other looks, only if there is no shorter one.
+        if self.scattered and self.even and self.longest and len(rows) == len(self.lengths):
+            self.places = self._all_places()[rows]
+            return self
+        self._gather()
         end = self.longest
         self.lengths = self.lengths[rows.cpu()]
         for number, (store, layer) in enumerate(product((self.keys, self.values), range(len(self.keys)))):
@@ -103,7 +114,27 @@ class KeyValueCache:
             store[layer], self._left[number] = new, old if old.shape == shape else None
         return self
 
+    def _all_places(self) -> Tensor:
+        """`places` of all tokens."""
+        own = torch.arange(len(self.lengths))[:, None]
+        if self.places is None:
+            return own.expand(-1, self.longest)
+        return torch.cat((self.places, own.expand(-1, self.longest - self.places.shape[1])), dim=1)
+
+    def _gather(self) -> None:
+        """Bring the keys and values of each text into its own row."""
+        if self.places is None:
+            return
+        rows, at = self._all_places(), torch.arange(self.longest)
+        for store in (self.keys, self.values):
+            for layer, old in enumerate(store):
+                store[layer] = torch.zeros_like(old)
+                store[layer][:, :, : self.longest] = old[rows, :, at].transpose(1, 2)
+        self.places = None
+
     def extend(self, other: KeyValueCache) -> KeyValueCache:
+        self._gather()
+        other._gather()
         room = max(self.capacity, other.capacity)
         for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
             for layer, (a, b) in enumerate(zip(mine, theirs, strict=True)):
@@ -116,6 +147,7 @@ class KeyValueCache:
         shorter = self.lengths - (tokens.cpu() if isinstance(tokens, Tensor) else tokens)
         if bool((shorter < 0).any()):
             raise LLMBertError(f"cannot rewind {tokens} tokens of a text that has only {int(self.lengths.min())}")
+        self._gather()  # or what is written next would be written over what others look at
         self.lengths = shorter
         return self
 
@@ -125,16 +157,17 @@ def _padded(x: Tensor, room: int) -> Tensor:
 
 
 class DecoderState:
-    """A decoder's own cache, and what it looks at: keys and values of the encoded source, layer by layer.
+    """A decoder's own cache, and what it looks at: keys and values of the encoded sources, layer by layer.
 
-    cross: a list over layers of (keys, values), each (B, H, S, D), and behind them what a pointer looks at;
-    source_mask: (B, S) true where there is a token.
+    cross: a list over layers of (keys, values), each (sources, H, S, D), and behind them what a pointer looks at;
+    source_mask: (sources, S) true where there is a token; sources: (B,) which of them each row looks at.
     Satisfies `State`: whatever is done to it consumes it.
     """
 
     def __init__(self, cache: KeyValueCache, cross: list[tuple[Tensor, Tensor]], source_mask: Tensor) -> None:
         self.cache, self.cross, self.source_mask = cache, cross, source_mask
-        self.sources = torch.arange(len(source_mask), device=source_mask.device)  # which source each row looks at
+        self.sources = torch.arange(len(source_mask), device=source_mask.device)
+        self._for_rows: list[tuple[Tensor, Tensor]] | None = cross
 
     @property
     def lengths(self) -> Tensor:
@@ -149,24 +182,37 @@ class DecoderState:
         return self if sources == count else self.select(rows)
 
     @property
+    def cross_of_rows(self) -> list[tuple[Tensor, Tensor]]:
+        """`cross` with what each row looks at, (B, H, S, D) each."""
+        if self._for_rows is None:
+            own = torch.equal(self.sources.cpu(), torch.arange(len(self.source_mask)))
+            self._for_rows = (
+                self.cross if own else [(keys[self.sources], values[self.sources]) for keys, values in self.cross]
+            )
+        return self._for_rows
+
+    @property
     def mask(self) -> Tensor | None:
         """(B, 1, 1, S) for cross-attention; None where no source is padded."""
-        return None if bool(self.source_mask.all()) else self.source_mask[:, None, None]
+        return None if bool(self.source_mask.all()) else self.source_mask[self.sources][:, None, None]
 
     def select(self, rows: Tensor) -> DecoderState:
         self.cache = self.cache.select(rows)
         sources = self.sources[rows]
         # Hypotheses of a source that change places among themselves (a beam's) look at the same as before.
-        if not torch.equal(sources, self.sources):
-            self.cross = [(keys[rows], values[rows]) for keys, values in self.cross]
-            self.source_mask = self.source_mask[rows]
-            self.sources = sources
+        if torch.equal(sources, self.sources):
+            return self
+        self.sources, self._for_rows = sources, None
+        used = sources.unique()
+        if 2 * len(used) <= len(self.source_mask):  # the others are not worth their memory
+            self.cross = [(keys[used], values[used]) for keys, values in self.cross]
+            self.source_mask, self.sources = self.source_mask[used], torch.searchsorted(used, sources)
         return self
 
     def extend(self, other: DecoderState) -> DecoderState:
         room = max(self.source_mask.shape[1], other.source_mask.shape[1])
         self.cache = self.cache.extend(other.cache)
-        self.sources = torch.cat((self.sources, other.sources + 1 + self.sources.max()))
+        self.sources = torch.cat((self.sources, other.sources + len(self.source_mask)))
         self.cross = [
             (torch.cat((_padded(a, room), _padded(c, room))), torch.cat((_padded(b, room), _padded(d, room))))
             for (a, b), (c, d) in zip(self.cross, other.cross, strict=True)
@@ -174,6 +220,7 @@ class DecoderState:
         self.source_mask = torch.cat(
             [torch.nn.functional.pad(mask, (0, room - mask.shape[1])) for mask in (self.source_mask, other.source_mask)]
         )
+        self._for_rows = None
         return self
 
     def rewind(self, tokens: int | Tensor) -> DecoderState:

@@ -85,10 +85,11 @@ constexpr int64_t BYTES_AHEAD = 8192;  // fetched into the second cache while ot
 
 // ---- the parts of a step ---------------------------------------------------------------------------------------------
 
-// Products of ROWS rows, one behind the other, with x. A register waits four turns for its own last sum, so eight or
-// more are kept going: of several rows, or of several places along a row.
+// Products of ROWS rows with x. A register waits four turns for its own last sum, so eight or more are kept going: of
+// several rows, or of several places along a row.
 template <int ROWS>
-__attribute__((always_inline)) inline void products(const float* rows, int64_t columns, const float* x, float (&found)[ROWS]) {
+__attribute__((always_inline)) inline void products(const float* const (&rows)[ROWS], int64_t columns, const float* x,
+                                                    float (&found)[ROWS]) {
   constexpr int PLACES = 8 / ROWS;
   Floats total[PLACES][ROWS];
   for (int p = 0; p < PLACES; p++)
@@ -97,7 +98,7 @@ __attribute__((always_inline)) inline void products(const float* rows, int64_t c
   const auto take = [&](int p) __attribute__((always_inline)) {
     const Floats part = load(x + k);
     for (int r = 0; r < ROWS; r++) {
-      const float* from = rows + r * columns + k;
+      const float* from = rows[r] + k;
       __builtin_prefetch(from + BYTES_AHEAD / sizeof(float), 0, 2);
       total[p][r] += load(from) * part;
     }
@@ -110,7 +111,7 @@ __attribute__((always_inline)) inline void products(const float* rows, int64_t c
     Floats whole = total[0][r];
     for (int p = 1; p < PLACES; p++) whole += total[p][r];
     found[r] = sum(whole);
-    for (int64_t i = k; i < columns; i++) found[r] += rows[r * columns + i] * x[i];
+    for (int64_t i = k; i < columns; i++) found[r] += rows[r][i] * x[i];
   }
 }
 
@@ -489,22 +490,48 @@ void place(float* x, int64_t width, const float* gain, double epsilon, const flo
   }
 }
 
+// Where the keys of a text lie: one behind the other, or each where it is said to.
+struct Behind {
+  int64_t width;
+  int64_t operator()(int64_t j) const { return j * width; }
+};
+
+struct Scattered {
+  const int64_t* at;
+  int64_t operator()(int64_t j) const { return at[j]; }
+};
+
 struct Step {
   const Model& m;
   const int64_t* lengths;
-  int64_t batch, time, capacity, source;
-  const uint8_t* source_mask;  // (batch, source), 0: padding; or null
+  int64_t batch, time, capacity;
+  const int64_t* places;  // (batch, placed): the row that each token of a text lies in; or null: in its own
+  int64_t placed;
+  const int64_t* sources;  // (batch): which source each text looks at
+  int64_t source;
+  const uint8_t* source_mask;  // (sources, source), 0: padding; or null
   const float* cosine;
   const float* sine;
   int64_t tokens() const { return batch * time; }
 
+  // Where the first `count` tokens of a text lie among the keys of a layer.
+  void find(int64_t text, int64_t group, int64_t count, std::vector<int64_t>& at) const {
+    at.resize(count);
+    for (int64_t j = 0; j < count; j++) {
+      const int64_t row = j < placed ? places[text * placed + j] : text;
+      at[j] = ((row * m.key_value_heads + group) * capacity + j) * m.head_width;
+    }
+  }
+
   // The queries, keys and values of one text and one key-value head → what its query heads find.
-  void attend(const Layer& layer, int64_t text, int64_t group, float* qkv, float* to, std::vector<float>& weights) const {
+  void attend(const Layer& layer, int64_t text, int64_t group, float* qkv, float* to, std::vector<float>& weights,
+              std::vector<int64_t>& at_places) const {
     const int64_t width = m.head_width, many = m.heads / m.key_value_heads;
     const int64_t stride = (m.heads + 2 * m.key_value_heads) * width;
     const int64_t base = (text * m.key_value_heads + group) * capacity * width;
     float *keys = layer.keys + base, *values = layer.values + base;
     const float scale = 1.0f / std::sqrt(float(width));
+    if (places) find(text, group, lengths[text] + time, at_places);
     for (int64_t t = 0; t < time; t++) {
       const int64_t token = text * time + t, at = lengths[text] + t;
       const float* c = cosine ? cosine + token * width : nullptr;
@@ -517,7 +544,11 @@ struct Step {
       for (int64_t head = group * many; head < (group + 1) * many; head++) {
         float* query = qkv + token * stride + head * width;
         place(query, width, layer.query_gain, layer.gain_epsilon, c, s);
-        look(query, keys, values, at + 1, nullptr, scale, to + (token * m.heads + head) * width, weights);
+        float* found = to + (token * m.heads + head) * width;
+        if (places)
+          look(query, layer.keys, layer.values, Scattered{at_places.data()}, at + 1, nullptr, scale, found, weights);
+        else
+          look(query, keys, values, Behind{width}, at + 1, nullptr, scale, found, weights);
       }
     }
   }
@@ -525,30 +556,38 @@ struct Step {
   // The queries of one text and one head → what they find in its source.
   void read(const Layer& layer, int64_t text, int64_t head, const float* queries, float* to,
             std::vector<float>& weights) const {
-    const int64_t width = m.head_width, base = (text * m.heads + head) * source * width;
-    const uint8_t* mask = source_mask ? source_mask + text * source : nullptr;
+    const int64_t width = m.head_width, base = (sources[text] * m.heads + head) * source * width;
+    const uint8_t* mask = source_mask ? source_mask + sources[text] * source : nullptr;
+    const float *keys = layer.source_keys + base, *values = layer.source_values + base;
     for (int64_t t = 0; t < time; t++) {
       const int64_t at = ((text * time + t) * m.heads + head) * width;
-      look(queries + at, layer.source_keys + base, layer.source_values + base, source, mask, 1.0f / std::sqrt(float(width)),
-           to + at, weights);
+      look(queries + at, keys, values, Behind{width}, source, mask, 1.0f / std::sqrt(float(width)), to + at, weights);
     }
   }
 
-  void look(const float* query, const float* keys, const float* values, int64_t count, const uint8_t* mask, float scale,
-            float* to, std::vector<float>& weights) const {
+  template <class Where>
+  void look(const float* query, const float* keys, const float* values, Where where, int64_t count, const uint8_t* mask,
+            float scale, float* to, std::vector<float>& weights) const {
     const int64_t width = m.head_width;
     float most = -INFINITY;
     int64_t known = 0;
-    const auto meet = [&](auto& found) __attribute__((always_inline)) {
-      products(keys + known * width, width, query, found);
+    const auto meet = [&](auto& rows, auto& found) __attribute__((always_inline)) {
+      int64_t next = known;
+      for (const float*& row : rows) row = keys + where(next++);
+      products(rows, width, query, found);
       for (const float one : found) {
         weights[known] = mask && !mask[known] ? -INFINITY : one * scale;
         most = std::max(most, weights[known++]);
       }
     };
+    const float *rows[4], *row[1];
     float some[4], one[1];
-    while (known + 4 <= count) meet(some);
-    while (known < count) meet(one);
+    while (known + 4 <= count) meet(rows, some);
+    while (known < count) meet(row, one);
+    if (most == -INFINITY) {  // nothing but padding, of which torch finds nothing either
+      std::fill(to, to + width, 0.0f);
+      return;
+    }
     float total = 0.0f;
     for (int64_t j = 0; j < count; j += LANES) {  // the room behind is there to be written to
       const Floats before = load(&weights[j]), part = exponential(before - most);
@@ -557,22 +596,22 @@ struct Step {
     }
     for (int64_t j = 0; j < count; j++) weights[j] /= total;
     int64_t i = 0;
-    for (; i + 4 * LANES <= width; i += 4 * LANES) gather<4>(values + i, weights.data(), count, to + i);
-    for (; i + LANES <= width; i += LANES) gather<1>(values + i, weights.data(), count, to + i);
+    for (; i + 4 * LANES <= width; i += 4 * LANES) gather<4>(values + i, where, weights.data(), count, to + i);
+    for (; i + LANES <= width; i += LANES) gather<1>(values + i, where, weights.data(), count, to + i);
     for (; i < width; i++) {
       float whole = 0.0f;
-      for (int64_t j = 0; j < count; j++) whole += weights[j] * values[j * width + i];
+      for (int64_t j = 0; j < count; j++) whole += weights[j] * values[where(j) + i];
       to[i] = whole;
     }
   }
 
   // PARTS registers' width of the values, weighted and summed.
-  template <int PARTS>
-  void gather(const float* values, const float* weights, int64_t count, float* to) const {
+  template <int PARTS, class Where>
+  void gather(const float* values, Where where, const float* weights, int64_t count, float* to) const {
     Floats total[PARTS] = {};
     for (int64_t j = 0; j < count; j++)
       for (int p = 0; p < PARTS; p++) {
-        const float* from = values + j * m.head_width + p * LANES;
+        const float* from = values + where(j) + p * LANES;
         __builtin_prefetch(from + BYTES_AHEAD / sizeof(float), 0, 2);
         total[p] += weights[j] * load(from);
       }
@@ -600,14 +639,16 @@ struct Step {
 
 }  // namespace
 
-// ids (batch, time), lengths (batch): tokens each text has already; cosine, sine: (batch, time, head_width) or null;
-// source, source_mask: of what the layers look at; logits: (batch, time, vocabulary), or with last (batch, 1,
-// vocabulary). Keys and values of the layers get the new tokens'.
+// ids (batch, time), lengths (batch): tokens each text has already; places (batch, placed), or null: the row of the keys
+// that each of a text's first tokens lies in; cosine, sine: (batch, time, head_width) or null; source, source_mask: of what
+// the layers look at, and sources (batch): which of them each text does; logits: (batch, time, vocabulary), or with last
+// (batch, 1, vocabulary). Keys and values of the layers get the new tokens'.
 extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, const int64_t* lengths, int64_t batch,
-                                     int64_t time, int64_t capacity, const float* cosine, const float* sine, int64_t source,
+                                     int64_t time, int64_t capacity, const int64_t* places, int64_t placed,
+                                     const float* cosine, const float* sine, const int64_t* sources, int64_t source,
                                      const uint8_t* source_mask, float* logits, int64_t last, int64_t threads) {
   const Model& m = *model;
-  const Step step = {m, lengths, batch, time, capacity, source, source_mask, cosine, sine};
+  const Step step = {m, lengths, batch, time, capacity, places, placed, sources, source, source_mask, cosine, sine};
   const int64_t tokens = step.tokens(), attended = m.heads * m.head_width, wanted = last ? batch : tokens;
   const int64_t qkv_width = attended + 2 * m.key_value_heads * m.head_width;
   std::vector<float> x(tokens * m.width), qkv(tokens * qkv_width), mixed(tokens * attended);
@@ -631,6 +672,7 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
     const int index = omp_get_thread_num(), size = omp_get_num_threads();
     const Span all = {0, tokens}, own = few ? all : share(tokens, index, size);
     std::vector<float> own_normed(few ? tokens * m.width : 0), weights(std::max(capacity, source) + LANES);
+    std::vector<int64_t> at_places;
     std::vector<float>& normed = few ? own_normed : common_normed;
     Input own_input;
     Input& in = few ? own_input : common;
@@ -663,7 +705,7 @@ extern "C" void llmbert_decoder_step(const Model* model, const int64_t* ids, con
       multiply(layer.qkv, share(panels_of(layer.qkv), index, size), in, {qkv.data(), qkv_width, false});
 #pragma omp barrier
       for (int64_t pair = index; pair < batch * m.key_value_heads; pair += size)
-        step.attend(layer, pair / m.key_value_heads, pair % m.key_value_heads, qkv.data(), mixed.data(), weights);
+        step.attend(layer, pair / m.key_value_heads, pair % m.key_value_heads, qkv.data(), mixed.data(), weights, at_places);
 #pragma omp barrier
       take(mixed.data(), tokens, attended, layer.out.kind);
       multiply(layer.out, share(panels_of(layer.out), index, size), in, {x.data(), m.width, true});

@@ -115,6 +115,10 @@ class NativeShape:
     scale: float = 1.0
 
 
+def _place(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
 class NativeDecoder:
     """Steps of a decoder in one native call each, over weights that it refers to and keeps alive.
 
@@ -138,7 +142,9 @@ class NativeDecoder:
             raise RuntimeError("there is no native library")
         self._call = library.llmbert_decoder_step
         self._call.restype = None
-        self._call.argtypes = [*[_pointer] * 3, *[_long] * 3, *[_pointer] * 2, _long, *[_pointer] * 2, *[_long] * 2]
+        texts: list[Any] = [*[_pointer] * 3, *[_long] * 3]
+        where: list[Any] = [_pointer, _long]
+        self._call.argtypes = [*texts, *where, *[_pointer] * 3, _long, *[_pointer] * 2, *[_long] * 2]
         self._alive: list[Tensor] = []
         self.vocabulary_size = head.shape[0]
         self._layers = (_Layer * len(layers))(*(self._layer(layer) for layer in layers))
@@ -156,45 +162,54 @@ class NativeDecoder:
         last: bool = False,
         *,
         cross: Sequence[tuple[Tensor, Tensor]] = (),
+        sources: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
         """Take ids (B, T) in; the state of t tokens becomes one of t+T. Returns logits (B, T, V), or with `last` those
         behind the last token alone, (B, 1, V).
 
-        angles: rotary, (B, T, D) each. cross: of each layer the keys and values of the source, (B, H, S, D) each, and
-        source_mask (B, S) true where there is a token. The state has room for the tokens; all is in float32 on the
-        processor.
+        angles: rotary, (B, T, D) each. cross: of each layer the keys and values of the sources, (sources, H, S, D)
+        each, source_mask (sources, S) true where there is a token, and sources (B,) which of them each row looks at.
+        The state has room for the tokens, and may be scattered; all is in float32 on the processor.
         """
         batch, time = ids.shape
-        self._check(ids, state, cross)
+        self._check(ids, state, cross, sources)
         # Whatever has to be copied must live until the call is over.
         ids, lengths = ids.long().contiguous(), state.lengths.contiguous()
         angles = None if angles is None else (angles[0].contiguous(), angles[1].contiguous())
-        sources = [(keys.contiguous(), values.contiguous()) for keys, values in cross]
+        looked_at = [(keys.contiguous(), values.contiguous()) for keys, values in cross]
         mask = None if source_mask is None else source_mask.contiguous()
+        sources = None if sources is None else sources.contiguous()
+        places = None if state.places is None else state.places.contiguous()
         # Of its own, since another thread may be in a step of another text.
         layers, model = type(self._layers).from_buffer_copy(self._layers), _Model.from_buffer_copy(self._model)
         model.layers = ctypes.cast(layers, ctypes.POINTER(_Layer))
         for layer, keys, values in zip(layers, state.keys, state.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        for layer, (keys, values) in zip(layers, sources, strict=False):
+        for layer, (keys, values) in zip(layers, looked_at, strict=False):
             layer.source_keys, layer.source_values = keys.data_ptr(), values.data_ptr()
         logits = torch.empty(batch, 1 if last else time, self.vocabulary_size)
         cosine, sine = (None, None) if angles is None else (angle.data_ptr() for angle in angles)
-        source = (sources[0][0].shape[2] if sources else 0, None if mask is None else mask.data_ptr())
-        places = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity, cosine, sine)
-        threads = torch.get_num_threads()
-        self._call(ctypes.addressof(model), *places, *source, logits.data_ptr(), int(last), threads)
+        texts = (ids.data_ptr(), lengths.data_ptr(), batch, time, state.capacity)
+        where = (None, 0) if places is None else (places.data_ptr(), places.shape[1])
+        source = (_place(sources), looked_at[0][0].shape[2] if looked_at else 0, _place(mask))
+        asked = (logits.data_ptr(), int(last), torch.get_num_threads())
+        self._call(ctypes.addressof(model), *texts, *where, cosine, sine, *source, *asked)
         state.advance(time)
         return logits
 
-    def _check(self, ids: Tensor, state: KeyValueCache, cross: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def _check(
+        self, ids: Tensor, state: KeyValueCache, cross: Sequence[tuple[Tensor, Tensor]], sources: Tensor | None
+    ) -> None:
         """What torch would refuse, and the call would read or write beyond what is there for."""
         if not (int(ids.min()) >= 0 and int(ids.max()) < self.vocabulary_size):
             raise LLMBertError(f"token {int(ids.min())} or {int(ids.max())} is none of the {self.vocabulary_size}")
-        counts = {len(ids), len(state.lengths), *(len(part) for pair in cross for part in pair)}
+        counts = {len(ids), len(state.lengths), len(state.keys[0])} | ({len(sources)} if sources is not None else set())
         if len(counts) > 1:
             raise LLMBertError(f"{len(ids)} rows of tokens do not fit a state of {sorted(counts - {len(ids)})[0]} rows")
+        known = {len(part) for pair in cross for part in pair}
+        if known and (sources is None or len(known) > 1 or int(sources.max()) >= min(known)):
+            raise LLMBertError(f"rows look at sources that are not among the {min(known)} there are")
 
     # ---- addresses -------------------------------------------------------------------------------------------------
 
