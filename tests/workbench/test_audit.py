@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llmbert.data.corpus import build_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.runs.trail import read_trail
 from llmbert.workbench.audit import audit, audit_run
 from llmbert.workbench.audit.measuring import mean_of, total_oddness
 from llmbert.workbench.audit.page import dossier
-from llmbert.workbench.audit.planting import read_lines
+from llmbert.workbench.audit.planting import plant, read_lines
 from llmbert.workbench.train import train
 
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 32, "steps": 60, "batch": 16, "preflight": False}
@@ -240,6 +241,41 @@ def test_who_was_trained_on_a_text_is_no_stranger_to_it(tmp_path: Path) -> None:
         audit_run(tmp_path / "run")
     with pytest.raises(UsageError, match="samples"):
         audit_run(tmp_path / "run", samples=0)
+
+
+def test_members_and_others_of_one_kind_of_text_are_not_told_apart_by_how_they_are_cut(tmp_path: Path) -> None:
+    """Held-out documents are few among 300: of both sides stretches, not beginnings of one and pieces of the other."""
+    draw = random.Random(1)
+    words = [f"{first}{second}ing" for first in "bcdfghjklm" for second in ("ar", "el", "im", "on", "ut")]
+    titles = [f"A REPORT ON {' '.join(draw.choices(words, k=4)).upper()} IN {1000 + i}" for i in range(300)]
+    rows = [{"text": f"{title}\n{' '.join(draw.choices(words, k=500))}"} for title in titles]
+    text = tmp_path / "reports.jsonl"
+    text.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = train("ngram", text, tmp_path / "run", tokenizer="bytes", settings={"order": 1})
+    pytest.importorskip("pydivsufsort", reason="pydivsufsort, which sorts suffixes, is not installed")
+    found = audit_run(run.folder, samples=1)["membership"]
+    for attack in ("loss", "blind"):
+        low, high = found[attack]["auc"]["interval"]
+        assert low <= 50 <= high, attack
+
+
+def test_members_and_others_are_equally_long(tmp_path: Path) -> None:
+    text = tmp_path / "reports.txt"
+    text.write_text("\n".join(" ".join(sentences(40, seed).split()) for seed in range(120)), encoding="utf-8")
+    corpus = build_corpus([text], tmp_path / "corpora", kind="bytes", lines=True)
+    planted = plant(corpus, tmp_path / "planted", "number", "en", (1,), 1, seed=0)
+    members, others = (np.mean([len(each) for each in some]) for some in (planted.members, planted.others))
+    assert len(planted.members) == len(planted.others) and members == pytest.approx(others, rel=0.05)
+
+
+def test_few_short_documents_are_asked_about_whole(tmp_path: Path) -> None:
+    lines = [(line * 3)[:135].strip() for line in sentences(450).splitlines()]
+    text = tmp_path / "mail.txt"
+    text.write_text("\n".join(lines), encoding="utf-8")
+    corpus = build_corpus([text], tmp_path / "corpora", kind="bytes", lines=True)
+    planted = plant(corpus, tmp_path / "planted", "number", "en", (1,), 1, seed=0)
+    assert len(planted.members) == len(planted.others) >= 10
+    assert {*planted.members, *planted.others} <= set(lines)
 
 
 def test_a_bert_is_odd_about_what_it_was_asked(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from llmbert.tasks.anomalies import oddness
 from llmbert.trust.membership import membership_figures, membership_scores
 from llmbert.trust.provenance.index import BLOCK_BYTES
 from llmbert.workbench.audit.measuring import SPAN, copied_share, verbatim
-from llmbert.workbench.audit.planting import ASKED, texts_to_ask
+from llmbert.workbench.audit.planting import ASKED, asked_whole, texts_to_ask
 from llmbert.workbench.curation.trace import run_index
 from llmbert.workbench.folders import note_done
 from llmbert.workbench.pages import write_run_page
@@ -47,8 +47,9 @@ def audit_run(run: str | os.PathLike[str], *, samples: int = 1000, progress: Pro
     if not isinstance(store, Corpus):
         raise UsageError(f"{folder} learned from pairs; audit a run of documents")
     random = np.random.default_rng(int(known.facts["seed"]))
-    members = texts_to_ask(store.train, store.tokeniser.decode, ASKED, random)
-    others = texts_to_ask(store.valid, store.tokeniser.decode, ASKED, random, store.train, members)
+    whole = asked_whole(store.train, store.valid)
+    members = texts_to_ask(store.train, store.tokeniser.decode, ASKED, random, whole)
+    others = texts_to_ask(store.valid, store.tokeniser.decode, ASKED, random, whole, store.train, members)
     count = min(len(members), len(others))
     if count < LEAST_TEXTS:
         raise LLMBertError(

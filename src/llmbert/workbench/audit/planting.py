@@ -18,8 +18,9 @@ from llmbert.trust.canaries import SPACES, Canaries, Space, draw_canaries
 ASKED = 1000  # texts on either side of membership inference, at most
 LEAST = 40  # characters of such a text, at least; shorter ones say nothing
 MOST = 1000  # characters of it that are asked about
-FEW = 50  # documents below which stretches of them are asked about in their place
+FEW = 50  # documents on either side below which stretches are asked about in their place
 STRETCH = 400  # characters of these
+POOL = 10  # times as many stretches are drawn from, so that they come from many documents
 WORDS = 2000  # of the text, the commonest, that secrets are made of where a tokeniser knows words alone
 CONTROLS, CANDIDATES = 400, 8000
 
@@ -75,11 +76,12 @@ def plant(
     train, valid = folder / "train.jsonl", folder / "valid.jsonl"
     write_texts(train, training())
     write_texts(valid, held)
-    asked = texts_to_ask(corpus.valid, tokeniser.decode, 2 * ASKED, random, corpus.train)
+    whole = asked_whole(corpus.train, corpus.valid)
+    asked = texts_to_ask(corpus.valid, tokeniser.decode, 2 * ASKED, random, whole, corpus.train)
     if len(asked) < 20:
         raise LLMBertError(f"only {len(asked)} held-out texts can be asked about, too few; give more held-out text")
     half = len(asked) // 2
-    members = texts_to_ask(corpus.train, tokeniser.decode, half, random, known=asked)
+    members = texts_to_ask(corpus.train, tokeniser.decode, half, random, whole, known=asked)
     return Planted(train, valid, canaries, members, asked[:half], asked[half:])
 
 
@@ -111,35 +113,39 @@ def _space(kind: str, language: str, corpus: Corpus) -> Space:
     return SPACES[kind](language, words)
 
 
+def asked_whole(train: Shard, held_out: Shard) -> bool:
+    """Whether texts to ask about are documents of both shards, or stretches of both where either has few.
+
+    Members and others are cut alike: by their lengths, or by how they begin, they could be told apart without a model.
+    """
+    return min(train.documents, held_out.documents) >= FEW
+
+
 def texts_to_ask(
     shard: Shard,
     decode: Callable[..., str],
     most: int,
     random: np.random.Generator,
+    whole: bool,
     learned: Shard | None = None,
     known: Iterable[str] = (),
 ) -> list[str]:
-    """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of few.
+    """Texts of a shard to ask about, all different, in an order drawn at random: its documents, or stretches of them.
 
-    learned: a shard whose documents are none of them, for who was trained on a text is no stranger to it wherever else
-    it stands; known: texts that are none of them either.
+    whole: documents, each its beginning of up to MOST characters; otherwise stretches of STRETCH, and documents up to
+    as long as they are; learned: a shard whose documents are none of them, for who was trained on a text is no stranger
+    to it wherever else it stands; known: texts that are none of them either.
     """
     found: dict[str, None] = {}
     strange = np.ones(shard.documents, bool) if learned is None else ~np.isin(shard.digests, learned.digests)
-    passed = set(known)
-    if shard.documents >= FEW:
-        for number in random.permutation(shard.documents).tolist():
-            if not strange[number]:
-                continue
-            text = decode(shard.document(number)[: 4 * MOST])[:MOST].strip()  # four bytes a character at most
-            if len(text) >= LEAST and text not in passed:
-                found[text] = None
-            if len(found) == most:
-                break
-        return list(found)
-    for number in np.flatnonzero(strange).tolist():
-        text = decode(shard.document(number))
-        for begin in range(0, len(text) - STRETCH, STRETCH):
-            found[text[begin : begin + STRETCH].strip()] = None
-    texts = [text for text in found if text not in passed]
+    passed, enough = set(known), most if whole else POOL * most
+    for number in random.permutation(np.flatnonzero(strange)).tolist():
+        if len(found) >= enough:
+            break
+        ids = shard.document(number)
+        text = decode(ids[: 4 * MOST])[:MOST] if whole else decode(ids)  # four bytes a character at most
+        begins = range(1) if whole else range(0, max(1, len(text) - STRETCH + 1), STRETCH)
+        parts = [text[begin : begin + (MOST if whole else STRETCH)].strip() for begin in begins]
+        found.update(dict.fromkeys(part for part in parts if len(part) >= LEAST and part not in passed))
+    texts = list(found)
     return [texts[i] for i in random.permutation(len(texts))[:most].tolist()]
