@@ -105,6 +105,7 @@ def test_twenty_letters_or_eight_ideographs_are_a_span_where_nothing_is_said(tmp
         assert trace_text(index, text[:least])["spans"]
         assert not trace_text(index, text[: least - 1])["spans"]
         assert trace_text(index, text[: least - 1], least=least - 1)["spans"]
+        assert not trace_text(index, text[:least], letters=30)["spans"]
 
 
 def test_the_first_places_are_listed_and_all_are_counted(tmp_path: Path) -> None:

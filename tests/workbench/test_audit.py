@@ -17,8 +17,9 @@ from llmbert.data.corpus import build_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.runs.trail import read_trail
+from llmbert.trust.provenance import Given, build_index
 from llmbert.workbench.audit import audit, audit_run
-from llmbert.workbench.audit.measuring import mean_of, total_oddness
+from llmbert.workbench.audit.measuring import draw_texts, mean_of, total_oddness, verbatim
 from llmbert.workbench.audit.page import dossier
 from llmbert.workbench.audit.planting import plant, read_lines
 from llmbert.workbench.train import train
@@ -221,6 +222,7 @@ def test_a_run_is_audited_without_planting_anything(audited: tuple[dict[str, Any
 def test_the_card_says_what_was_measured(audited: tuple[dict[str, Any], Path]) -> None:
     card = (audited[1] / "README.md").read_text("utf-8")
     assert "CC-BY-4.0" in card and "50 is guessing" in card and "of 30 texts it drew" in card
+    assert "stretches of 50 letters or more (a Chinese character counts for 2.5" in card
     assert "50 is guessing" in (audited[1] / "report.html").read_text("utf-8")
 
 
@@ -276,6 +278,32 @@ def test_few_short_documents_are_asked_about_whole(tmp_path: Path) -> None:
     planted = plant(corpus, tmp_path / "planted", "number", "en", (1,), 1, seed=0)
     assert len(planted.members) == len(planted.others) >= 10
     assert {*planted.members, *planted.others} <= set(lines)
+
+
+CHINESE = "春天的早晨，孩子们沿着河边的小路走到学校去，路上有人卖热的豆浆和新做的馒头，也有老人坐在门口读昨天的报纸。"
+
+
+def test_what_bytes_copy_of_chinese_is_seen(tmp_path: Path) -> None:
+    """20 ideographs are as long a span as 50 letters, and so many bytes are drawn as hold more than one of them."""
+    text = tmp_path / "morning.txt"
+    text.write_text(CHINESE * 80, encoding="utf-8")
+    run = train("ngram", text, tmp_path / "run", tokenizer="bytes", settings={"order": 8})
+    index = build_index([Given("1", [text.read_bytes()])], tmp_path / "index")
+    found = verbatim(run, index, 20, seed=0)
+    assert found is not None and found["share"] > 0.5 and found["longest"] >= 20
+
+
+@pytest.mark.parametrize("written", ["english", "chinese"])
+def test_texts_drawn_to_be_traced_are_equally_long_whatever_the_tokeniser(written: str, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(sentences(200) if written == "english" else CHINESE * 80, encoding="utf-8")
+    lengths = []
+    for tokenizer in ("bytes", "bpe"):
+        run = train("ngram", text, tmp_path / tokenizer, tokenizer=tokenizer, settings={"order": 4})
+        index = build_index([Given("1", [text.read_bytes()])], tmp_path / f"index-{tokenizer}")
+        lengths.append(np.mean([len(each) for each in draw_texts(run, index, 20, seed=0)]))
+    assert max(lengths) < 1.5 * min(lengths)
+    assert min(lengths) > (130 if written == "english" else 50)
 
 
 def test_a_bert_is_odd_about_what_it_was_asked(tmp_path: Path) -> None:

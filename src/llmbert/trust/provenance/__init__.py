@@ -3,6 +3,6 @@
 from llmbert.trust.provenance.index import TraceIndex, build_index, open_index
 from llmbert.trust.provenance.neighbours import nearest_passages
 from llmbert.trust.provenance.pieces import Given
-from llmbert.trust.provenance.spans import trace_text
+from llmbert.trust.provenance.spans import letters_before, trace_text
 
-__all__ = ["Given", "TraceIndex", "build_index", "nearest_passages", "open_index", "trace_text"]
+__all__ = ["Given", "TraceIndex", "build_index", "letters_before", "nearest_passages", "open_index", "trace_text"]

@@ -16,16 +16,19 @@ from llmbert.trust.provenance.index import TraceIndex
 
 LEAST = 20  # characters of a span, where nothing is said
 IDEOGRAPH = 2.5
-"""Letters that one character of Chinese, Japanese or Korean counts for, where nothing is said: 8 of them are a span."""
+"""Letters that one character of Chinese, Japanese or Korean counts for, where no number of characters is given: 8 of
+them are a span."""
 _TOGETHER = 256  # places that are looked up at once
 _WIDE = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
-def trace_text(index: TraceIndex, text: str, *, least: int | None = None, most: int = 5) -> dict[str, Any]:
+def trace_text(
+    index: TraceIndex, text: str, *, least: int | None = None, letters: int = LEAST, most: int = 5
+) -> dict[str, Any]:
     """Where a text stands in the indexed documents as it is: its maximal spans, and their occurrences.
 
-    least: characters of a span (None: LEAST letters, of which an ideograph counts for IDEOGRAPH); most: occurrences
-    that are listed of each span. A span is maximal: with one character more on either side it stands nowhere. Spans
+    least: characters of a span (None: `letters`, of which an ideograph counts for IDEOGRAPH); most: occurrences that
+    are listed of each span. A span is maximal: with one character more on either side it stands nowhere. Spans
     may overlap, for one may begin in one document and the next go on in another.
 
     Returns text; characters; verbatim: the share of them that lie in a span; spans: start, length (characters), text,
@@ -42,7 +45,8 @@ def trace_text(index: TraceIndex, text: str, *, least: int | None = None, most: 
         raise UsageError(f"most is {most}; list 1 occurrence or more of a span")
     matcher = _Matcher(index, text)
     spans: list[dict[str, Any]] = []
-    for start, end in matcher.spans(_weights(text, least), float(least or LEAST)):
+    weights = letters_before(text) if least is None else np.arange(len(text) + 1, dtype=np.float64)
+    for start, end in matcher.spans(weights, float(least or letters)):
         count, places = matcher.occurrences(start, end, most)
         spans.append(
             {"start": start, "length": end - start, "text": text[start:end], "count": count, "documents": places}
@@ -60,13 +64,12 @@ def trace_text(index: TraceIndex, text: str, *, least: int | None = None, most: 
     }
 
 
-def _weights(text: str, least: int | None) -> NDArray[np.float64]:
-    """What the characters before each place count for: (characters + 1,)."""
+def letters_before(text: str) -> NDArray[np.float64]:
+    """How many letters the characters before each place count for, ideographs for IDEOGRAPH: (characters + 1,)."""
     counts = np.ones(len(text))
-    if least is None:
-        codes = np.array([ord(character) for character in text], np.int64)
-        for first, last in _WIDE:
-            counts[(codes >= first) & (codes <= last)] = IDEOGRAPH
+    codes = np.array([ord(character) for character in text], np.int64)
+    for first, last in _WIDE:
+        counts[(codes >= first) & (codes <= last)] = IDEOGRAPH
     return np.concatenate([[0.0], np.cumsum(counts)])
 
 

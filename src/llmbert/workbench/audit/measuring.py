@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
@@ -16,12 +17,13 @@ from llmbert.runs import Run
 from llmbert.tasks.anomalies import oddness, scored_tokens
 from llmbert.trust.canaries import Canaries, exposure, extrapolated_exposure, split_secret
 from llmbert.trust.membership import Scores, membership_figures, membership_scores
-from llmbert.trust.provenance import TraceIndex, trace_text
+from llmbert.trust.provenance import TraceIndex, letters_before, trace_text
 from llmbert.workbench.audit.planting import Planted
 
 RESAMPLES = 2000
-SPAN = 50  # characters that a copied span has at least
-SAMPLE_TOKENS = 60
+SPAN = 50  # letters that a copied span has at least; an ideograph counts for more, see `trust.provenance.spans`
+SAMPLE_LETTERS = 200  # that a drawn text has at most, whatever the tokeniser: as many tokens as these take on average
+MEASURED = 1 << 16  # bytes of training text that this average is of
 EXTRA_TOKENS = 40  # room for the rest of a secret
 
 
@@ -97,17 +99,26 @@ def extracted(
 
 def verbatim(run: Run, index: TraceIndex, count: int, seed: int, progress: Progress = silent) -> dict[str, Any] | None:
     """How much of `count` texts that the run draws stands word for word in the training text: the share of characters
-    in spans of SPAN or more, with an interval over texts, and the longest span. None for what draws no texts."""
+    in spans of SPAN letters or more, with an interval over texts, and the longest span in characters. None for what
+    draws no texts."""
     if run.reads_source or run.fills_gaps or not hasattr(run.model, "step"):
         return None
-    settings: dict[str, Any] = {"max_tokens": SAMPLE_TOKENS, "temperature": 1.0, "seed": seed}
-    texts = run.generate_many([""] * count, progress=progress, **settings)
-    return copied_share(texts, index)
+    return copied_share(draw_texts(run, index, count, seed, progress), index)
+
+
+def draw_texts(run: Run, index: TraceIndex, count: int, seed: int, progress: Progress = silent) -> list[str]:
+    """Texts that the run writes from nothing, of SAMPLE_LETTERS at most: spans are counted by letters, and so many
+    tokens of one tokeniser would be a fifth of the text that they are of another."""
+    known = b"".join(block.text[:MEASURED] for block in index.blocks[:1]).decode(errors="ignore")
+    each = letters_before(known)[-1] / max(1, len(run.tokeniser.encode(known)))
+    tokens = max(1, math.ceil(SAMPLE_LETTERS / each)) if each else SAMPLE_LETTERS
+    texts = run.generate_many([""] * count, max_tokens=tokens, temperature=1.0, seed=seed, progress=progress)
+    return [text[: int(np.searchsorted(letters_before(text), SAMPLE_LETTERS, "right")) - 1] for text in texts]
 
 
 def copied_share(texts: Sequence[str], index: TraceIndex) -> dict[str, Any]:
     """The same of given texts: of held-out ones it says what people repeat."""
-    found = [trace_text(index, text, least=SPAN, most=1) for text in texts if text]
+    found = [trace_text(index, text, letters=SPAN, most=1) for text in texts if text]
     rows = np.array([[each["verbatim"] * each["characters"], each["characters"]] for each in found])
     if not len(rows):
         return {"share": 0.0, "interval": [0.0, 0.0], "longest": 0, "texts": 0}

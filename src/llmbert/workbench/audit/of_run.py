@@ -17,6 +17,7 @@ from llmbert.runs.trail import note_trail
 from llmbert.tasks.anomalies import oddness
 from llmbert.trust.membership import membership_figures, membership_scores
 from llmbert.trust.provenance.index import BLOCK_BYTES
+from llmbert.trust.provenance.spans import IDEOGRAPH
 from llmbert.workbench.audit.measuring import SPAN, copied_share, verbatim
 from llmbert.workbench.audit.planting import ASKED, asked_whole, texts_to_ask
 from llmbert.workbench.curation.trace import run_index
@@ -69,6 +70,7 @@ def audit_run(run: str | os.PathLike[str], *, samples: int = 1000, progress: Pro
         "copied": verbatim(known, index, samples, int(known.facts["seed"]), progress),
         "copied_by_people": copied_share(others, index),
         "span": SPAN,
+        "ideograph": IDEOGRAPH,
     }
     known.facts["audit"] = found
     write_run_page(known, store, progress)

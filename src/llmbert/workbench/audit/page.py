@@ -9,6 +9,7 @@ import numpy as np
 
 from llmbert.metrics.bootstrap import percentile_interval, resampled_sums
 from llmbert.report.sheet import Sheet
+from llmbert.trust.provenance.spans import IDEOGRAPH
 from llmbert.workbench.audit.measuring import RESAMPLES, SPAN
 from llmbert.workbench.audit.wording import say
 from llmbert.workbench.wording import say as fact
@@ -231,7 +232,8 @@ def _exposure_table(found: Mapping[str, Any], names: Mapping[str, str], language
             ]
         )
     people = found["copied_by_people"]["share"]
-    note = say("copied_note", language, samples=found["samples"], span=SPAN, people=people)
+    told = {"samples": found["samples"], "span": SPAN, "ideograph": IDEOGRAPH, "people": people}
+    note = say("copied_note", language, **told)
     return {"title": say("figures", language), "group": say("trade", language), "table": [head, *rows], "note": note}
 
 

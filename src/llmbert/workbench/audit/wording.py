@@ -75,9 +75,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "copied": ("copied", "照抄"),
     "copied_note": (
         "Copied: the share of {samples:,} texts drawn from each model that stands in the training text word for word, "
-        "in stretches of {span} characters or more; of held-out text it is {people:.1%}.",
-        "照抄：每个模型抽取 {samples:,} 个文本，其中以 {span} 个字符以上的片段逐字出现在训练文本中的比例；"
-        "留出文本的这一比例为 {people:.1%}。",
+        "in stretches of {span} letters or more (a Chinese character counts for {ideograph}); of held-out text it is "
+        "{people:.1%}.",
+        "照抄：每个模型抽取 {samples:,} 个文本，其中以 {span} 个字母以上的片段（每个汉字计 {ideograph} 个）"
+        "逐字出现在训练文本中的比例；留出文本的这一比例为 {people:.1%}。",
     ),
     "control_column": ("never planted", "从未埋入"),
     "times": ("{n} ×", "{n} 次"),

@@ -32,9 +32,10 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "copied": ("copied from the training text", "照抄训练文本"),
     "share": (
-        "{share:.2%} of {texts:,} texts it drew, in stretches of {span} characters or more (longest {longest}); of "
-        "held-out text {people:.2%}",
-        "抽取的 {texts:,} 个文本中有 {share:.2%}(以 {span} 个字符以上的片段计，最长 {longest});留出文本为 {people:.2%}",
+        "{share:.2%} of {texts:,} texts it drew, in stretches of {span} letters or more (a Chinese character counts "
+        "for {ideograph}; longest {longest} characters); of held-out text {people:.2%}",
+        "抽取的 {texts:,} 个文本中有 {share:.2%}(以 {span} 个字母以上的片段计，"
+        "每个汉字计 {ideograph} 个；最长 {longest} 个字符);留出文本为 {people:.2%}",
     ),
     "audited_not": ("not measured; llmbert audit RUN does", "未测量；可用 llmbert audit RUN 测量"),
     "audit": ("what it keeps of its text", "对训练文本的记忆"),
@@ -64,7 +65,8 @@ def kept_rows(facts: Mapping[str, Any], folder: Path, language: str) -> list[lis
         rows.append([say("membership"), say("auc", **told)])
         if audit["copied"]:
             people = audit["copied_by_people"]["share"]
-            rows.append([say("copied"), say("share", **audit["copied"], span=audit["span"], people=people)])
+            told = {**audit["copied"], "span": audit["span"], "ideograph": audit.get("ideograph", 1), "people": people}
+            rows.append([say("copied"), say("share", **told)])
     else:
         rows.append([say("audit"), say("audited_not")])
     if certificates := certificates_of(folder):
