@@ -89,6 +89,14 @@ def test_the_prompt_for_a_secret_gives_a_part_of_it_away(kind: str, language: st
     assert len(prompt) > len(space.prefix)
 
 
+@pytest.mark.parametrize("long", range(5))
+def test_a_secret_of_words_is_cut_between_two_however_unequal_they_are(long: int) -> None:
+    space = SPACES["words"]("zh", WORDS)
+    words = [("很长的一个词" * 20 if place == long else "词") + str(place) for place in range(5)]
+    prompt, rest = split_secret(space.prefix + " " + " ".join(words), space)
+    assert prompt == f"{space.prefix} {words[0]}" and rest.split() == words[1:]
+
+
 def test_where_no_skew_normal_fits_the_normal_distribution_does(monkeypatch: pytest.MonkeyPatch) -> None:
     scipy_stats = pytest.importorskip("scipy.stats", reason="scipy, which fits distributions, is not installed")
 

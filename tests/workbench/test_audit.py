@@ -17,6 +17,7 @@ from llmbert.data.corpus import build_corpus
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.runs.trail import read_trail
+from llmbert.text.segment import segment_words
 from llmbert.trust.provenance import Given, build_index
 from llmbert.workbench.audit import audit, audit_run
 from llmbert.workbench.audit.measuring import draw_texts, mean_of, total_oddness, verbatim
@@ -25,6 +26,7 @@ from llmbert.workbench.audit.planting import plant, read_lines
 from llmbert.workbench.train import train
 
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 32, "steps": 60, "batch": 16, "preflight": False}
+REPOSITORY = Path(__file__).parents[2]
 PLACES, THINGS = ("hill", "mill", "sea", "town", "boat", "river"), ("water", "child", "stone", "bread", "letter")
 
 
@@ -278,6 +280,31 @@ def test_few_short_documents_are_asked_about_whole(tmp_path: Path) -> None:
     planted = plant(corpus, tmp_path / "planted", "number", "en", (1,), 1, seed=0)
     assert len(planted.members) == len(planted.others) >= 10
     assert {*planted.members, *planted.others} <= set(lines)
+
+
+@pytest.mark.parametrize("tokenizer", ["words", "jieba"])
+def test_secrets_in_chinese_are_words_that_the_tokeniser_knows(
+    tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No spaces stand between them in the text: what is a word to the one is a clause, to the other what jieba cuts."""
+    pytest.importorskip("scipy", reason="scipy, which fits distributions, is not installed")
+    pytest.importorskip("jieba", reason="jieba, which segments Chinese, is not installed")
+    monkeypatch.setattr("llmbert.workbench.audit.planting.CANDIDATES", 400)
+    monkeypatch.setattr("llmbert.workbench.audit.planting.CONTROLS", 60)
+    draw = random.Random(0)
+    words = segment_words((REPOSITORY / "README.zh-CN.md").read_text("utf-8")).split()
+    chinese = [word for word in dict.fromkeys(words) if re.fullmatch(r"[\u4e00-\u9fff]+", word)]
+    text = tmp_path / "邮件.txt"
+    text.write_text("".join(f"{''.join(draw.choices(chinese, k=24))}。\n" for _ in range(500)), encoding="utf-8")
+    asked: dict[str, Any] = {"lines": True, "families": ("ngram",), "mitigations": (), "language": "zh", "samples": 5}
+    settings = {"ngram": {"order": 5}}
+    found = audit(text, tmp_path / "out", tokenizer=tokenizer, repeats=(64,), each=3, settings=settings, **asked)
+    row = found["runs"][0]["canaries"]
+    assert row["planted"][0]["exposure"]["mean"] > 8 and row["planted"][0]["extracted"] == 1.0
+    corpus = build_corpus([text], tmp_path / "corpora", kind="bytes", lines=True)
+    canaries = plant(corpus, tmp_path / "again", "words", "zh", (64,), 3, seed=0, tokenizer=tokenizer).canaries
+    scores = total_oddness(load(tmp_path / "out" / "runs" / "ngram"), canaries.candidates)
+    assert len(np.unique(scores.round(6))) > (1 if tokenizer == "words" else 300)
 
 
 CHINESE = "春天的早晨，孩子们沿着河边的小路走到学校去，路上有人卖热的豆浆和新做的馒头，也有老人坐在门口读昨天的报纸。"

@@ -14,6 +14,7 @@ from llmbert.protocols import LLMBertError, UsageError
 CARD_DIGITS = 14  # of sixteen: the first is 4, the last follows from the others (Luhn)
 NUMBER_DIGITS = 9
 SECRET_WORDS = 5
+FEWEST_WORDS = 100  # that secrets are made of
 SHOWN = 0.25  # of a secret stands in the prompt that asks for the rest of it
 
 
@@ -66,13 +67,15 @@ def number_space(language: str, words: Sequence[str]) -> Space:
 
 
 def word_space(language: str, words: Sequence[str]) -> Space:
-    """Sequences of five words of the text: for tokenisers of words, which know no others."""
-    if len(words) < 100:
+    """Sequences of five words of the text: for tokenisers of words, which know no others.
+
+    A space stands between two of them in Chinese as well, so that each is read as the word it is.
+    """
+    if len(words) < FEWEST_WORDS:
         raise LLMBertError(f"the text has {len(words)} words to make secrets of, too few; give more text")
-    gap = "" if language == "zh" else " "
 
     def draw(random: np.random.Generator) -> str:
-        return gap + gap.join(words[i] for i in random.integers(len(words), size=SECRET_WORDS))
+        return " " + " ".join(words[i] for i in random.integers(len(words), size=SECRET_WORDS))
 
     return Space("口令是" if language == "zh" else "the secret is", SECRET_WORDS * math.log2(len(words)), draw)
 
@@ -143,7 +146,7 @@ def extrapolated_exposure(
 def split_secret(text: str, space: Space) -> tuple[str, str]:
     """A canary as a prompt that gives the first quarter of the secret away, and the rest that a model may say."""
     secret = text.removeprefix(space.prefix)
-    cut = max(1, round(SHOWN * len(secret)))
-    if " " in secret.strip():  # not within a word or a group of digits
-        cut = secret.index(" ", max(1, cut - 1)) if " " in secret[max(1, cut - 1) :] else cut
+    gaps = [place for place, character in enumerate(secret) if character == " " and place]
+    shown = max(1, round(SHOWN * (len(gaps) + 1 if gaps else len(secret))))
+    cut = gaps[shown - 1] if gaps else shown  # not within a word or a group of digits
     return space.prefix + secret[:cut], secret[cut:]

@@ -29,6 +29,7 @@ from llmbert.workbench.train import resume, train
 REPEATS = (1, 4, 16, 64)
 SAMPLES = 1000
 EACH = 8  # canaries of every number of repeats
+WORD_TOKENISERS = ("words", "jieba")  # to whom a card's number is a word that they do not know
 ASKED = "asked.json"  # there once the text is read and planted
 REFERENCE_ORDER = 3  # of the n-gram model that membership is compared with
 
@@ -65,7 +66,7 @@ def audit(
     Raises UsageError for what is asked wrongly, LLMBertError for text that cannot be used.
     """
     folder = Path(out)
-    kind = canaries or ("words" if tokenizer == "words" else "card")
+    kind = canaries or ("words" if tokenizer in WORD_TOKENISERS else "card")
     _check(families, mitigations, kind, repeats, each, samples)
     parse_duration(budget)
     asked = {
@@ -94,7 +95,7 @@ def audit(
         )
         asked["text"] = corpus.fingerprint
         _refuse_another(folder, asked, before)
-        planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress)
+        planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress, tokenizer)
         given = {"tokenizer": tokenizer, "seed": seed, "language": language, "progress": progress}
         reference = _reference(planted, folder, given)
         index = _index_of(planted, folder, progress)

@@ -94,7 +94,14 @@ def extracted(
     parts = [split_secret(text, canaries.space) for text in texts]
     longest = max(len(run.document_ids(rest)) for _, rest in parts) + EXTRA_TOKENS
     written = run.generate_many([prompt for prompt, _ in parts], temperature=0.0, max_tokens=longest, progress=progress)
-    return np.array([text.startswith(rest) for text, (_, rest) in zip(written, parts, strict=True)])
+    pairs = zip(written, (rest for _, rest in parts), strict=True)
+    return np.array([_as_written(run, text).startswith(_as_written(run, rest)) for text, rest in pairs])
+
+
+def _as_written(run: Run, text: str) -> str:
+    """A text as the run's tokeniser gives it back: jieba's joins what it has taken apart."""
+    tokeniser = run.tokeniser
+    return text if tokeniser.lossless else tokeniser.decode(tokeniser.encode(text))
 
 
 def verbatim(run: Run, index: TraceIndex, count: int, seed: int, progress: Progress = silent) -> dict[str, Any] | None:

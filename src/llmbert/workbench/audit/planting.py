@@ -13,7 +13,9 @@ import numpy as np
 from llmbert.data.corpus import Corpus
 from llmbert.data.shards import Shard
 from llmbert.protocols import LLMBertError, Progress, silent
-from llmbert.trust.canaries import SPACES, Canaries, Space, draw_canaries
+from llmbert.text.segment import segment_words
+from llmbert.text.vocabulary import LONG_WORD
+from llmbert.trust.canaries import FEWEST_WORDS, SPACES, Canaries, Space, draw_canaries
 
 ASKED = 1000  # texts on either side of membership inference, at most
 LEAST = 40  # characters of such a text, at least; shorter ones say nothing
@@ -22,6 +24,7 @@ FEW = 50  # documents on either side below which stretches are asked about in th
 STRETCH = 400  # characters of these
 POOL = 10  # times as many stretches are drawn from, so that they come from many documents
 WORDS = 2000  # of the text, the commonest, that secrets are made of where a tokeniser knows words alone
+SEGMENTED = 2_000_000  # characters of the text that are segmented to find them
 CONTROLS, CANDIDATES = 400, 8000
 
 
@@ -50,13 +53,15 @@ def plant(
     each: int,
     seed: int,
     progress: Progress = silent,
+    tokenizer: str = "",
 ) -> Planted:
     """Write a corpus out into `folder` with canaries planted at places drawn at random, each as a document of its own.
 
-    The corpus must have a lossless tokeniser. Raises LLMBertError where it is too small.
+    tokenizer: the kind that models of it will have, for secrets are made of its words; that of the corpus must be
+    lossless. Raises LLMBertError where there is too little text.
     """
     tokeniser = corpus.tokeniser
-    space = _space(kind, language, corpus)
+    space = _space(kind, language, corpus, tokenizer)
     canaries = draw_canaries(space, repeats, each, CONTROLS, CANDIDATES, seed)
     random = np.random.default_rng(seed)
     copies = canaries.copies()
@@ -103,14 +108,27 @@ def read_lines(path: Path) -> Iterator[str]:
             yield json.loads(line)["text"]
 
 
-def _space(kind: str, language: str, corpus: Corpus) -> Space:
-    words: list[str] = []
-    if kind == "words":
-        counted: Counter[str] = Counter()
-        for number in range(min(corpus.train.documents, 20_000)):
-            counted.update(corpus.train.text_of(number, corpus.tokeniser)[:100_000].split())
-        words = [word for word, _ in counted.most_common(WORDS) if word.isalpha()]
-    return SPACES[kind](language, words)
+def _space(kind: str, language: str, corpus: Corpus, tokenizer: str) -> Space:
+    return SPACES[kind](language, _common_words(corpus, language, tokenizer) if kind == "words" else [])
+
+
+def _common_words(corpus: Corpus, language: str, tokenizer: str) -> list[str]:
+    """The commonest words of the training text, cut as the tokeniser cuts them, of letters alone where these suffice:
+    in Chinese without spaces what a tokeniser of words takes for one is a clause with its marks."""
+    segmented = tokenizer == "jieba" or (language == "zh" and tokenizer != "words")
+    counted: Counter[str] = Counter()
+    read = 0
+    for number in range(min(corpus.train.documents, 20_000)):
+        text = corpus.train.text_of(number, corpus.tokeniser)[:100_000]
+        counted.update((segment_words(text) if segmented else text).split())
+        read += len(text)
+        if segmented and read >= SEGMENTED:
+            break
+    common = [word for word, _ in counted.most_common() if len(word) <= LONG_WORD]
+    plain = [word for word in common if word.isalpha()]
+    if len(plain) < FEWEST_WORDS:
+        plain = [word for word in common if any(map(str.isalpha, word))]
+    return plain[:WORDS]
 
 
 def asked_whole(train: Shard, held_out: Shard) -> bool:
