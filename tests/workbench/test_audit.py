@@ -140,6 +140,46 @@ def test_who_leaks_least_is_said_only_where_the_same_secrets_show_it(
     assert words in page["summary"] and ("leaks least:" in page["summary"]) == (words == "leaks least")
 
 
+def with_family(found: dict[str, Any], family: str, likelihood: str, bits: float | None) -> dict[str, Any]:
+    """The figures with one more family, as it is, whose likelihood is of another kind than the others'."""
+    quality = {"bits_per_byte": bits, "nats_per_token": bits, "perplexity": None}
+    told = {"run": family, "family": family, "likelihood": likelihood, "quality": quality}
+    return found | {"runs": [*found["runs"], copy.deepcopy(of(found, "gpt")) | told]}
+
+
+def figure(page: dict[str, Any], title: str) -> dict[str, Any]:
+    return next(each for each in page["figures"] if each["title"] == title)
+
+
+def test_a_family_without_likelihood_does_not_change_the_unit(found: tuple[dict[str, Any], Path]) -> None:
+    page = dossier(with_family(found[0], "gan", "none", None), "en")
+    head, *rows = figure(page, "What helps, and what it costs")["table"]
+    costs = {row[0]: row[2] for row in rows}
+    assert head[2] == "bits/byte more" and float(costs["ngram, private"]) > 0 and float(costs["gpt, private"]) > 0
+    assert "bits/byte" in figure(page, "Leak and quality")["x_label"]
+
+
+def test_nats_of_other_tokens_are_not_compared(found: tuple[dict[str, Any], Path]) -> None:
+    """Where a run has met characters that it does not know there is no bits/byte, and a byte is less than a token."""
+    content = copy.deepcopy(found[0])
+    of(content, "gpt")["quality"]["bits_per_byte"] = None
+    page = dossier(content, "en")
+    head, *rows = figure(page, "What helps, and what it costs")["table"]
+    costs = {row[0]: row[2] for row in rows}
+    assert head[2] == "nats/token more" and costs["gpt, private"] == "–" != costs["gpt, stopped early"]
+    assert "gpt, private" not in [each["name"] for each in figure(page, "Leak and quality")["series"]]
+    assert {row[0]: row[1] for row in figure(page, "Figures")["table"]}["gpt, private"] == "–"
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "pseudo-likelihood"), ("zh", "伪似然")])
+def test_a_run_is_named_with_its_kind_of_likelihood(
+    language: str, word: str, found: tuple[dict[str, Any], Path]
+) -> None:
+    page = dossier(with_family(found[0], "bert", "pseudo", 1.0), language)
+    names = [row[0] for row in figure(page, "Figures" if language == "en" else "数值")["table"]]
+    assert [word in name for name in names] == ["bert" in name for name in names]
+
+
 def test_a_chinese_dossier_is_chinese(found: tuple[dict[str, Any], Path]) -> None:
     page = dossier(found[0], "zh")
     assert [name for name, _ in page["facts"]] == ["命令", "机器", "随机种子", "指纹"]
@@ -149,6 +189,18 @@ def test_a_chinese_dossier_is_chinese(found: tuple[dict[str, Any], Path]) -> Non
 def test_an_audit_goes_on_where_it_was_and_refuses_another(text: Path, found: tuple[dict[str, Any], Path]) -> None:
     with pytest.raises(LLMBertError, match="another"):
         audit(text, found[1], lines=True, families=("ngram",), tokenizer="chars", repeats=(1, 16), each=3, seed=5)
+
+
+def test_a_text_that_is_refused_is_not_kept(found: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    before = sorted((found[1] / "corpora").iterdir())
+    (tmp_path / "mail.txt").write_text(sentences(100, seed=1), encoding="utf-8")
+    asked: dict[str, Any] = {"lines": True, "families": ("ngram",), "tokenizer": "chars", "budget": 4}
+    asked |= {"repeats": (1, 16), "each": 3, "settings": {"gpt": TINY, "ngram": {"order": 8}}}
+    with pytest.raises(LLMBertError, match="another text"):
+        audit(tmp_path / "mail.txt", found[1], **asked)
+    assert sorted((found[1] / "corpora").iterdir()) == before
+    with pytest.raises(LLMBertError, match="another seed"):
+        audit(tmp_path / "mail.txt", found[1], **asked, seed=5, progress=lambda *_, **__: pytest.fail("it was read"))
 
 
 def test_privacy_covers_what_is_repeated_once_repeats_are_out(text: Path, found: tuple[dict[str, Any], Path]) -> None:
@@ -199,6 +251,11 @@ def test_a_text_too_small_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(LLMBertError, match="give more held-out text"):
         audit(path, tmp_path / "out", lines=True)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):  # what the first leaves must not stand in the way of the second
+        with pytest.raises(LLMBertError, match="give more held-out text"):
+            audit(path, tmp_path / "empty", lines=True)
+        assert not list((tmp_path / "empty").iterdir())
 
 
 # ---- a run, as it is -----------------------------------------------------------------------------------------------

@@ -139,11 +139,13 @@ def forget(
 
 
 def _told(row: dict[str, Any]) -> str:
+    from llmbert.workbench.audit.wording import say
+
     planted = ", ".join(f"{each['repeats']}: {each['exposure']['mean']:.1f}" for each in row["canaries"]["planted"])
     quality = row["quality"]["bits_per_byte"]
     parts = [
         f"{row['run']:<20}",
-        "–" if quality is None else f"{quality:.3f} bits/byte",
+        ("–" if quality is None else f"{quality:.3f} bits/byte") + say(f"likelihood_{row['likelihood']}", "en"),
         f"exposure by repeats {planted}; never planted {row['canaries']['control']['mean']:.2f}",
         f"membership AUC {row['membership']['loss']['auc']['score']:.1f} %",
     ]

@@ -31,6 +31,7 @@ SAMPLES = 1000
 EACH = 8  # canaries of every number of repeats
 WORD_TOKENISERS = ("words", "jieba")  # to whom a card's number is a word that they do not know
 ASKED = "asked.json"  # there once the text is read and planted
+MADE = ("corpora", "planted", "runs")  # below an audit's folder
 REFERENCE_ORDER = 3  # of the n-gram model that membership is compared with
 
 
@@ -81,20 +82,20 @@ def audit(
         "settings": json.loads(json.dumps(settings or {}, default=dict)),
         "budget": str(budget),
     }
+    read: dict[str, Any] = {"lines": lines, "split_on": split_on, "fields": fields, "progress": progress}
     before = _asked_before(folder)
     with _kept_once_trained(folder):
+        _refuse_another(folder, asked, before)
+        stores = list(folder.glob("corpora/*"))
         corpus = build_corpus(
             path_list(data),
             folder / "corpora",
             kind="bytes",
             valid_paths=path_list(valid) if valid is not None else None,
-            lines=lines,
-            split_on=split_on,
-            fields=fields,
-            progress=progress,
+            **read,
         )
         asked["text"] = corpus.fingerprint
-        _refuse_another(folder, asked, before)
+        _refuse_another(folder, asked, before, None if corpus.folder in stores else corpus.folder)
         planted = plant(corpus, folder / "planted", kind, language, tuple(repeats), each, seed, progress, tokenizer)
         given = {"tokenizer": tokenizer, "seed": seed, "language": language, "progress": progress}
         reference = _reference(planted, folder, given)
@@ -141,22 +142,29 @@ def _asked_before(folder: Path) -> dict[str, Any] | None:
         raise LLMBertError(f"{folder} already exists and holds something else; choose another --out") from None
 
 
-def _refuse_another(folder: Path, asked: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    """Only the same audit of the same text goes on in a folder."""
+def _refuse_another(
+    folder: Path, asked: Mapping[str, Any], before: Mapping[str, Any] | None, new_store: Path | None = None
+) -> None:
+    """Only the same audit of the same text goes on in a folder. new_store: of a text that was read just now, which
+    goes again where it is refused."""
     if before and (differing := [key for key in asked if before.get(key) != asked[key]]):
+        if new_store is not None:
+            shutil.rmtree(new_store, ignore_errors=True)
         raise LLMBertError(f"{folder} holds an audit with another {differing[0]}; choose another --out")
 
 
 @contextmanager
 def _kept_once_trained(folder: Path) -> Iterator[None]:
-    """Takes a new folder away again where nothing came of it that is worth keeping."""
-    new = not folder.exists()
+    """Takes away again what was made in a new or an empty folder, and a new one itself, where nothing came of it that
+    is worth keeping."""
+    existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        if new and not (folder / ASKED).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if not (folder / ASKED).exists():  # then it was new or empty: see `_asked_before`
+            for made in MADE if existed else ("",):
+                shutil.rmtree(folder / made, ignore_errors=True)
         if isinstance(error, OSError):
             raise disk_error(folder, error) from error
         raise
@@ -242,6 +250,7 @@ def _measured(
         "family": run.family,
         "mitigation": name,
         "likelihood": run.model.likelihood,
+        "tokeniser": run.tokeniser.fingerprint,
         "quality": {key: scores.get(key) for key in kept},
         "interval": (scores.get("interval") or {}).get("bits_per_byte"),
         "train_seconds": run.facts.get("train_seconds"),

@@ -50,7 +50,8 @@ def dossier(found: Mapping[str, Any], language: str) -> dict[str, Any]:
 
 
 def _name(row: Row, language: str) -> str:
-    return f"{row['family']}, {say(row['mitigation'], language)}"
+    kind = say(f"likelihood_{row['likelihood']}", language)
+    return f"{row['family']}{kind}, {say(row['mitigation'], language)}"
 
 
 def _most(row: Row) -> Row:
@@ -73,15 +74,32 @@ def _leaks_less(row: Row, other: Row) -> bool:
 
 
 def _quality(rows: Sequence[Row]) -> tuple[str, str]:
-    """By which score runs are compared: bits/byte where all have it, else nats/token."""
-    whole = all(row["quality"]["bits_per_byte"] is not None for row in rows)
+    """By which score runs are compared: bits/byte where all that have a likelihood have it, else nats/token."""
+    whole = all(row["quality"]["bits_per_byte"] is not None for row in rows if row["likelihood"] != "none")
     return ("bits_per_byte", "bits/byte") if whole else ("nats_per_token", "nats/token")
+
+
+def _are_comparable(row: Row, other: Row, key: str) -> bool:
+    """Whether both have the score and it means the same of both: likelihoods of one kind, and where it counts tokens
+    the same tokens."""
+    have = row["quality"][key] is not None and other["quality"][key] is not None
+    same_tokens = key == "bits_per_byte" or row["tokeniser"] == other["tokeniser"]
+    return have and row["likelihood"] == other["likelihood"] and same_tokens
+
+
+def _with_score(rows: Sequence[Row], key: str) -> list[Row]:
+    """Those whose score can stand beside the others' of their kind of likelihood: beside that of the first of it."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        if row["quality"][key] is not None:
+            first.setdefault(row["likelihood"], row)
+    return [row for row in rows if _are_comparable(row, first.get(row["likelihood"], row), key)]
 
 
 def _scored(rows: Sequence[Row]) -> list[Row]:
     """Those whose quality can be compared: exact likelihoods."""
     key, _ = _quality(rows)
-    return [row for row in rows if row["likelihood"] == "exact" and row["quality"][key] is not None]
+    return [row for row in _with_score(rows, key) if row["likelihood"] == "exact"]
 
 
 def _summary(found: Mapping[str, Any], plain: Sequence[Row], language: str) -> list[str]:
@@ -129,12 +147,11 @@ def _helped(runs: Sequence[Row], language: str) -> list[dict[str, Any]]:
         old, privacy = before[row["family"]], row.get("privacy")
         if row is old:
             continue
-        known = row["quality"][key] is not None and old["quality"][key] is not None
         rows.append(
             [
                 _name(row, language),
                 f"{_most(old)['exposure']['mean']:.1f} → {_most(row)['exposure']['mean']:.1f}",
-                f"{row['quality'][key] - old['quality'][key]:+.3f}" if known else "–",
+                f"{row['quality'][key] - old['quality'][key]:+.3f}" if _are_comparable(row, old, key) else "–",
                 f"{privacy['epsilon']:.2f} ({privacy['epsilon_tight']:.2f})" if privacy else "–",
                 f"{privacy['delta']:.1e}" if privacy else "–",
             ]
@@ -216,14 +233,14 @@ def _exposure_table(found: Mapping[str, Any], names: Mapping[str, str], language
         say("copied", language),
         "ε",
     ]
-    rows = []
+    rows, scored = [], [row["run"] for row in _with_score(runs, key)]
     for row in runs:
         planted, quality = row["canaries"]["planted"], row["quality"][key]
         said = planted[-1]["extracted"]
         rows.append(
             [
                 names[row["run"]],
-                "–" if quality is None else f"{quality:.3f}",
+                f"{quality:.3f}" if row["run"] in scored else "–",
                 f"{row['canaries']['control']['mean']:.2f}",
                 *(f"{each['exposure']['mean']:.1f}" for each in planted),
                 "–" if said is None else f"{said:.0%}",

@@ -83,6 +83,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "control_column": ("never planted", "从未埋入"),
     "times": ("{n} ×", "{n} 次"),
     "membership": ("Membership inference", "成员推断"),
+    # Behind a family's name: what its score is, for a bound or a pseudo-likelihood stands beside no exact one.
+    "likelihood_exact": ("", ""),
+    "likelihood_bound": (" (a bound)", "（似然的界）"),
+    "likelihood_pseudo": (" (pseudo-likelihood)", "（伪似然）"),
+    "likelihood_none": (" (no likelihood)", "（无似然）"),
     "none": ("as it is", "原样"),
     "dedup": ("without repeats", "去重"),
     "scrub": ("scrubbed", "清除个人信息"),
