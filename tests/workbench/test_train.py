@@ -147,6 +147,16 @@ def test_a_private_run_tells_how_it_learned(prose: Path, tmp_path: Path) -> None
     assert run.facts["settings"]["training"]["optimiser"] == "adam", "and not what a training without noise is by"
 
 
+def test_a_private_training_that_is_stopped_is_no_finished_run(prose: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opacus", reason="opacus, which clips and accounts, is not installed")
+    asked = iter(range(100))
+    settings = {**SMALL, "steps": 400, "noise": 1.0, "preflight": False}
+    known: dict[str, Any] = {"lines": True, "settings": settings, "tokenizer": "bytes"}
+    with pytest.raises(Interrupted, match=r"stopped at step 3 of 400; .* nothing of it is kept") as told:
+        llmbert.train("gpt", prose, tmp_path / "run", stop=lambda: next(asked) >= 3, **known)
+    assert "--resume" not in str(told.value) and not (tmp_path / "run").exists()
+
+
 def test_noise_is_refused_where_the_base_of_the_base_has_read_the_text(prose: Path, tmp_path: Path) -> None:
     pytest.importorskip("opacus", reason="opacus, which clips and accounts, is not installed")
     other = tmp_path / "other.txt"

@@ -29,7 +29,7 @@ UNHURRIED = 2  # first steps of a training, which are slow: memory is asked for,
 
 
 class Interrupted(LLMBertError):
-    """Training was asked to stop; everything is saved."""
+    """Training was asked to stop; everything that can be gone on with is saved."""
 
 
 class Batches(Protocol):

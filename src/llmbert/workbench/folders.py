@@ -57,6 +57,8 @@ def telling_how_to_go_on(out: Path) -> Iterator[None]:
     except OSError as error:
         raise disk_error(out, error) from error
     except Interrupted as stopped:
+        if not is_worth_keeping(out):
+            raise
         raise Interrupted(f"{stopped}; {_go_on(out)}") from None
     except KeyboardInterrupt:
         if run_status(out) == "done":

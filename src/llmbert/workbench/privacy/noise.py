@@ -10,6 +10,7 @@ from llmbert.data.corpus import Corpus
 from llmbert.models import FAMILIES
 from llmbert.protocols import UsageError
 from llmbert.runs import FACTS, read_facts
+from llmbert.training.loop import Interrupted
 from llmbert.training.private import learn_privately, private_optimiser
 from llmbert.trust.accounting import spent
 
@@ -73,7 +74,7 @@ def count_privacy(training: Training) -> dict[str, Any]:
 def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
     """DP-SGD of a model on a training's documents, for its steps or as long as its budget lasts; what was learned.
 
-    Raises UsageError for a family or an objective that it does not suit.
+    Raises UsageError for a family or an objective that it does not suit, Interrupted when stopped.
     """
     store, settings = training.store, training.plan.training
     if (
@@ -105,6 +106,12 @@ def learn_with_noise(training: Training, model: Any) -> dict[str, Any]:
         progress=training.progress,
         stop=lambda: training.stop() or time.monotonic() > end,
     )
+    if found["steps"] < settings.steps and training.stop():
+        planned = "" if end < float("inf") else f" of {settings.steps}"
+        raise Interrupted(
+            f"stopped at step {int(found['steps'])}{planned}; a training with noise cannot be gone on with and nothing "
+            "of it is kept: the same command begins anew"
+        )
     done = settings.model_copy(update={"steps": int(found["steps"]), "optimiser": private_optimiser(settings)})
     training.facts["settings"]["training"] = done.model_dump()  # not what was planned for a training without noise
     return {
