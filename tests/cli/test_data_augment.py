@@ -15,7 +15,8 @@ def test_from_a_table_to_jsonl(tmp_path: Path) -> None:
     result = llmbert(*ask, "--copies=2", "--out", out, "--json").json()
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert result["read"] == 2 and result["written"] == len(rows) == 4
-    assert {row["class"] for row in rows} == {"water", "land"} and {row["way"] for row in rows} == {"swap", "crop"}
+    assert {row["class"] for row in rows} == {"water", "land"}
+    assert {row["augmented_way"] for row in rows} == {"swap", "crop"}
     again = llmbert(*ask, "--out", out)
     assert again.code == 1 and "--overwrite" in again.err and again.err.count("\n") == 1
     said = llmbert(*ask, "--out", out, "--overwrite")

@@ -53,11 +53,18 @@ def test_records_keep_their_label_and_all_else(folder: Path) -> None:
     assert found["read"] == 2 and found["blank"] == 1 and found["written"] == len(new) >= 6
     for row in new:
         own = ROWS[row["id"] - 1]
-        assert row["label"] == own["label"] and row["text"] != own["text"] and row["way"] == "eda"
-        assert row["from"] == f"rows.jsonl:{row['id']}"
+        assert row["label"] == own["label"] and row["text"] != own["text"] and row["augmented_way"] == "eda"
+        assert row["augmented_from"] == f"rows.jsonl:{row['id']}"
     assert len({row["text"] for row in new}) == len(new)
     examples = read_examples([str(folder / "new.jsonl")], "classify")  # what fine-tune reads
     assert examples.labels == [row["label"] for row in new]
+
+
+def test_a_field_of_its_own_stays_whatever_its_name(folder: Path) -> None:
+    own = {"from": "ann@example.org", "way": "by post", "id": 7}
+    (folder / "mail.jsonl").write_text(json.dumps(own | {"text": "we meet by the old mill"}) + "\n")
+    _, new = augment(folder, "mail.jsonl", ways=["swap"])
+    assert [{key: row[key] for key in own} for row in new] == [own] and new[0]["augmented_from"] == "mail.jsonl:1"
 
 
 def test_the_same_seed_the_same_file_and_another_another(folder: Path) -> None:
@@ -70,17 +77,17 @@ def test_the_same_seed_the_same_file_and_another_another(folder: Path) -> None:
 
 def test_each_copy_takes_the_next_way(folder: Path) -> None:
     _, new = augment(folder, "rows.jsonl", copies=2, ways=["swap", "crop", "noise"])
-    assert [row["way"] for row in new] == ["swap", "crop", "noise", "swap"]
+    assert [row["augmented_way"] for row in new] == ["swap", "crop", "noise", "swap"]
 
 
 def test_tables_and_lines(folder: Path) -> None:
     _, new = augment(folder, "rows.tsv", ways=["synonym"], fields={"text": "text", "label": "label"})
-    assert [(row["label"], row["from"]) for row in new] == [("yes", "rows.tsv:2"), ("no", "rows.tsv:3")]
+    assert [(row["label"], row["augmented_from"]) for row in new] == [("yes", "rows.tsv:2"), ("no", "rows.tsv:3")]
     assert new[1]["text"] == "a poor one"
     found, new = augment(folder, "lines.txt", ways=["swap"], lines=True)
-    assert found["read"] == 2 and [row["from"] for row in new] == ["lines.txt:1", "lines.txt:3"]
+    assert found["read"] == 2 and [row["augmented_from"] for row in new] == ["lines.txt:1", "lines.txt:3"]
     found, new = augment(folder, "lines.txt", ways=["swap"])
-    assert found["read"] == 1 and new[0]["from"] == "lines.txt"
+    assert found["read"] == 1 and new[0]["augmented_from"] == "lines.txt"
 
 
 def test_dates_and_half_characters_of_other_fields_are_written(folder: Path) -> None:
@@ -130,7 +137,7 @@ def test_back_translation_takes_two_runs(folder: Path, monkeypatch: pytest.Monke
     runs = {name: Run(Path(name), None, None, {"family": name}) for name in ("ende", "deen")}
     ways = {"ways": ["back-translation", "swap"], "copies": 2, "seed": 3}
     _, new = augment(folder, "rows.jsonl", **ways, forth=runs["ende"], back=runs["deen"])
-    assert [row["text"] for row in new if row["way"] == "back-translation"] == [
+    assert [row["text"] for row in new if row["augmented_way"] == "back-translation"] == [
         f"{row['text']} ende deen" for row in ROWS[:2]
     ]
     assert [(run.family, count) for run, count, _ in asked] == [("ende", 2), ("deen", 2)]
@@ -159,6 +166,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     "none": ("rows.jsonl", {"ways": []}, UsageError, "no way to augment"),
     "no synonyms": ("rows.jsonl", {"lexicon": None}, UsageError, "--lexicon FILE or --neighbours RUN"),
     "copies": ("rows.jsonl", {"copies": 0}, UsageError, "copies"),
+    "seed": ("rows.jsonl", {"seed": -1}, UsageError, "seed"),
     "strength": ("rows.jsonl", {"strength": 2.0}, UsageError, "strength"),
     "one run": ("rows.jsonl", {"ways": ["back-translation"]}, UsageError, "two runs"),
     "roles": ("rows.jsonl", {"fields": {"text": "text", "tags": "tags"}}, UsageError, "one of the two"),

@@ -36,6 +36,7 @@ from llmbert.tasks.translate import translate
 from llmbert.text.segment import segment_words
 from llmbert.text.sentences import is_wide
 from llmbert.text.tags import find_scheme, mend_tags
+from llmbert.workbench.settings import MOST_SEED, whole_number
 from llmbert.workbench.sources import Paths, path_list
 
 BACK = "back-translation"
@@ -101,8 +102,9 @@ def augment_data(
 
     ways: of `noise.WAYS`, or "back-translation" by the runs `forth` and `back` (Sennrich et al. 2016); each copy takes
     one of them in turn. strength: the share of words that are changed (alpha of Wei & Zou 2019). Records keep all their
-    fields but the changed text (fields: text=, label=; of tagged words tokens=, tags=), and get `from` and `way`; text
-    files are read as `read_documents` reads them. A word's synonyms are those of a `lexicon` (lines of WORD, tab,
+    fields but the changed text (fields: text=, label=; of tagged words tokens=, tags=), and get `augmented_from`, the
+    id of the text, and `augmented_way`, which those of a text that was augmented before give way to; text files are
+    read as `read_documents` reads them. A word's synonyms are those of a `lexicon` (lines of WORD, tab,
     synonyms apart by tabs), else its nearest words in the embeddings of a run, `neighbours`. mask: what "mask" puts in
     the place of a word.
 
@@ -116,7 +118,7 @@ def augment_data(
     job = _Job(
         _checked_ways(ways, synonyms is not None, forth, back),
         copies,
-        seed,
+        whole_number("seed", seed, 0, MOST_SEED),
         Strength(strength, synonyms or no_synonyms, mask),
         _checked_fields(fields),
         _sampling(forth) if forth is not None else None,
@@ -372,4 +374,5 @@ def _copies(job: _Job, row: _Row, at: int, translated: Iterator[str]) -> Iterato
             new[job.called("tokens")], new[job.called("tags")] = tags_of(units)
         else:
             new[job.called("text")] = text_of(units)
-        yield new | {"from": row.id, "way": way}
+        # Names that no record has of its own, as mail has a "from".
+        yield new | {"augmented_from": row.id, "augmented_way": way}
