@@ -141,6 +141,45 @@ def test_a_mixture_in_shards_trains_only_what_saw_it(tmp_path: Path) -> None:
         forget(run, [document])
 
 
+def test_what_a_member_learned_is_never_kept_to_weigh_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share that is kept of a text falls with its size; what is left of it after forgetting keeps the share."""
+    monkeypatch.setattr("llmbert.data.corpus.KEPT_SHARE", 0.5)
+    monkeypatch.setattr("llmbert.data.corpus.KEPT_CHARACTERS", 2000)
+    learning = {"steps": 2, "batch": 8, "preflight": False}
+    settings = {"members": "gpt layers=1 width=16 heads=2 context=16", "shards": 2, "way": "linear", **learning}
+    run, kept = tmp_path / "run", []
+    text = write(tmp_path / "mail.txt", sentences(200))
+    train("mixture", text, run, lines=True, tokenizer="chars", settings=settings)
+    for count in (40, 20):
+        store = open_corpus(tmp_path / read_facts(run)["corpus"])
+        assert store.kept is not None
+        kept.append(set(store.kept.document_ids))
+        forget(run, store.part(0, 2).train.document_ids[:count])
+    store = open_corpus(tmp_path / read_facts(run)["corpus"])
+    assert store.kept is not None
+    assert kept[0] == kept[1] == set(store.kept.document_ids)
+
+
+class CountedId(str):
+    """An id that counts how often any is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedId.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_many_documents_are_found_without_comparing_each_with_each(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("ngram", write(tmp_path / "mail.txt", sentences(200)), run, lines=True, tokenizer="chars")
+    ids = open_corpus(tmp_path / read_facts(run)["corpus"]).train.document_ids[:50]
+    found = forget(run, [CountedId(each) for each in ids])
+    assert found["documents"] == ids and CountedId.compared < 20 * len(ids)
+
+
 def test_the_shards_are_the_documents_each_once(tmp_path: Path) -> None:
     from llmbert.data.corpus import build_corpus
 

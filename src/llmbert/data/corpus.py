@@ -169,6 +169,7 @@ def build_corpus(
     fields: Mapping[str, str] | None = None,
     valid_share: float | None = None,
     keep: bool = False,
+    kept_share: float | None = None,
     special_tokens: Sequence[str] = (),
     without: Sequence[str] = (),
     progress: Progress = silent,
@@ -180,8 +181,9 @@ def build_corpus(
     together: valid_share of them, by default a twentieth of 1000 or more and a tenth of fewer, never none and never
     all. Text of one document gives its last tenth, counted in characters. keep: a small part of the training text
     (KEPT_SHARE, and at most KEPT_CHARACTERS) becomes a shard of its own, which no model of this store learns from, so
-    that mixtures of models can be weighed on it. special_tokens: more that the tokeniser
-    shall have (a mask, sentinels). without: ids of documents that are passed over, as if they did not stand there.
+    that mixtures of models can be weighed on it; kept_share: of many documents this share in the place of that.
+    special_tokens: more that the tokeniser shall have (a mask, sentinels). without: ids of documents that are passed
+    over, as if they did not stand there.
 
     A text of any size is read as a stream. A store appears whole or not at all. Raises LLMBertError for text that
     cannot be read, for too little of it, and for a full disk.
@@ -200,6 +202,7 @@ def build_corpus(
             Reading(lines, split_on, fields, tuple(sorted(without))),
             valid_share,
             keep,
+            kept_share,
         )
         fingerprint, files = _fingerprint(
             plan,
@@ -238,6 +241,7 @@ class _Plan:
     reading: Reading
     valid_share: float | None
     keep: bool = False
+    kept_share: float | None = None
 
 
 def passing_folder(root: Path, name: str, stack: ExitStack) -> Path:
@@ -314,6 +318,7 @@ def _fingerprint(plan: _Plan, tokeniser: Any, progress: Progress) -> tuple[str, 
         listed[name] = [{"name": s.name, "bytes": s.size, "sha256": digest_of(s, meter)} for s in sources]
     settings = {"format": FORMAT, "valid_share": plan.valid_share, "tokeniser": tokeniser, **plan.reading.described()}
     settings |= {"keep": True} if plan.keep else {}
+    settings |= {"kept_share": plan.kept_share} if plan.keep and plan.kept_share else {}
     text = json.dumps({**settings, **listed}, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest(), listed
 
@@ -375,6 +380,11 @@ def usual_share(documents: int) -> float:
     return 1 / 20 if documents >= 1000 else 1 / 10
 
 
+def usual_kept_share(characters: int) -> float:
+    """Of documents with so many characters together the share that is kept for the weights of a mixture."""
+    return min(KEPT_SHARE, KEPT_CHARACTERS / max(1, characters))
+
+
 def drawn(hashes: NDArray[np.uint64], share: float | None) -> NDArray[np.bool_]:
     """Which documents are for validation by the hash of each: (documents,) bool, some of either kind."""
     if share is None:
@@ -421,8 +431,7 @@ class _Split:
 
     def _keeping_documents(self) -> NDArray[np.bool_]:
         """Which training documents are kept apart."""
-        characters, digests = self._survey.characters, self._survey.digests
-        share = min(KEPT_SHARE, KEPT_CHARACTERS / max(1, characters))
+        digests, share = self._survey.digests, self._plan.kept_share or usual_kept_share(self._survey.characters)
         training = np.ones(len(digests), bool) if self._drawn is None else ~self._drawn
         if training.sum() < 2:
             raise LLMBertError("there are too few documents to keep one for the weights of a mixture; give more text")

@@ -168,6 +168,7 @@ class Asked:
     part: tuple[int, int] | None = None
     licence: str | None = None
     valid_share: float | None = None
+    kept_share: float | None = None
     also_read: int = 0
 
 
@@ -186,6 +187,7 @@ def source_of(asked: Asked, vocabulary_size: Any) -> Source:
         keep=FAMILIES[asked.family].mixes,
         without=sorted(asked.without) or None,
         valid_share=asked.valid_share,
+        kept_share=asked.kept_share,
     )
 
 

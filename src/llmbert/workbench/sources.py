@@ -43,6 +43,7 @@ class Source:
     keep: bool = False  # a part of the training text, for the weights of a mixture of models
     without: list[str] | None = None  # ids of documents that are passed over
     valid_share: float | None = None  # of the documents that are held out; None: as `build_corpus` draws them
+    kept_share: float | None = None  # of them that are kept, likewise
 
     @property
     def has_pairs(self) -> bool:
@@ -114,6 +115,7 @@ def read_corpus(source: Source, root: Path, progress: Progress, special_tokens: 
             special_tokens=special_tokens,
             without=source.without or (),
             valid_share=source.valid_share,
+            kept_share=source.kept_share,
             progress=progress,
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from llmbert.data.corpus import Corpus, Shard, digest_of, usual_share
+from llmbert.data.corpus import Corpus, Shard, digest_of, usual_kept_share, usual_share
 from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, find_sources
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
@@ -139,25 +139,26 @@ def _places(store: Corpus, wanted: Sequence[str], folder: Path) -> list[tuple[st
     """Where each document stands: the shard's name and its number there. Raises UsageError for one that does not."""
     if not wanted:
         raise UsageError("name at least one document to forget, by its id")
-    found: dict[str, list[tuple[str, int]]] = {}
+    found: dict[str, list[tuple[str, int]]] = {name: [] for name in wanted}
     for name in ("train", "valid", "kept"):
         shard: Shard | None = getattr(store, name, None)
         for number in range(0 if shard is None else shard.documents):
-            if (known := shard.document_ids[number]) in wanted:  # type: ignore[union-attr]
-                found.setdefault(known, []).append((name, number))
+            if (known := shard.document_ids[number]) in found:  # type: ignore[union-attr]
+                found[known].append((name, number))
     usual = store.train.document_ids[0]
     if re.search(r"\[\d*:\d*\]\Z", usual):
         raise UsageError(f"{folder} has read but one document; train with --lines or --split-on to forget some of it")
-    if missing := [name for name in wanted if name not in found]:
+    if missing := [name for name in wanted if not found[name]]:
         raise UsageError(f"{folder} has read no document {missing[0]!r}; its documents have ids such as {usual!r}")
     return [place for name in wanted for place in found[name]]
 
 
 def _twins(store: Corpus, places: Sequence[tuple[str, int]]) -> list[str]:
     """The ids of documents that have the text of one of these, and are not among them."""
+    among = set(places)
     gone = np.unique([getattr(store, name).digests[number] for name, number in places])
     alike = [(shard, int(number)) for shard in store.shards for number in np.flatnonzero(np.isin(shard.digests, gone))]
-    return [shard.document_ids[number] for shard, number in alike if (shard.name, number) not in places]
+    return [shard.document_ids[number] for shard, number in alike if (shard.name, number) not in among]
 
 
 def _left(folder: Path) -> list[str]:
@@ -245,8 +246,9 @@ def _made_anew(
         language=facts["language"],
         without=without,
         licence=facts.get("licence"),
-        # So that a member which is taken over has learned nothing that is held out from now on.
+        # So that a member which is taken over has learned nothing that is held out or kept from now on.
         valid_share=None if hit is None else _share_of(store, source),
+        kept_share=None if hit is None else _kept_share_of(store, source),
     )
     training = prepare(asked, progress, began)
     with fresh_folder(training.out):
@@ -265,6 +267,13 @@ def _share_of(store: Corpus, source: Mapping[str, Any]) -> float | None:
         return None
     given = source.get("valid_share")
     return float(given) if given else usual_share(sum(shard.documents for shard in store.shards))
+
+
+def _kept_share_of(store: Corpus, source: Mapping[str, Any]) -> float:
+    """The share of training documents that a store keeps for the weights of a mixture."""
+    drawn_from = [shard for shard in store.shards if shard is not store.valid or not source["valid"]]
+    characters = sum(int(shard.document_characters.sum()) for shard in drawn_from)
+    return float(source.get("kept_share") or usual_kept_share(characters))
 
 
 def _take_over(member: Path, place: Path, facts: Mapping[str, Any], without: Sequence[str]) -> None:
