@@ -36,13 +36,21 @@ def test_a_loop_at_the_end_leaves_its_first_copy(text: str, cut: str) -> None:
         "哈哈哈",
         "1 1 2 3 ...",
         "a a b a a b ",
+        "the mask is 255.255.255.255",
+        "version 1.1.1.1",
+        "00:00:00:00",
+        "1,000,000,000,000",
+        "|---|---|---|",
+        "to be continued......",
     ],
 )
 def test_text_without_a_loop_is_left_alone(text: str) -> None:
     assert cut_repeats(text) == text
 
 
-WORDS = st.lists(st.sampled_from(["a", "b", "c", " ", " ", ". ", "中", "A", "文", "!"]), max_size=40).map("".join)
+WORDS = st.lists(st.sampled_from(["a", "b", "c", " ", " ", ". ", "中", "A", "文", "!", ".", "-"]), max_size=40).map(
+    "".join
+)
 
 
 @settings(deadline=None, max_examples=400)

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from llmbert.text.normalise import ends_sentence
 from llmbert.text.sentences import guess_language, is_wide, split_sentences
 
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
+_WIDE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_JOINTS = ".,:/-"
+"""Marks that hold a number, a time or an address together: 255.255.255.255 is one token, so no loop."""
+_TOKEN = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+(?:[{_JOINTS}][^\W{_WIDE}]+)*|[^\w\s]")
 _SENTENCE_MARKS = (".", "!", "?", "。", "！", "？")
 COPIES = 3
 """A phrase that stands so many times in a row at the end is a loop; a single word ("ha ha ha ha") may, up to this:"""
@@ -19,8 +22,8 @@ def cut_repeats(text: str) -> str:
     """The text without a loop at its end: of a phrase that comes three times or more in a row, the first one stays.
 
     The last copy may be cut short. Words and marks are compared without case, Chinese character by character; one
-    word or character must come five times. Text without such an end is returned as it is; idempotent; linear in the
-    length for each loop found.
+    word or character must come five times; marks alone (a rule of a table, a line of dots) are no phrase. Text without
+    such an end is returned as it is; idempotent; linear in the length for each loop found.
     """
     while (end := _loop_end(text)) is not None:
         text = text[:end]
@@ -31,13 +34,18 @@ def _loop_end(text: str) -> int | None:
     """Where the first copy of the loop at the end of the text ends; None where there is none."""
     spans = [match.span() for match in _TOKEN.finditer(text)]
     backwards = [text[start:end].lower() for start, end in reversed(spans)]
+    marks = next((at for at, token in enumerate(backwards) if _is_word(token)), len(backwards))  # that stand at the end
     for period, matched in enumerate(_prefix_lengths(backwards)):
         needed = COPIES_OF_WORD if period == 1 else COPIES
-        if period and matched >= (needed - 1) * period:
+        if period > marks and matched >= (needed - 1) * period:
             first = len(spans) - matched - 1  # the loop is the last `matched + period` tokens
             follows = text[slice(*spans[first + 1])] if period > 1 else ""
             return spans[first + 1][1] if follows in _SENTENCE_MARKS else spans[first][1]
     return None
+
+
+def _is_word(token: str) -> bool:
+    return token[0].isalnum() or token[0] == "_"
 
 
 def _prefix_lengths(tokens: list[str]) -> list[int]:
@@ -75,8 +83,11 @@ def without_repeats(pieces: Iterable[str]) -> Iterator[str]:
 def _certain_end(text: str) -> int:
     """Up to where `cut_repeats` leaves the text alone, whatever follows it."""
     spans = [match.span() for match in _TOKEN.finditer(text)]
-    backwards = [text[start:end].lower() for start, end in reversed(spans[:-1])]  # the last word may be cut short
-    held = 1 + max(_prefix_lengths(backwards), default=0)
+    growing = 1  # the last word may be cut short, and a mark behind it may join it to the next
+    if len(spans) > 1 and text[-1] in _JOINTS and spans[-2][1] == spans[-1][0] and _is_word(text[spans[-2][0] :]):
+        growing = 2
+    backwards = [text[start:end].lower() for start, end in reversed(spans[:-growing])]
+    held = growing + max(_prefix_lengths(backwards), default=0)
     return spans[-held - 1][1] if held < len(spans) else 0
 
 
