@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from llmbert.decoding import Engine, GenerationSettings, Request
 from llmbert.metrics import latent_statistics
 from llmbert.models.scoring import cut_pieces
 from llmbert.models.vae import VAE, VAESettings
+from llmbert.nn.recurrence import RecurrentState
 from llmbert.protocols import Condition
 
 BEGIN, END = 2, 3
@@ -93,6 +95,30 @@ def test_the_prior_is_the_same_whatever_the_count() -> None:
     assert torch.equal(three[2], one[0])
     many = torch.cat([model.prior(1, seed).latent for seed in range(500)])  # type: ignore[misc]
     assert abs(float(many.mean())) < 0.1 and abs(float(many.std()) - 1) < 0.1
+
+
+class LeaningStepper:
+    """One token: A (4) with the probability sigmoid(1.5 z_0), else B (5)."""
+
+    max_length, vocabulary_size = None, 6
+
+    def start(self, batch: int, condition: Condition | None = None) -> RecurrentState:
+        assert condition is not None and condition.latent is not None
+        return RecurrentState((condition.latent[None],))
+
+    def step(self, ids: torch.Tensor, state: RecurrentState) -> tuple[torch.Tensor, RecurrentState]:
+        logits = torch.full((*ids.shape, self.vocabulary_size), -math.inf)
+        logits[..., 4], logits[..., 5] = 1.5 * state.memory[0][0, :, :1], 0.0
+        return logits, state
+
+
+@pytest.mark.parametrize("latent", [2, 8, 32])
+def test_what_is_drawn_of_z_says_nothing_of_what_is_drawn_of_the_tokens(latent: int) -> None:
+    model, texts = make(latent=latent), 3000
+    requests = (Request([], GenerationSettings(max_tokens=1, seed=i), model.prior(1, i)) for i in range(texts))
+    engine = Engine(LeaningStepper(), BEGIN, END, lambda ids: "", max_batch=64)  # type: ignore[arg-type]
+    share = sum(handle.ids == [4] for handle in engine.run(requests)) / texts
+    assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(texts)
 
 
 def test_statistics_tell_use_from_collapse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class VAE(nn.Module):
 
     def prior(self, count: int, seed: int) -> Condition:
         """Draws from p(z) = N(0, 1), as a condition of `count` rows; row i is the same whatever the count."""
-        chance = (torch.Generator().manual_seed(seed + i) for i in range(count))
+        chance = (torch.Generator().manual_seed(_latent_seed(seed + i)) for i in range(count))
         rows = torch.stack([torch.randn(self.settings.latent, generator=each) for each in chance])
         return Condition(latent=rows.to(self.posterior.weight))
 
@@ -296,6 +297,12 @@ class TransformerReader(nn.Module):
         encoder = {id(weight) for weight in self.decoder.encoder.layers.parameters()}
         yield from (weight for weight in self.decoder.parameters() if id(weight) not in encoder)
         yield from self.slots.parameters()
+
+
+def _latent_seed(seed: int) -> int:
+    """The seed of z where a text's is `seed`: tokens are drawn with that one, and torch makes its normal numbers of the
+    very uniform ones, so z would foretell them."""
+    return int.from_bytes(hashlib.blake2b(f"latent {seed}".encode(), digest_size=8).digest()) >> 1
 
 
 def _draws(mean: Tensor, log_variance: Tensor, firsts: NDArray[np.int64], count: int) -> Iterator[Tensor]:

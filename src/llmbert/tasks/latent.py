@@ -59,7 +59,7 @@ def write_latents(run: Run, latents: NDArray[Any], progress: Progress = silent, 
 def sample(run: Run, count: int, seed: int = 0, progress: Progress = silent, **settings: Any) -> list[str]:
     """Texts from draws of the prior."""
     _check(run)
-    return write_latents(run, run.model.prior(count, seed).latent.cpu().numpy(), progress, **settings)
+    return write_latents(run, run.model.prior(count, seed).latent.cpu().numpy(), progress, seed=seed, **settings)
 
 
 def reconstruct(run: Run, texts: Sequence[str], progress: Progress = silent, **settings: Any) -> list[str]:
