@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmbert.decoding import StopFinder, TextStream, cut_at_stop
 from llmbert.decoding.streaming import first_stop
+from llmbert.text.tokenisers import train_tokeniser
 
 
 def as_bytes(ids):
@@ -102,6 +103,18 @@ class TestTextStream:
         stream = TextStream(decode)
         assert stream.push([0]) == "a"
         assert stream.push([1]) == ""
+        assert stream.push([0, 0]) == "aa"
+
+    def test_a_text_whose_beginning_changes_goes_on(self):
+        def decode(ids):  # one stray byte makes the whole run of them unreadable, as in SentencePiece's decoders
+            runs = bytes(ids).split(b" ")
+            return " ".join(run.decode() if is_text(run) else "\ufffd" * len(run) for run in runs)
+
+        def is_text(run):
+            return "\ufffd" not in run.decode("utf-8", "replace")
+
+        deltas = streamed(decode, [*"龘".encode(), 0xE4, *b" and on it goes" * 20], [1], 16)
+        assert deltas[2] == "龘" and "".join(deltas).endswith(" and on it goes" * 20)
 
 
 def real_tokenizer(kind):
@@ -136,6 +149,22 @@ def test_the_deltas_are_the_text_of_real_decoders(kind):
     for _ in range(60):
         ids = [choose.randrange(tokenizer.get_vocab_size()) for _ in range(choose.randrange(1, 300))]
         assert "".join(streamed(tokenizer.decode, ids, [1, 2])) == tokenizer.decode(ids)
+
+
+UNIGRAM = train_tokeniser("unigram", ["The river runs past the old mill. 今天天气很好，我们走吧！"] * 5, 320)
+STRAY = UNIGRAM.token_texts().index("<0xE4>")
+
+
+@settings(max_examples=200, deadline=None)
+@example([*UNIGRAM.encode("今天龘").tolist(), STRAY, *UNIGRAM.encode("天气很好").tolist()], [1], 128)
+@given(
+    st.lists(st.integers(0, UNIGRAM.vocabulary_size - 1), max_size=40)
+    | st.text("今天龘 é🎉the", max_size=20).map(UNIGRAM.encode).map(list),
+    st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    st.sampled_from([16, 128]),
+)
+def test_the_deltas_are_the_text_of_pieces_that_fall_back_to_bytes(ids, cuts, window):
+    assert "".join(streamed(UNIGRAM.decode, ids, cuts, window)) == UNIGRAM.decode(ids)
 
 
 def reference(text, stop):

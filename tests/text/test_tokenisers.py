@@ -81,6 +81,22 @@ def test_unigram_spells_what_it_never_saw() -> None:
     assert 1 not in tokeniser.encode("zebra é 🎉 龘")
 
 
+@given(text=typed_text)
+def test_unigram_says_the_bytes_of_its_tokens(text: str) -> None:
+    tokeniser = trained("unigram")
+    ids = tokeniser.encode(text.replace("▁", " ") + "龘")
+    of_tokens = tokeniser.token_bytes()
+    assert of_tokens is not None and len(of_tokens) == tokeniser.vocabulary_size
+    assert b"".join(of_tokens[number] for number in ids).decode() == tokeniser.decode(ids)
+    assert tokeniser.decode(ids) == tokeniser._tokenizer.decode(ids.tolist())
+
+
+def test_a_stray_byte_leaves_the_characters_beside_it() -> None:
+    tokeniser = trained("unigram")
+    stray = tokeniser.token_texts().index("<0xE4>")
+    assert tokeniser.decode([*tokeniser.encode("龘"), stray, *tokeniser.encode("龘 the")]) == "龘\ufffd龘 the"
+
+
 def test_unigram_does_not_take_typed_letters_for_a_byte() -> None:
     tokeniser = trained("unigram")
     assert tokeniser.decode(tokeniser.encode("<0x41> and <0xE4>")) == "<0x41> and <0xE4>"

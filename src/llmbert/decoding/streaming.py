@@ -15,9 +15,9 @@ class TextStream:
     """Text of a growing list of ids, in deltas whose concatenation is `decode` of all of them.
 
     Held back until more is known: replacement characters at the end (a character whose last bytes are still to come)
-    and a text whose end `decode` takes back. Decodes a window of at most `window` ids, with at least a quarter of them
-    behind what was already given, so the cost of a token does not grow with the text; what a token looks like may
-    depend on the `window // 4` before it.
+    and a text whose end `decode` takes back, until it is longer than what was given. Decodes a window of at most
+    `window` ids, with at least a quarter of them behind what was already given, so the cost of a token does not grow
+    with the text; what a token looks like may depend on the `window // 4` before it.
     """
 
     def __init__(self, decode: Decode, window: int = 128):
@@ -38,7 +38,8 @@ class TextStream:
         certain = text.rstrip(REPLACEMENT)
         # at most three bytes can still become a character: older replacement characters are there to stay
         certain = text[: max(len(certain), len(text) - 3)]
-        if not certain.startswith(self._given) or len(certain) == len(self._given):
+        # what was given stays given, even where it now reads otherwise: the text goes on behind as many characters
+        if len(certain) <= len(self._given):
             return ""
         delta = certain[len(self._given) :]
         self._given = certain
@@ -59,7 +60,7 @@ class TextStream:
     def finish(self) -> str:
         """What was held back, given that nothing follows."""
         text = self._decode(self._ids)
-        delta = text[len(self._given) :] if text.startswith(self._given) else ""
+        delta = text[len(self._given) :]
         self._given += delta
         return delta
 

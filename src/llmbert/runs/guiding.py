@@ -20,7 +20,7 @@ def guide_of(run: Run) -> Guide:
     if pieces is None:
         raise UsageError(
             f"{run.folder.name} writes {t.kind}, which a schema cannot follow; take a run whose tokens are bytes, "
-            "characters or byte-level pieces (bpe)"
+            "characters or pieces of text (bpe, unigram)"
         )
     end_id = run.tokeniser.end_id
     return Guide(pieces, end_id, lambda text: t.encode(text).tolist())

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.text.byte_level import byte_level_encoder
 from llmbert.text.segment import RUN_CHARACTERS, cut_pieces
-from llmbert.text.vocabulary import SPECIAL_TOKENS, TOKENISERS, byte_letters
+from llmbert.text.vocabulary import SPECIAL_TOKENS, TOKENISERS, byte_letters, bytes_of_piece
 
 __all__ = ["SPECIAL_TOKENS", "TOKENISERS", "Tokeniser", "train_tokeniser"]
 
@@ -130,8 +130,14 @@ class Tokeniser:
         yield self.encode_joined(batch)[0]
 
     def decode(self, ids: Iterable[int] | NDArray[Any]) -> str:
-        """The text of some ids; special tokens are dropped."""
+        """The text of some ids; special tokens are dropped.
+
+        Bytes that are no character show as �, and take no whole one beside them with them.
+        """
         numbers = ids.tolist() if isinstance(ids, np.ndarray) else [int(number) for number in ids]
+        if self.kind == "unigram":  # the library makes a whole run of bytes � once one of them is stray
+            pieces = self._bytes or []
+            return b"".join([pieces[i] for i in numbers if i < len(pieces)]).decode("utf-8", "replace")
         return self._tokenizer.decode(numbers, skip_special_tokens=True)
 
     def token_texts(self) -> list[str]:
@@ -147,13 +153,7 @@ class Tokeniser:
 
     def token_bytes(self) -> list[bytes] | None:
         """The bytes that each token stands for, by id (special tokens: none), or None where tokens are not bytes."""
-        if self.kind not in ("bytes", "bpe"):
-            return None
-        values = {letter: byte for byte, letter in enumerate(byte_letters())}
-        special = {*range(len(SPECIAL_TOKENS)), *self.special_ids.values()}
-        return [
-            b"" if i in special else bytes(values[letter] for letter in token) for i, token in enumerate(self._tokens)
-        ]
+        return None if self._bytes is None else list(self._bytes)
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, each at once or not at all."""
@@ -193,6 +193,18 @@ class Tokeniser:
         if [tokenizer.id_to_token(number) for number in range(4)] != list(SPECIAL_TOKENS):
             raise _damaged(folder / "tokenizer.json", "lacks the special tokens at ids 0 to 3")
         return cls(kind, tokenizer)
+
+    @cached_property
+    def _bytes(self) -> list[bytes] | None:
+        """`token_bytes`, to be left as it is."""
+        if self.kind not in ("bytes", "bpe", "unigram"):
+            return None
+        values = {letter: byte for byte, letter in enumerate(byte_letters())}
+
+        def spelt(token: str) -> bytes:
+            return bytes_of_piece(token) if self.kind == "unigram" else bytes(values[letter] for letter in token)
+
+        return [b"" if i in self.reserved_ids else spelt(token) for i, token in enumerate(self._tokens)]
 
     @cached_property
     def _tokens(self) -> list[str]:

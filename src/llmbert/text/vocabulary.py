@@ -96,6 +96,15 @@ def byte_letters() -> list[str]:
     return [letters[byte] for byte in range(256)]
 
 
+def bytes_of_piece(piece: str) -> bytes:
+    """The bytes that a piece of SentencePiece's kind stands for: "<0xE4>" one byte, "▁" a space."""
+    byte = _BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace("\u2581", " ").encode()
+
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
 def _bytes(texts: Iterable[str], vocabulary_size: int | None, progress: Progress) -> Tokenizer:
     """One token a byte of UTF-8: id = 4 + byte. Nothing is learnt, so `texts` is left unread."""
     if vocabulary_size not in (None, 260):

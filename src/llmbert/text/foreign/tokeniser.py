@@ -20,7 +20,7 @@ from llmbert.protocols import LLMBertError, UsageError
 from llmbert.text.foreign.files import find_tokenizer, read_config
 from llmbert.text.segment import cut_pieces
 from llmbert.text.tokenisers import Frame, Ids, Joined, Tokeniser
-from llmbert.text.vocabulary import MASK_TOKEN, byte_letters
+from llmbert.text.vocabulary import MASK_TOKEN, byte_letters, bytes_of_piece
 
 FOREIGN = "foreign"
 IDS = "llmbert_ids"  # where `save` keeps which ids are special, in tokenizer_config.json
@@ -30,7 +30,6 @@ MASKS = ("[MASK]", "<mask>")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])")
 _SENTINEL = re.compile(r"<extra_id_\d+>$")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_SPACE = "\u2581"  # SentencePiece's letter for a space
 
 
 class ForeignTokeniser(Tokeniser):
@@ -250,8 +249,7 @@ class ForeignTokeniser(Tokeniser):
             if number in added:
                 found.append(b"" if added[number].special else added[number].content.encode())
             elif not self._is_byte_level:
-                byte = _BYTE.fullmatch(token)
-                found.append(bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode())
+                found.append(bytes_of_piece(token))
             elif all(letter in values for letter in token):
                 found.append(bytes(values[letter] for letter in token))
             else:
