@@ -30,8 +30,6 @@ def client(server: Live) -> openai.OpenAI:
 
 def handed_over(served: Served, n: int, logprobs: int | None) -> Asked:
     """A chat whose engine had written beyond the end of each turn before anybody looked."""
-    from llmbert.decoding import TextStream
-
     t = served.run.tokeniser
     choices = []
     for index in range(n):
@@ -39,8 +37,7 @@ def handed_over(served: Served, n: int, logprobs: int | None) -> Asked:
         ticket.queued = 0.0
         for letter in WRITTEN:
             ticket.give(Delta((Token(int(t.encode(letter)[0]), -1.0),), letter))
-        pieces = None if logprobs is None else TextStream(t.decode)
-        choices.append(Choice(index, Given(), index, ticket, pieces, ReplyReader()))
+        choices.append(Choice(index, Given(decode=t.decode), index, ticket, logprobs is not None, ReplyReader()))
     return Asked(served, "chat", choices, logprobs)
 
 

@@ -186,6 +186,31 @@ def test_special_tokens_are_added_once_and_never_by_a_name_that_can_be_typed() -
 
 
 @every_kind
+@pytest.mark.parametrize(
+    "text", ["The river runs past, she'd counted.\n\nWe 读书 in 北京大学，今天 天气很好！The mill", "读书 the millers"]
+)
+def test_text_behind_other_text_is_decoded_as_with_it(kind: str, text: str) -> None:
+    tokeniser = trained(kind)
+    ids = [number for number in tokeniser.encode(text).tolist() if number != tokeniser.unknown_id]
+    whole, tokens = tokeniser.decode(ids), tokeniser.token_texts()
+    if kind == "wordpiece":
+        assert any(tokens[number].startswith("##") for number in ids)
+    for cut in range(1, len(ids)):
+        if tokeniser.token_bytes() is None or "\ufffd" not in tokeniser.decode(ids[:cut]):
+            before, behind = ids[:cut], ids[cut:]
+            assert tokeniser.decode(before) + tokeniser.decode_after(behind, before) == whole
+            assert tokeniser.decode_after(behind, [*before, 1, 3]) == tokeniser.decode_after(behind, before)
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece", "jieba"])
+def test_text_behind_what_is_unknown_stands_apart_from_it(kind: str) -> None:
+    tokeniser = trained(kind)
+    assert tokeniser.decode_after(tokeniser.encode("the river"), [1]) == " the river"
+    if kind != "words":
+        assert tokeniser.decode_after(tokeniser.encode("北京大学"), [1]) == "北京大学"
+
+
+@every_kind
 def test_decoding_drops_special_tokens(kind: str) -> None:
     tokeniser = trained(kind)
     ids = tokeniser.encode("the river")

@@ -224,7 +224,7 @@ def _continue(
         return None
     tokens = [*parent.tokens, token]
     if settings.stop:
-        text = decode(tokens[len(tokens) - generated :])
+        text = (search.request.decode or decode)(tokens[len(tokens) - generated :])
         if first_stop(text, settings.stop):
             search.done.append(_ended(search, parent, tokens, total, "stop", decode, generated))
             return None
@@ -246,7 +246,7 @@ def _ended(
     settings = search.request.settings
     length = max(1, parent.generated) if length is None else length
     generated = tuple(tokens[len(search.request.prompt) :])
-    text = cut_at_stop(decode(generated), settings.stop)
+    text = cut_at_stop((search.request.decode or decode)(generated), settings.stop)
     return Hypothesis(generated, text, total, total / length**settings.length_penalty, finish)
 
 

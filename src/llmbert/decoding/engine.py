@@ -59,7 +59,7 @@ class Handle:
         self.request = request
         self.tokens: list[Token] = []
         self.finish: FinishReason | None = None
-        self._stream = TextStream(decode)
+        self._stream = TextStream(request.decode or decode)
         self._stream.push(begun)
         self._stops = StopFinder(request.settings.stop)
         self._shown: list[str] = []

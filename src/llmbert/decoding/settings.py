@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from llmbert.decoding.streaming import Decode
 from llmbert.protocols import Condition, UsageError
 
 if TYPE_CHECKING:
@@ -109,13 +110,15 @@ class Request:
 
     prompt: token ids, without a begin token (the engine puts it in front); empty: from nothing;
     condition: of one row (B = 1), for families that generate from a source, a latent variable or a label;
-    constraint: a processor of this text alone that rules tokens out, such as `Guided`.
+    constraint: a processor of this text alone that rules tokens out, such as `Guided`; decode: its ids to text, where
+    that depends on what it continues; None: as all others of the engine.
     """
 
     prompt: Sequence[int] = ()
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     condition: Condition | None = None
     constraint: Callable[[Tensor, Any], Tensor] | None = None
+    decode: Decode | None = None
 
 
 def check_prompt(prompt: Sequence[int], vocabulary_size: int) -> list[int]:

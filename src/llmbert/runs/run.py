@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llmbert.decoding import (
     split_condition,
 )
 from llmbert.decoding.stepping import device_of, evaluating
+from llmbert.decoding.streaming import Decode
 from llmbert.decoding.watermark import GAMMA, STRENGTH, WIDTH
 from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
@@ -182,8 +184,8 @@ class Run:
             return iter([self._filled(prompt, "", chosen)])
         request = self._request(prompt, source, chosen)
         if chosen.beams == 1:
-            return (engine or self.engine(prompted=bool(prompt), draft=draft)).stream(request)
-        best = beam_search(self.model, [request], **self._ids(bool(prompt)))[0][0]
+            return (engine or self.engine(draft=draft)).stream(request)
+        best = beam_search(self.model, [request], **self._ids())[0][0]
         return iter([Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)])
 
     def request(self, prompt: str | Sequence[int] = "", source: str | None = None, **settings: Any) -> Request:
@@ -197,7 +199,7 @@ class Run:
     def _request(self, prompt: str | Sequence[int], source: str | None, settings: GenerationSettings) -> Request:
         ids = self._prompt_ids(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         condition = self.drawn(settings.seed) if source is None else self._conditions([self._source_ids(source)])[0]
-        return Request(ids, settings, condition)
+        return Request(ids, settings, condition, decode=self._behind(ids) if len(prompt) else None)
 
     def generate_many(
         self,
@@ -237,12 +239,11 @@ class Run:
         def stepped(stage: str, done: float, total: float | None = None, **figures: float | str) -> None:
             progress("generating", ready, count)
 
-        for prompted in (True, False):  # text that stands behind other text may be decoded differently
-            part = [i for i in order if bool(prompts and prompts[i]) == prompted]
-            requests = self._requests(part, starts, read, each, batch)
-            for index, text in self._written(part, requests, chosen.beams, batch, prompted, stepped):
-                texts[index], ready = text, ready + 1
-                progress("generating", ready, count)
+        behind = [self._behind(start) if prompts and prompts[i] else None for i, start in enumerate(starts)]
+        requests = self._requests(order, starts, read, each, behind, batch)
+        for index, text in self._written(order, requests, chosen.beams, batch, stepped):
+            texts[index], ready = text, ready + 1
+            progress("generating", ready, count)
         return texts
 
     def _requests(
@@ -251,6 +252,7 @@ class Run:
         starts: Sequence[list[int]],
         read: Sequence[list[int]] | None,
         settings: Sequence[GenerationSettings],
+        behind: Sequence[Decode | None],
         batch: int,
     ) -> Iterator[Request]:
         """A request for each of `order`; sources are encoded `batch` at a time, when they are wanted."""
@@ -260,7 +262,7 @@ class Run:
                 self._conditions([read[i] for i in part]) if read else [self.drawn(settings[i].seed) for i in part]
             )
             for i, condition in zip(part, conditions, strict=True):
-                yield Request(starts[i], settings[i], condition)
+                yield Request(starts[i], settings[i], condition, decode=behind[i])
 
     def _written(
         self,
@@ -268,17 +270,16 @@ class Run:
         requests: Iterator[Request],
         beams: int,
         batch: int,
-        prompted: bool,
         progress: Progress,
     ) -> Iterator[tuple[int, str]]:
         """(which, its text) of each request as it is done."""
         if beams == 1:
-            handles = self.engine(batch, progress, prompted).run(requests)
+            handles = self.engine(batch, progress).run(requests)
             yield from ((i, handle.text) for i, handle in zip(order, handles, strict=True))
             return
         for first in range(0, len(order), batch):
             part = order[first : first + batch]
-            found = beam_search(self.model, [next(requests) for _ in part], **self._ids(prompted), progress=progress)
+            found = beam_search(self.model, [next(requests) for _ in part], **self._ids(), progress=progress)
             yield from ((i, best[0].text) for i, best in zip(part, found, strict=True))
 
     def infill(self, before: str, after: str, **settings: Any) -> str:
@@ -298,7 +299,8 @@ class Run:
         t = self.tokeniser
         near, far = nearest_context(t.encode(before), t.encode(after), self.model.max_length)
         prompt = [marks.prefix, *near.tolist(), marks.suffix, *far.tolist(), marks.middle]
-        return self._complete(prompt, within_reach(chosen, len(prompt), self.model.max_length), progress=progress)
+        within = within_reach(chosen, len(prompt), self.model.max_length)
+        return self._complete(prompt, near.tolist(), within, progress=progress)
 
     def fill_blanks(self, parts: Sequence[str], **settings: Any) -> list[str]:
         """What may stand in each gap between the parts of a text, by a GPT that learned to (Donahue et al. 2020).
@@ -310,14 +312,15 @@ class Run:
         chosen, marks = generation_settings(settings), self._infilling_ids()
         if len(parts) < 2:
             raise UsageError("a text with a gap has two parts or more; give the texts before and behind each gap")
-        first, *others = self.tokeniser.encode_batch(parts)
-        prompt = [*first.tolist(), *(i for part in others for i in (marks.blank, *part.tolist()))]
-        answers = []
-        for _ in others:
+        first, *others = (part.tolist() for part in self.tokeniser.encode_batch(parts))
+        prompt = [*first, *(i for part in others for i in (marks.blank, *part))]
+        answers, text = [], first
+        for part in others:
             prompt.append(marks.answer)
             within = within_reach(chosen, len(prompt), self.model.max_length)
-            answer = self._complete(prompt, within, (self.tokeniser.end_id, marks.answer))
-            prompt += [token.id for token in answer.tokens]
+            answer = self._complete(prompt, text, within, (self.tokeniser.end_id, marks.answer))
+            written = [token.id for token in answer.tokens]
+            prompt, text = [*prompt, *written], [*text, *written, *part]
             answers.append(answer.text)
         return answers
 
@@ -344,37 +347,39 @@ class Run:
             forbidden_ids=sorted(never),
             progress=progress,
         )
-        text = t.decode_after(ids) if before and isinstance(t, ForeignTokeniser) else t.decode(ids)
+        text = t.decode_after(ids, first.tolist()) if before else t.decode(ids)
         shown = cut_at_stop(text, settings.stop)
         return Delta(tuple(Token(i) for i in ids), shown, "length" if shown == text else "stop")
 
     def _complete(
         self,
         prompt: list[int],
+        before: Sequence[int],
         settings: GenerationSettings,
         end_ids: tuple[int, ...] = (),
         progress: Progress = silent,
     ) -> Delta:
-        """What is written behind ids; end_ids: what ends it in the place of the usual."""
+        """What is written behind ids; before: those of the text that it continues; end_ids: what ends it in the place
+        of the usual."""
         known = self._ids() | {"progress": progress} | ({"end_id": end_ids} if end_ids else {})
+        request = Request(prompt, settings, decode=self._behind(before) if before else None)
         if settings.beams > 1:
-            best = beam_search(self.model, [Request(prompt, settings)], **known)[0][0]
+            best = beam_search(self.model, [request], **known)[0][0]
             return Delta(tuple(Token(i) for i in best.tokens), best.text, best.finish)
-        return next(Engine(self.model, **known).run([Request(prompt, settings)])).take()
+        return next(Engine(self.model, **known).run([request])).take()
 
     def engine(
         self,
         max_batch: int = 32,
         progress: Progress = silent,
-        prompted: bool = True,
         draft: Any = None,
         prefixes: int = 0,
     ) -> Engine:
-        """The decoding engine over this model, for many texts at once; prompted: whether they go on from something;
-        draft: see `find_draft`; prefixes: prompts whose beginnings are remembered."""
+        """The decoding engine over this model, for many texts at once; draft: see `find_draft`; prefixes: prompts whose
+        beginnings are remembered."""
         return Engine(
             self.model,
-            **self._ids(prompted),
+            **self._ids(),
             max_batch=max_batch,
             progress=progress,
             draft=find_draft(self, draft),
@@ -438,13 +443,16 @@ class Run:
             return t.begin_id if t.begin_id >= 0 else None
         return t.prefix_ids[0] if len(t.prefix_ids) == 1 else None
 
-    @property
-    def _drops_spaces(self) -> bool:
-        """Whether decoding drops the space that a text begins with, so that what follows a prompt needs care."""
-        return isinstance(self.tokeniser, ForeignTokeniser) and not self.reads_source
+    def _behind(self, before: Sequence[int]) -> Decode | None:
+        """How text that continues some ids is decoded; None: as text that stands alone."""
+        t = self.tokeniser
+        # a foreign decoder's text begins with what its tokeniser forces, not with a prompt
+        if not t.drops_spaces or (self.reads_source and isinstance(t, ForeignTokeniser)):
+            return None
+        return partial(t.decode_after, before=before)
 
-    def _ids(self, prompted: bool = True) -> dict[str, Any]:
-        """What the decoders must know of the tokeniser; prompted: whether the text stands behind other text."""
+    def _ids(self) -> dict[str, Any]:
+        """What the decoders must know of the tokeniser."""
         t = self._ending()
         never = [number for name, number in t.special_ids.items() if name in INFILLING_TOKENS]
         found = {
@@ -460,7 +468,6 @@ class Run:
             "end_id": t.end_ids,
             "padding_id": t.padding_id if t.padding_id >= 0 else None,
             "unknown_id": t.unknown_id if t.unknown_id >= 0 else None,
-            "decode": t.decode_after if prompted and self._drops_spaces else t.decode,
         }
 
     def _ending(self) -> Tokeniser:

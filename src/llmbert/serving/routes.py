@@ -298,7 +298,7 @@ async def distribution(body: schemas.Distribution, request: Request) -> Any:
             raise UsageError(
                 f"the prompt has {len(asked.prompt)} tokens, and this server reads {server.settings.prompt_tokens}"
             )
-        engine = server.scheduler.lanes[served.name].engine(True)
+        engine = server.scheduler.lanes[served.name].engine()
         return [next_tokens(served, engine, asked, body.count) | {"prompt_ids": list(asked.prompt)}]
 
     found = await _done(request, server.scheduler.work(served.name, object(), [None], look))

@@ -131,7 +131,6 @@ class _Writing:
 
     ticket: Ticket
     prepare: Callable[[], Request]
-    prompted: bool
 
 
 @dataclass
@@ -165,7 +164,7 @@ class Lane:
     batch: int
     writing: deque[_Writing] = field(default_factory=deque)
     work: deque[_Work] = field(default_factory=deque)
-    engines: dict[bool, Engine] = field(default_factory=dict)
+    newest: Engine | None = None
     rows: dict[Handle, _Place] = field(default_factory=dict)
     computing: bool = False  # a step of it is under way, which may have taken work out of the queues
 
@@ -177,10 +176,10 @@ class Lane:
     def idle(self) -> bool:
         return not self.computing and not self.writing and not self.work and not self.rows
 
-    def engine(self, prompted: bool) -> Engine:
-        if prompted not in self.engines or not self.run.wrote_with(self.engines[prompted]):
-            self.engines[prompted] = self.run.engine(self.batch, prompted=prompted)
-        return self.engines[prompted]
+    def engine(self) -> Engine:
+        if self.newest is None or not self.run.wrote_with(self.newest):
+            self.newest = self.run.engine(self.batch)
+        return self.newest
 
 
 class Scheduler:
@@ -207,12 +206,10 @@ class Scheduler:
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._stopping
 
-    def write(
-        self, name: str, prepares: Sequence[Callable[[], Request]], prompted: bool, whole: bool = False
-    ) -> list[Ticket]:
+    def write(self, name: str, prepares: Sequence[Callable[[], Request]], whole: bool = False) -> list[Ticket]:
         """Places for texts of one request; whole: nothing is told of them before they end. Raises Busy."""
         tickets = [Ticket(name, self.seconds, whole) for _ in prepares]
-        jobs = [_Writing(ticket, prepare, prompted) for ticket, prepare in zip(tickets, prepares, strict=True)]
+        jobs = [_Writing(ticket, prepare) for ticket, prepare in zip(tickets, prepares, strict=True)]
         self._join(name, jobs, self.lanes[name].writing)
         return tickets
 
@@ -300,7 +297,7 @@ class Scheduler:
                 job = lane.writing.popleft()
             self._began(job.ticket)
             try:
-                request, engine = job.prepare(), lane.engine(job.prompted)
+                request, engine = job.prepare(), lane.engine()
                 handle = engine.add(request)
             except Exception as error:
                 self._give_error(job.ticket, error)
@@ -333,7 +330,8 @@ class Scheduler:
 
     def _failed(self, lane: Lane, engine: Engine, error: Exception) -> None:
         """An engine that failed is given up with all its texts; the next request gets a new one."""
-        lane.engines = {prompted: each for prompted, each in lane.engines.items() if each is not engine}
+        if lane.newest is engine:
+            lane.newest = None
         for handle, place in list(lane.rows.items()):
             if place.engine is engine:
                 del lane.rows[handle]

@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from llmbert.decoding import Delta, Engine, Request, TextStream, Token
 from llmbert.decoding.processors import log_probabilities_of
+from llmbert.decoding.streaming import Decode
 from llmbert.protocols import Progress, UsageError
 from llmbert.runs import Run
 from llmbert.serving.catalogue import Served
@@ -39,27 +40,30 @@ SAMPLED = (
 class Given:
     """What texts are written from, known once they have begun. text: the prompt or the source, as the model was given
     it; begin: what a target was to begin with; echo: the prompt, which is the source where no other is given; inside:
-    the last tokens of a prompt that ends inside a character; tokens: that were read."""
+    the last tokens of a prompt that ends inside a character; decode: ids to the text behind it; tokens: that were
+    read."""
 
     text: str = ""
     begin: str = ""
     echo: str = ""
     inside: Sequence[int] = ()
+    decode: Decode | None = None
     tokens: int = 0
 
 
 @dataclass
 class Choice:
-    """One text that is asked for. given: shared by those of one prompt; pieces: turns its tokens into text one by one,
-    None where nobody wants to see them; reader: of a dialogue, finds the end of a turn; offset: where in the answer the
-    next token's text begins."""
+    """One text that is asked for. given: shared by those of one prompt; told: whether somebody wants to see its tokens;
+    reader: of a dialogue, finds the end of a turn; pieces: turns tokens into text one by one, once there are some;
+    offset: where in the answer the next token's text begins."""
 
     index: int
     given: Given
     seed: int
     ticket: Ticket
-    pieces: TextStream | None = None
+    told: bool = False
     reader: ReplyReader | None = None
+    pieces: TextStream | None = None
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finish: str | None = None
@@ -68,7 +72,8 @@ class Choice:
     def take(self, delta: Delta) -> tuple[str, list[tuple[Token, str]]]:
         """What is new to the reader: text, and tokens with the text of each."""
         text = delta.text
-        if self.pieces is not None and delta.tokens and not self.ids:
+        if self.told and delta.tokens and self.given.decode is not None and self.pieces is None:
+            self.pieces = TextStream(self.given.decode)
             self.pieces.push(self.given.inside)
         tokens = [] if self.pieces is None else [(token, self.pieces.push([token.id])) for token in delta.tokens]
         if self.reader is not None:
@@ -176,9 +181,8 @@ def ask_completion(asked: Completion, served: Served, scheduler: Scheduler, limi
     ]
     asking = [(prompts[at], own, givens[at]) for at, own in each]
     tickets = _tickets(asked, served, scheduler, asking, settings, prepares)
-    prompted = any(bool(prompt) for prompt in prompts)
     choices = [
-        Choice(index, givens[at], own, ticket, None if asked.logprobs is None else _pieces(served.run, prompted))
+        Choice(index, givens[at], own, ticket, asked.logprobs is not None)
         for index, ((at, own), ticket) in enumerate(zip(each, tickets, strict=True))
     ]
     usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -230,10 +234,11 @@ def _preparing(
         begun = start if isinstance(start, str) else run.tokeniser.decode(start)
         given.text, given.begin = (begun, "") if read is None else (read, begun)
         given.echo = given.text if source is None else begun
+        given.decode = request.decode or run.tokeniser.decode
         given.inside, given.tokens = served.character_begun(request.prompt), _tokens_read(request)
         if schema is None:
             return request
-        return Request(request.prompt, request.settings, request.condition, served.guide.json(schema))
+        return replace(request, constraint=served.guide.json(schema))
 
     return prepare
 
@@ -265,7 +270,7 @@ def _tickets(
 ) -> list[Ticket]:
     run = served.run
     if not run.fills_gaps and not asked.suffix:
-        return scheduler.write(served.name, prepares, any(bool(prompt) for prompt, *_ in each), not asked.stream)
+        return scheduler.write(served.name, prepares, not asked.stream)
     if asked.response_format is not None and asked.response_format.type != "text":
         raise UsageError(f"{served.name} fills gaps all at once and cannot follow a schema")
     if any(not isinstance(prompt, str) for prompt, *_ in each):
@@ -282,12 +287,6 @@ def _tickets(
         return fill
 
     return [scheduler.work(served.name, object(), [None], filling(*one)) for one in each]
-
-
-def _pieces(run: Run, prompted: bool) -> TextStream:
-    """Turns tokens into text one by one, for whoever wants to see which is which."""
-    after = getattr(run.tokeniser, "decode_after", None)
-    return TextStream(after if after is not None and prompted and not run.reads_source else run.tokeniser.decode)
 
 
 def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSettings) -> Asked:
@@ -316,9 +315,9 @@ def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSet
 
     seeds = [(seed + i) % 2**63 for i in range(asked.n)]
     # a turn may end before the engine knows: what is written is looked at as it comes
-    tickets = scheduler.write(served.name, [preparing(own) for own in seeds], True)
+    tickets = scheduler.write(served.name, [preparing(own) for own in seeds])
     choices = [
-        Choice(index, given, own, ticket, _pieces(served.run, True) if asked.logprobs else None, _reader(schema))
+        Choice(index, given, own, ticket, bool(asked.logprobs), _reader(schema))
         for index, (own, ticket) in enumerate(zip(seeds, tickets, strict=True))
     ]
     usage = asked.stream_options is not None and asked.stream_options.include_usage

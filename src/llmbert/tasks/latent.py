@@ -51,7 +51,7 @@ def write_latents(run: Run, latents: NDArray[Any], progress: Progress = silent, 
         for i, row in enumerate(z)
     )
     found = []
-    for handle in run.engine(progress=progress, prompted=False).run(requests):
+    for handle in run.engine(progress=progress).run(requests):
         found.append(handle.text)
     return found
 

@@ -140,6 +140,33 @@ class Tokeniser:
             return b"".join([pieces[i] for i in numbers if i < len(pieces)]).decode("utf-8", "replace")
         return self._tokenizer.decode(numbers, skip_special_tokens=True)
 
+    @property
+    def drops_spaces(self) -> bool:
+        """Whether decoding drops the space that a text begins with, so that what follows other text needs care."""
+        return self._settings.spaced
+
+    def decode_after(self, ids: Iterable[int] | NDArray[Any], before: Sequence[int] = ()) -> str:
+        """`decode` of ids that stand behind others, with the space that it would put between them.
+
+        before: the ids that they stand behind; where none of them is text, any word.
+        """
+        if not self.drops_spaces:
+            return self.decode(ids)
+        numbers = ids.tolist() if isinstance(ids, np.ndarray) else [int(number) for number in ids]
+        hinge = self._hinge(before)
+        return self.decode([*hinge, *numbers]).removeprefix(self.decode(hinge))
+
+    def _hinge(self, before: Sequence[int]) -> list[int]:
+        """The token of `before` that says how the text behind it begins."""
+        last = next((int(number) for number in reversed(before) if int(number) not in self.reserved_ids), None)
+        return self._anchor if last is None else [last]
+
+    @cached_property
+    def _anchor(self) -> list[int]:
+        """A word to stand before other text, not of Chinese, which has no spaces beside it; [] where there is none."""
+        words = (number for number, token in enumerate(self._tokens) if token.isascii() and token.isalnum())
+        return [number for number in words if number not in self.reserved_ids][:1]
+
     def token_texts(self) -> list[str]:
         """Each token as text, by id, for display: a byte that is no text alone shows as �."""
         if self.kind in ("bytes", "bpe"):

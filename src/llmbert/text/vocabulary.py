@@ -45,7 +45,8 @@ class Kind:
 
     train: (texts, vocabulary size or None, progress) to a tokenizer; cut: where a text may be cut without a change
     of its ids (None: anywhere); lossless: decoding gives every text back as it was, unknown tokens aside;
-    prepare: a step before the tokenizer that its file cannot hold; sample_bytes: how much text (UTF-8) training
+    prepare: a step before the tokenizer that its file cannot hold; spaced: tokens are words, between which decoding
+    puts the spaces, and none before the first; sample_bytes: how much text (UTF-8) training
     takes in, the first that comes (None: all of it).
     """
 
@@ -53,6 +54,7 @@ class Kind:
     cut: re.Pattern[str] | None
     lossless: bool = False
     prepare: Callable[[str], str] | None = None
+    spaced: bool = False
     sample_bytes: int | None = None
 
 
@@ -351,9 +353,9 @@ def _piece_scores(pieces: list[str], sample: list[str]) -> list[float]:
 TOKENISERS: dict[str, Kind] = {
     "bytes": Kind(_bytes, cut=None, lossless=True),
     "chars": Kind(_chars, cut=None, lossless=True),
-    "words": Kind(_words, cut=_BEFORE_SPACE),
+    "words": Kind(_words, cut=_BEFORE_SPACE, spaced=True),
     "bpe": Kind(_bpe, cut=_AFTER_WORD, lossless=True, sample_bytes=6_000_000),
     "unigram": Kind(_unigram, cut=_AROUND_CLAUSE, sample_bytes=2_000_000),
-    "wordpiece": Kind(_wordpiece, cut=_BEFORE_SPACE, sample_bytes=20_000_000),
-    "jieba": Kind(_jieba, cut=_AROUND_CLAUSE, prepare=segment_words),
+    "wordpiece": Kind(_wordpiece, cut=_BEFORE_SPACE, spaced=True, sample_bytes=20_000_000),
+    "jieba": Kind(_jieba, cut=_AROUND_CLAUSE, prepare=segment_words, spaced=True),
 }

@@ -38,7 +38,7 @@ Ids = list[NDArray[np.int64]]
 def draw_texts(run: Run, count: int, length: int, progress: Progress = silent) -> Ids:
     """Texts from nothing as ids without begin and end token, at temperature 1, number i from seed i."""
     if hasattr(run.model, "step"):
-        engine = run.engine(prompted=False, progress=progress)
+        engine = run.engine(progress=progress)
         settings = [GenerationSettings(max_tokens=length, temperature=1.0, seed=seed) for seed in range(count)]
         requests = (Request([], each, run.drawn(each.seed)) for each in settings)
         return [np.array(handle.ids, np.int64) for handle in engine.run(requests)]
@@ -144,7 +144,7 @@ def time_tokens(run: Run) -> float:
         tokens, began = 0, time.perf_counter()
         while tokens < TIMED:
             settings = GenerationSettings(max_tokens=TIMED, temperature=1.0, seed=seed)
-            deltas = run.engine(prompted=False).stream(Request([], settings, run.drawn(seed)))
+            deltas = run.engine().stream(Request([], settings, run.drawn(seed)))
             tokens += 1 + sum(len(delta.tokens) for delta in deltas)  # an end token takes as long as any other
             seed += 1
         taken.append(100_000 * (time.perf_counter() - began) / tokens)

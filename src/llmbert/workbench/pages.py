@@ -17,8 +17,6 @@ import numpy as np
 
 from llmbert.data.corpus import Corpus, Shard
 from llmbert.data.pairs import PairCorpus
-from llmbert.decoding import Request
-from llmbert.decoding.settings import GenerationSettings
 from llmbert.metrics import METRICS, TokenNats, likelihood_scores
 from llmbert.models import FAMILIES
 from llmbert.protocols import LLMBertError, Progress, silent
@@ -212,13 +210,7 @@ def samples(
     engine = run.engine(progress=progress)
     began = time.perf_counter()
     handles = [
-        engine.add(
-            Request(
-                tokeniser.encode(head).tolist(),
-                GenerationSettings(max_tokens=length, temperature=SAMPLE_TEMPERATURE, seed=seed, logprobs=1),
-                run.drawn(seed),
-            )
-        )
+        engine.add(run.request(head, max_tokens=length, temperature=SAMPLE_TEMPERATURE, seed=seed, logprobs=1))
         for seed, head in enumerate(heads)
     ]
     while engine.step():
@@ -240,11 +232,12 @@ def samples(
 
 def _token_spans(handle: Any, tokeniser: Any) -> list[dict[str, Any]]:
     """Stretches of the text with the probability the model gave them: a token, or as many as make whole characters."""
+    decode = handle.request.decode or tokeniser.decode
     spans, ids, nats, shown = [], [], 0.0, ""
     for token in handle.tokens:
         ids.append(token.id)
         nats += token.log_probability or 0.0
-        text = tokeniser.decode(ids)
+        text = decode(ids)
         if text.endswith("\ufffd") or not text.startswith(shown):
             continue
         if text != shown:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
 from llmbert.protocols import LLMBertError, UsageError
@@ -205,12 +204,14 @@ class ForeignTokeniser(Tokeniser):
 
     # ---- ids to text -----------------------------------------------------------------------------------------------
 
-    def decode_after(self, ids: Iterable[int] | NDArray[Any]) -> str:
-        """`decode` of ids that stand behind other text: with the space that decoders drop where a text begins."""
-        if not self._anchor:
-            return self.decode(ids)
-        numbers = ids.tolist() if isinstance(ids, np.ndarray) else [int(number) for number in ids]
-        return self.decode([*self._anchor, *numbers]).removeprefix(self.decode(self._anchor))
+    @property
+    def drops_spaces(self) -> bool:
+        """Whether decoding drops the space that a text begins with, so that what follows other text needs care."""
+        return bool(self._anchor)
+
+    def _hinge(self, before: Sequence[int]) -> list[int]:
+        """The same token whatever stands before: the last one may be a byte of a character."""
+        return self._anchor
 
     @cached_property
     def _anchor(self) -> list[int]:
