@@ -62,6 +62,13 @@ def test_an_encoder_decoder_reads_the_history_and_chinese_has_its_own_format() -
         assert chat(RuleRun(str, facts)).speakers == ("甲", "乙")
 
 
+@pytest.mark.parametrize("written", ["Fine,\n  thanks.", "Fine,\nthanks."])
+def test_an_encoder_decoder_shows_every_line_it_says(written: str) -> None:
+    talk = chat(RuleRun(lambda source: written))
+    talk.say("How are you?")
+    assert talk.reply().text == "Fine,\nthanks."
+
+
 def test_a_run_of_lower_case_is_shown_lower_case() -> None:
     run = speaker(" fine\nb: no", facts={"text": {"lowercase": True}})
     talk = chat(run)

@@ -99,6 +99,21 @@ def test_pairs_of_a_dialogue_end_their_source_where_the_target_begins() -> None:
     assert all(source + " " + target in format_dialogue(TALK, "Be polite.") for source, target in pairs[:1])
 
 
+@settings(deadline=None)
+@given(SAID, st.sampled_from(["en", "zh"]), st.booleans())
+def test_what_an_encoder_decoder_learns_to_say_is_read_whole(text: str, language: str, bare: bool) -> None:
+    ((_, target),) = reply_pairs([Turn("A", "Well?"), Turn("B", text)], language=language)
+    reader = ReplyReader(bare)
+    assert reader.push(target) == text.strip()
+    assert not reader.ended
+
+
+def test_whoever_says_nothing_but_the_reply_need_not_indent_it() -> None:
+    reader = ReplyReader(bare=True)
+    assert [reader.push(piece) for piece in ("Well,\n", "yes.\n", "  No.", "\n")] == ["Well,", "\nyes.", "\nNo.", ""]
+    assert not reader.ended
+
+
 def test_dialogues_of_people_are_read_with_their_names() -> None:
     with gzip.open(shared("samsum/val.jsonl.gz"), "rt", encoding="utf-8") as lines:
         dialogues = [json.loads(line)["dialogue"] for line in lines]

@@ -317,15 +317,15 @@ def ask_chat(asked: Chat, served: Served, scheduler: Scheduler, limits: ServeSet
     # a turn may end before the engine knows: what is written is looked at as it comes
     tickets = scheduler.write(served.name, [preparing(own) for own in seeds])
     choices = [
-        Choice(index, given, own, ticket, bool(asked.logprobs), _reader(schema))
+        Choice(index, given, own, ticket, bool(asked.logprobs), _reader(schema, served.run))
         for index, (own, ticket) in enumerate(zip(seeds, tickets, strict=True))
     ]
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     return Asked(served, "chat", choices, logprobs, usage)
 
 
-def _reader(schema: dict[str, Any] | None) -> ReplyReader | None:
-    return ReplyReader() if schema is None else None
+def _reader(schema: dict[str, Any] | None, run: Run) -> ReplyReader | None:
+    return ReplyReader(bare=run.reads_source) if schema is None else None
 
 
 def _conversation(asked: Chat, run: Run, settings: dict[str, Any]) -> Conversation:

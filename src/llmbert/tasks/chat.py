@@ -136,7 +136,7 @@ class Conversation:
         began = time.perf_counter()
         first: float | None = None
         text = ""
-        reader = ReplyReader()
+        reader = ReplyReader(bare=self.run.reads_source)
         pieces = self._write()
         try:
             for piece in pieces:

@@ -64,9 +64,14 @@ def turn_mark(speaker: str, language: str = "en") -> str:
     return check_speaker(speaker) + _COLON[check_dialogue_language(language)]
 
 
+def format_said(text: str) -> str:
+    """What is said, as it stands behind its mark: further lines indented, outer white space dropped, line ends \\n."""
+    return re.sub(r"\r\n?", "\n", text).strip().replace("\n", f"\n{INDENT}")
+
+
 def format_turn(turn: Turn, language: str = "en") -> str:
-    """A turn as its lines, the last one ended too. Outer white space of the text is dropped, line ends are \\n."""
-    text = re.sub(r"\r\n?", "\n", turn.text).strip().replace("\n", f"\n{INDENT}")
+    """A turn as its lines, the last one ended too; its text as `format_said` gives it."""
+    text = format_said(turn.text)
     space = " " if language == "en" and text else ""
     return f"{turn_mark(turn.speaker, language)}{space}{text}\n"
 
@@ -85,10 +90,11 @@ def format_prompt(turns: Iterable[Turn], speaker: str, system: str = "", languag
 def reply_pairs(turns: Sequence[Turn], system: str = "", language: str = "en") -> Iterator[tuple[str, str]]:
     """(source, target) for every turn but the first: what an encoder-decoder is trained on.
 
-    source: the dialogue before the turn and its speaker's mark; target: what is said.
+    source: the dialogue before the turn and its speaker's mark; target: what is said, as `format_said` gives it, so
+    that a `ReplyReader` reads all of its lines.
     """
     for at in range(1, len(turns)):
-        yield format_prompt(turns[:at], turns[at].speaker, system, language), turns[at].text.strip()
+        yield format_prompt(turns[:at], turns[at].speaker, system, language), format_said(turns[at].text)
 
 
 def parse_dialogue(text: str) -> tuple[str, list[Turn]]:
@@ -128,10 +134,14 @@ class ReplyReader:
 
     A reply ends where a line begins that is not indented; the indentation of further lines is taken off. `ended`:
     whether that came. What was given joined is the reply, without white space at its ends.
+
+    bare: lines that are not indented belong to the reply too: of whoever says nothing but the reply, such as an
+    encoder-decoder, whose targets may have been learned as they were typed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bare: bool = False) -> None:
         self.ended = False
+        self._bare = bare
         self._held = ""  # a line end and what may become its indentation, or spaces that may be the end
         self._begun = False
 
@@ -156,7 +166,7 @@ class ReplyReader:
             if end == len(text):
                 self._held = text[at:]
                 break
-            space, self.ended = _within(text[at:end])
+            space, self.ended = _within(text[at:end], self._bare)
             if self.ended:
                 break
             if self._begun:
@@ -165,9 +175,9 @@ class ReplyReader:
         return "".join(given)
 
 
-def _within(space: str) -> tuple[str, bool]:
+def _within(space: str, bare: bool) -> tuple[str, bool]:
     """White space inside a reply as it was typed, and whether the turn ends there instead."""
     lines = space.split("\n")
-    if len(lines) > 1 and not lines[-1].startswith(INDENT):
+    if len(lines) > 1 and not bare and not lines[-1].startswith(INDENT):
         return "", True
     return "\n".join([lines[0], *(line.removeprefix(INDENT) for line in lines[1:])]), False
