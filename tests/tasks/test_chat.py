@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from speaking import RuleRun, counted, random_transformer
 from tests.conftest import shared
 
+from llmbert.decoding import LookupDraft
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import Run
@@ -105,6 +106,27 @@ def test_what_cannot_be_is_refused() -> None:
         chat(run, language="de")
     with pytest.raises(UsageError, match="not trained to chat"):
         chat(speaker("x", facts={"tasks": ["translate"]}))
+
+
+@pytest.mark.parametrize("wrong", [{"temperture": 1}, {"beams": 4, "top_p": 0.9}, {"top_p": 2}, {"stop": ("",)}])
+def test_settings_that_cannot_be_are_refused_before_anything_is_written_down(
+    wrong: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"temperture|top_p|stop"):
+        chat(speaker("x"), log=ChatLog(tmp_path / "log.jsonl"), **wrong)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_stop_is_a_text_or_several_or_none() -> None:
+    run = speaker(" Not yet, END of it.")
+    for stop, said in (("END", "Not yet,"), (("yet", "END"), "Not"), (None, "Not yet, END of it.")):
+        talk = chat(run, stop=stop)
+        talk.say("Go on.")
+        assert talk.reply().text == said
+    talk = chat(run, stop="END")
+    talk.say("Go on.")
+    talk.reply()
+    assert run.settings["stop"][0] == "END"
 
 
 def test_each_reply_draws_its_own_numbers_and_a_search_draws_none() -> None:
@@ -372,6 +394,37 @@ def test_a_turn_takes_in_what_is_new_alone(tmp_path: Path) -> None:
     assert talk._engine is not None
     whole = sum(len(talker.tokeniser.encode(prompt)) + 1 for prompt in prompts)
     assert talk._engine.saved_tokens > whole / 3
+
+
+def test_a_draft_guesses_ahead_of_what_is_said(tmp_path: Path) -> None:
+    run = counted(tmp_path, ["A: and a one and a two?\nB: and a one and a two and a one and a two.\n"] * 3)
+    said = []
+    for draft in (None, "lookup", run):
+        talk = chat(run, draft=draft, temperature=0.0)
+        talk.say("and a one and a two?")
+        said.append(talk.reply().text)
+        assert talk._engine is not None
+        assert (talk._engine.proposed > 0) == (draft is not None)
+        if draft == "lookup":
+            assert isinstance(talk._engine.draft, LookupDraft)
+    assert said == said[:1] * 3
+    reader = random_transformer(tmp_path, "A: hello there\n")
+    replies = []
+    for draft in (None, "lookup"):
+        talk = chat(reader, draft=draft, temperature=0.0, max_tokens=20)
+        talk.say("hello there")
+        replies.append(talk.reply().text)
+    assert replies[0] == replies[1]
+
+
+def test_a_draft_that_cannot_guess_is_refused_before_anything_is_written_down(tmp_path: Path) -> None:
+    run = counted(tmp_path / "run", ["A: hi\nB: hello\n"] * 3)
+    for wrong in ({"draft": str(tmp_path / "nonsense")}, {"draft": "lookup", "beams": 2}):
+        with pytest.raises(LLMBertError, match=r"nonsense|leave it out"):
+            chat(run, log=ChatLog(tmp_path / "log.jsonl"), **wrong)
+    assert not (tmp_path / "log.jsonl").exists()
+    with pytest.raises(UsageError, match="draft of its own"):
+        run.write("A: hi", draft="lookup", engine=run.engine())
 
 
 def test_a_watermark_that_is_set_or_taken_off_between_turns_holds_from_then_on(prose: Path, tmp_path: Path) -> None:

@@ -13,14 +13,20 @@ from llmbert.text.foreign import ForeignTokeniser
 LOOKUP = "lookup"
 
 
+def refuse_draft(run: Any, beams: int) -> None:
+    """Raise UsageError where nothing can guess ahead: gaps that are filled, or texts that are searched for."""
+    if run.fills_gaps or beams > 1:
+        raise UsageError("a draft guesses ahead of a text written token by token; leave it out")
+
+
 def find_draft(run: Any, draft: Any) -> Draft | None:
     """A draft for a run: None, "lookup" (what followed when the last tokens last stood in the text), or an n-gram run
-    or its folder.
+    or its folder; what was found once is taken as it is.
 
     Raises UsageError for a run of another family, or of another tokeniser than the run's.
     """
-    if draft is None:
-        return None
+    if draft is None or isinstance(draft, LookupDraft | NGramDraft):
+        return draft
     if draft == LOOKUP:
         return LookupDraft()
     if isinstance(draft, str | os.PathLike):

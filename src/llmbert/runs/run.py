@@ -32,7 +32,7 @@ from llmbert.decoding.streaming import Decode
 from llmbert.decoding.watermark import GAMMA, STRENGTH, WIDTH
 from llmbert.metrics import TokenNats, likelihood_scores
 from llmbert.protocols import Condition, LLMBertError, Progress, UsageError, silent
-from llmbert.runs.drafting import find_draft
+from llmbert.runs.drafting import find_draft, refuse_draft
 from llmbert.runs.files import CONFIG, MEMBERS, WEIGHTS
 from llmbert.runs.infilling import fill_gaps, nearest_context, within_reach
 from llmbert.runs.pair_scoring import padded, pair_nats
@@ -170,16 +170,18 @@ class Run:
     ) -> Iterator[Delta]:
         """The decoding as it goes: tokens, text and, in the last delta, why the text ended.
 
-        draft: what guesses ahead to write sooner, see `find_draft`; engine: one that `engine` gave, which may know the
-        beginning of the prompt from before. Of a prompt longer than the model reaches as much of the end is read as
-        leaves room for `max_tokens`, half of its reach at least. A model that reads both ways (BERT) fills `max_tokens`
-        gaps behind the prompt, and all of it comes at once. Raises UsageError where a setting is unknown or out of
-        range, or a source is missing or not wanted.
+        draft: what guesses ahead to write sooner, see `find_draft`; engine: one that `engine` gave, with its own draft,
+        which may know the beginning of the prompt from before. Of a prompt longer than the model reaches as much of the
+        end is read as leaves room for `max_tokens`, half of its reach at least. A model that reads both ways (BERT)
+        fills `max_tokens` gaps behind the prompt, and all of it comes at once. Raises UsageError where a setting is
+        unknown or out of range, or a source is missing or not wanted.
         """
         chosen = generation_settings(settings)
         self._check_sources(None if source is None else [source], 1)
-        if draft is not None and (self.fills_gaps or chosen.beams > 1):
-            raise UsageError("a draft guesses ahead of a text written token by token; leave it out")
+        if draft is not None:
+            refuse_draft(self, chosen.beams)
+            if engine is not None:
+                raise UsageError("an engine has a draft of its own or none; give the draft to run.engine(…) instead")
         if self.fills_gaps:
             return iter([self._filled(prompt, "", chosen)])
         request = self._request(prompt, source, chosen)

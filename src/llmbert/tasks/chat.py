@@ -11,6 +11,8 @@ from typing import Any
 from llmbert.decoding import Engine
 from llmbert.protocols import UsageError
 from llmbert.runs import Run
+from llmbert.runs.drafting import find_draft, refuse_draft
+from llmbert.runs.run import generation_settings
 from llmbert.tasks.chat_log import ChatLog
 from llmbert.tasks.requests import prefix_for, text_form
 from llmbert.text.dialogue import (
@@ -46,8 +48,8 @@ class Conversation:
     """Turns so far, and the run's next one.
 
     speakers: the names of all who take part, the run's own the last; system: what holds for all of it, never dropped
-    from the history; language: of the dialogue's format; log: where every turn and every thumb is appended; settings:
-    those of `GenerationSettings`, seed + n being the seed of turn n.
+    from the history; language: of the dialogue's format; log: where every turn and every thumb is appended; draft: what
+    guesses ahead, as in `Run.write`; settings: those of `GenerationSettings`, seed + n being the seed of turn n.
 
     A decoder writes on after the dialogue and its own mark; an encoder-decoder has them as its source. The oldest
     turns are left out of what it is shown as soon as they and a reply would not fit.
@@ -61,6 +63,7 @@ class Conversation:
         system: str = "",
         language: str | None = None,
         log: ChatLog | None = None,
+        draft: Any = None,
         **settings: Any,
     ) -> None:
         facts = run.facts.get("dialogue") or {}
@@ -70,6 +73,10 @@ class Conversation:
         self.speakers = _check_speakers(names or SPEAKERS[self.language])
         self.run, self.system, self.log = run, system.strip(), log
         self.settings = REPLY_SETTINGS | _searched(settings)
+        self._chosen = generation_settings(self.settings)
+        if draft is not None:
+            refuse_draft(run, self._chosen.beams)
+        self._draft = find_draft(run, draft)
         self.turns: list[Turn] = []
         self.replies: list[Reply] = []
         self._shown_from = 0  # turns before this one no longer fit
@@ -155,11 +162,12 @@ class Conversation:
         """What the model writes after the history it is shown."""
         prompt, settings = self.asked()
         if self.run.reads_source:
-            return self.run.stream(source=prompt, **settings)
+            ahead = {} if self._draft is None else {"draft": self._draft}
+            return self.run.stream(source=prompt, **ahead, **settings)
         if isinstance(self.run, Run) and not self.run.fills_gaps:
             # What was said before stays taken in: a turn costs what is new of it.
             if self._engine is None or not self.run.wrote_with(self._engine):
-                self._engine = self.run.engine(max_batch=1, prefixes=1)
+                self._engine = self.run.engine(max_batch=1, draft=self._draft, prefixes=1)
             settings["engine"] = self._engine
         return self.run.stream(prompt, **settings)
 
@@ -168,8 +176,8 @@ class Conversation:
         generation's settings. What it writes goes through a `ReplyReader`."""
         self._drop()
         others = stop_marks((*self.speakers, SYSTEM[self.language]), self.language)
-        seed = (int(self.settings.get("seed", 0)) + len(self.turns)) % 2**63
-        stops = (*self.settings.get("stop", ()), *map(self._form.before, others))
+        seed = (self._chosen.seed + len(self.turns)) % 2**63
+        stops = (*self._chosen.stop, *map(self._form.before, others))
         return self._prompt(self.turns[self._shown_from :]), self.settings | {"seed": seed, "stop": stops}
 
     @property
@@ -207,7 +215,7 @@ class Conversation:
         reach = self.run.model.max_length
         if reach is None or self.run.reads_source:
             return reach
-        return reach - min(int(self.settings["max_tokens"]), reach // 2)
+        return reach - min(self._chosen.max_tokens, reach // 2)
 
     def _length(self, turns: Sequence[Turn]) -> int:
         return self._count_tokens(self._prompt(turns))
@@ -237,6 +245,7 @@ def chat(
     system: str = "",
     language: str | None = None,
     log: ChatLog | None = None,
+    draft: Any = None,
     **settings: Any,
 ) -> Conversation:
     """A conversation with a run, a decoder or an encoder-decoder; see `Conversation`.
@@ -245,9 +254,9 @@ def chat(
         talk.say("A table for two, please.")
         print(talk.reply().text)
 
-    Raises UsageError for names or settings that cannot be.
+    Raises UsageError for names or settings that cannot be, before anything is written down.
     """
-    return Conversation(run, speakers=speakers, system=system, language=language, log=log, **settings)
+    return Conversation(run, speakers=speakers, system=system, language=language, log=log, draft=draft, **settings)
 
 
 def _check_speakers(names: Sequence[str]) -> tuple[str, ...]:
