@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 from live import Live, live
 from random_runs import random_run
 
 from llmbert.decoding import Delta, Token
+from llmbert.models import FAMILIES
 from llmbert.protocols import UsageError
+from llmbert.runs import Run
 from llmbert.serving.catalogue import Served
 from llmbert.serving.scheduler import Ticket
 from llmbert.serving.settings import ServeSettings
-from llmbert.serving.writing import Asked, Choice, Given, chunks, usage_of, whole_answer
+from llmbert.serving.writing import Asked, Choice, Given, chunks, next_tokens, usage_of, whole_answer
 from llmbert.text.dialogue import ReplyReader
+from llmbert.text.tokenisers import train_tokeniser
 
 WRITTEN = ["h", "i", "\n", "B", ":", " ", "m"]
 
@@ -110,6 +115,24 @@ def test_what_fails_in_the_middle_of_a_stream_is_told(server: Live, monkeypatch:
         asked = {"model": "ngram", "prompt": "the river", "max_tokens": 9, "temperature": 0, "stream": True}
         lines = [line for line in client.post("/v1/completions", json=asked).text.split("\n\n") if line]
     assert '"server_error"' in lines[-1] and "something unforeseen failed" in lines[-1] and "secret" not in lines[-1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_the_model_allows_nothing_the_end_is_the_next_token(temperature: float, tmp_path: Path) -> None:
+    """All that ever came after "cat sat on" was the unknown token, which is not to be written."""
+    tokeniser = train_tokeniser("words", ["cat sat on", "cat sat"])
+    document = [tokeniser.begin_id, *tokeniser.encode("cat sat on xylophones").tolist(), tokeniser.end_id]
+    assert tokeniser.unknown_id in document
+    ids, starts = np.array(document * 2, np.int32), np.array([0, len(document), 2 * len(document)])
+    kind = FAMILIES["ngram"]
+    model = kind.model_class().fit(ids, starts, tokeniser.vocabulary_size, kind.settings_class()(smoothing="ml"))
+    run = Run(tmp_path, model, tokeniser, {"family": "ngram"})
+    asked = run.request("cat sat on", temperature=temperature)
+    told = next_tokens(Served("counts", run), run.engine(), asked, 5)
+    json.dumps(told, allow_nan=False)
+    assert {each["id"]: each["sampled"] for each in told["tokens"] if each["sampled"]} == {tokeniser.end_id: 1.0}
+    assert told["kept"] == 1
+    assert run.generate("cat sat on", temperature=temperature) == ""
 
 
 class TestFillingIn:

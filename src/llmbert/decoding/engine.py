@@ -226,15 +226,16 @@ class Engine:
     def peek(self, request: Request) -> tuple[Tensor, Tensor]:
         """Logits (1, V) of the token after a prompt: the model's own, and what the request's settings make of them.
 
-        Nothing is written, and no text under way is touched; a watermark is left out, since the two together would tell
-        which tokens it favours. UsageError as from `add`.
+        Where nothing is left that a text could go on with, it is the end that is left, as in what is written. Nothing
+        is written, and no text under way is touched; a watermark is left out, since the two together would tell which
+        tokens it favours. UsageError as from `add`.
         """
         row = self._row(request)
         with resting(self._modules):
             logits = RunningBatch[_Row](self.model, self._begin_id, self._batch.device).advance([row])
             context = Context([row.tokens], [row.remaining], [len(request.prompt)])
             shown = [processor for processor in row.processors if processor is not self.watermark]
-            return logits, _apply(shown, logits, context)
+            return logits, _stuck(_apply(shown, logits, context), shown, context, self.end_ids[0])
 
     def _row(self, request: Request) -> _Row:
         prompt = self._check(request)
