@@ -50,7 +50,8 @@ def test_a_run_of_pairs_holds_its_metrics_and_examples(run: Path) -> None:
     for score in metrics.values():
         low, high = score["interval"]
         assert low <= score["score"] <= high
-        assert "version:" in score["signature"] and "decoding:greedy" in score["signature"]
+        assert "version:" in score["signature"]
+        assert "decoding:greedy|max-tokens:2*source+20,learned+10" in score["signature"]
         assert score["baseline"]["name"] == "copy"
     assert metrics["bleu"]["score"] > 50, "it has learned to read digits"
     assert facts["examples"][0]["references"]

@@ -12,11 +12,21 @@ import torch
 
 from llmbert.data.corpus import build_corpus
 from llmbert.data.pairs import Reference
+from llmbert.models import FAMILIES
 from llmbert.models.scoring import cut_pieces
 from llmbert.models.vae import VAE, VAESettings
+from llmbert.runs import Run as RealRun
 from llmbert.text.tokenisers import train_tokeniser
 from llmbert.workbench import measure
-from llmbert.workbench.measure import describe_draws, describe_latent, shard_nats, trivial_answers
+from llmbert.workbench.measure import (
+    TASKS,
+    describe_draws,
+    describe_latent,
+    score_answers,
+    shard_nats,
+    trivial_answers,
+    write_answers,
+)
 
 
 class Pseudo:
@@ -111,6 +121,24 @@ def test_as_many_texts_are_drawn_as_are_held_out(
     assert found["distinct2"]["n"] == min(held_out, 50)
     for score in found.values():
         assert score["score"] == pytest.approx(score["baseline"]["value"]), "real texts are as varied as themselves"
+
+
+@pytest.mark.parametrize(("facts", "longest"), [({}, 2 * 12 + 20), ({"longest_target": 7}, 17)])
+def test_no_reference_says_how_long_an_answer_may_be(facts: dict[str, Any], longest: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokeniser, family = train_tokeniser("bytes", [], None), FAMILIES["transformer"]
+    shape = family.settings_class()(layers=1, width=16, heads=2, inner=32, context=96)
+    model = family.build(shape, tokeniser.vocabulary_size).eval()
+    run = RealRun(tmp_path, model, tokeniser, {"family": "transformer", **facts})
+    some = [Reference("how are you", ["well"], ""), Reference("and you all", ["we are well"], "")]
+    every = [*some, Reference("why " * 20, ["because " * 30], "")]
+    answers = write_answers(run, every, TASKS["translate"])
+    assert write_answers(run, some, TASKS["translate"]) == answers[:2]
+    assert all(len(tokeniser.encode(answer)) <= longest for answer in answers[:2])
+    assert max(len(tokeniser.encode(answer)) for answer in answers[:2]) == longest, "it never ends by itself"
+    limit = "max-tokens:2*source+20" + (",learned+10" if facts else "")
+    scores = score_answers(run, every, answers, "translate")
+    assert all(score["signature"].endswith(f"|decoding:greedy|{limit}") for score in scores.values())
 
 
 def test_what_costs_nothing_suits_what_is_asked() -> None:

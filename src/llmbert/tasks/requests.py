@@ -4,6 +4,7 @@ Facts that count here (`run.json`), each with what its absence means:
     "prefixes": {"translate en-de": "translate English to German: "}   one task, no prefix
     "tasks": ["translate"]                                             any task
     "languages": {"source": "en", "target": "de"}                      guessed from the text
+    "longest_target": 68                   tokens of the longest one that it learned             not known
     "text": {"lowercase": true,            sources and targets were lower-cased                  as written
              "normalised": true,           sources went through `normalise_text`                 as written
              "tokens": "words",            targets are tokens apart by spaces                    text
@@ -164,16 +165,26 @@ def fit_sources(run: Any, texts: Sequence[str], policy: str, prefix: str = "", r
     return fitted.texts
 
 
-def ask(run: Any, sources: Sequence[str], batch: int, progress: Progress, settings: dict[str, Any]) -> list[str]:
+def ask(
+    run: Any,
+    sources: Sequence[str],
+    batch: int,
+    progress: Progress,
+    settings: dict[str, Any],
+    most: int | None = None,
+) -> list[str]:
     """What the run writes for each source, in order; a blank source gets a blank answer without asking.
 
-    Where settings name no max_tokens, each answer has its own (`longest_answer`), whoever else is asked for.
+    Where settings name no max_tokens, each answer has its own (`longest_answer`, and at most `most`), whoever else is
+    asked for.
     """
     filled = [at for at, source in enumerate(sources) if source.strip()]
     answers = [""] * len(sources)
     if filled:
         asked = [sources[at] for at in filled]
         limits = None if "max_tokens" in settings else [longest_answer(run, source) for source in asked]
+        if limits and most is not None:
+            limits = [min(limit, most) for limit in limits]
         written = run.generate_many(sources=asked, batch=batch, limits=limits, progress=progress, **settings)
         for at, answer in zip(filled, written, strict=True):
             answers[at] = answer

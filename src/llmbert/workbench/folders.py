@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmbert.data.pairs import PairCorpus
 from llmbert.models import FAMILIES
 from llmbert.protocols import LLMBertError
@@ -131,16 +133,17 @@ def first_facts(
     counts, tokeniser = FAMILIES[family].counts, store.tokeniser
     settings = {"model": plan.model.model_dump()}
     settings |= {} if counts or FAMILIES[family].mixes else {"training": plan.training.model_dump()}
-    data = store.describe()
-    if getattr(plan.model, "noise", 0.0) or plan.training.noise:  # it would tell of the text what noise hides
+    data, pairs = store.describe(), _pair_facts(source, store, task, languages)
+    if getattr(plan.model, "noise", 0.0) or plan.training.noise:  # they would tell of the text what noise hides
         data = {key: value for key, value in data.items() if key != "overlap"}
+        pairs.pop("longest_target", None)
     return {
         "format": FORMAT,
         "llmbert": version(),
         "status": "training",
         "family": family,
         "objective": objective,
-        **_pair_facts(source, store, task, languages),
+        **pairs,
         "likelihood": FAMILIES[family].likelihood,
         "command": command_line(),
         "source": asdict(source),
@@ -176,4 +179,5 @@ def _pair_facts(source: Source, store: Store, task: str | None, languages: str |
         "prefixes": prefixes,
         "languages": {"source": from_, "target": to or from_} if languages else {},
         "text": {"lowercase": source.lowercase},
+        "longest_target": int(np.diff(np.asarray(store.train.target.starts)).max()) - 2,  # without begin and end
     }

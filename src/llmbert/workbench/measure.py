@@ -28,10 +28,11 @@ from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
 from llmbert.tasks.baselines import copy_source, is_dialogue, lead_sentences, longest_utterances, most_frequent
-from llmbert.tasks.requests import ask, fit_sources, longest_answer, searching, text_form
+from llmbert.tasks.requests import ask, fit_sources, searching, text_form
 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
+BEYOND_LEARNED = 10  # tokens that an answer may be longer than any the run learned, not to be cut in the last word
 EXAMPLES = 8
 RESTORED, MOST_RESTORED = 32, 20_000  # damaged pieces at once, and restored tokens that are scored
 READ_FOR_A_RESTORED = 5  # tokens of the text are read for each of them, its marks and ends counted
@@ -273,7 +274,8 @@ def score_answers(
 ) -> dict[str, Any]:
     """Scores of what a run wrote for sources, with the trivial baseline's beside them.
 
-    Texts are compared as the run was trained on them: lower-cased where it was.
+    Texts are compared as the run was trained on them: lower-cased where it was. The signature says how they were
+    written, and how long they could be (`write_answers`).
     """
     task = task_of(name)
     chosen = tuple(metrics or task.metrics)
@@ -287,7 +289,7 @@ def score_answers(
             if METRICS[key].references:
                 scores[key]["baseline"] = {"name": baseline, "value": trivial[key]["score"]}
     for score in scores.values():
-        score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}"
+        score["signature"] += f"|decoding:{f'beam{beams}' if beams > 1 else 'greedy'}|{_limit_named(run)}"
     return scores
 
 
@@ -315,7 +317,9 @@ def write_answers(
 ) -> list[str]:
     """What a run writes for each source, as it stands, without anything done to it afterwards.
 
-    settings: of `GenerationSettings`; where no temperature is among them the answer is searched for, not drawn.
+    settings: of `GenerationSettings`; where no temperature is among them the answer is searched for, not drawn. Where
+    no max_tokens is, the references have no say in how long it may be: as long as whoever asks the run gets it
+    (`longest_answer`), and at most BEYOND_LEARNED tokens longer than any target of the training.
     """
     prefix = references[0].prefix
     form = text_form(run)
@@ -323,10 +327,17 @@ def write_answers(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is cut was counted in training
         fitted = fit_sources(run, texts, task.truncation, prefix)
-    longest = max(len(run.tokeniser.encode(target)) for reference in references for target in reference.targets)
-    limit = min(max(longest_answer(run, prefix + text) for text in fitted), longest + 10)
-    chosen = {"max_tokens": limit, **searching(beams, length_penalty, settings)}
-    return ask(run, [prefix + text for text in fitted], batch, progress, chosen)
+    learned = run.facts.get("longest_target")
+    most = None if learned is None else learned + BEYOND_LEARNED
+    chosen = searching(beams, length_penalty, settings)
+    return ask(run, [prefix + text for text in fitted], batch, progress, chosen, most)
+
+
+def _limit_named(run: Run) -> str:
+    """How long the answers of `write_answers` could be, for a signature; in words, to be the same for runs that count
+    in other tokens."""
+    learned = "" if run.facts.get("longest_target") is None else f",learned+{BEYOND_LEARNED}"
+    return f"max-tokens:2*source+20{learned}"
 
 
 def target_language(run: Run, name: str, references: Sequence[Reference]) -> str:
