@@ -370,6 +370,7 @@ class TestRefusals:
             ({"stop": ("",)}, "stop"),
             ({"logprobs": True}, "logprobs"),
             ({"beams": 3, "top_k": 5}, "top_k"),
+            ({"length_penalty": 3}, "length_penalty"),
             ({"beams": 3, "temperature": 0.7, "min_p": 0.1}, "temperature and min_p"),
         ],
     )

@@ -29,7 +29,7 @@ class GenerationSettings:
     frequency_penalty, presence_penalty: taken off the logit of a token each time, or once if ever, it was written
         (0: off);
     no_repeat_ngram: no sequence of n tokens occurs twice (0: off);
-    beams: above 1, beam search instead of sampling; length_penalty: its exponent (see `beam_search`);
+    beams: above 1, beam search instead of sampling; length_penalty: its exponent (see `beam_search`; 1 without one);
     stop: strings before which the text ends; seed: of this request's own random numbers;
     logprobs: this many alternatives with their log-probabilities beside each token (0: none, nor the token's own);
     allow_unknown: let the model write its unknown token.
@@ -88,8 +88,11 @@ class GenerationSettings:
                 raise UsageError(f"{each.name} must be a number, not {value!r}.")
 
     def _check_beams(self) -> None:
-        """Beam search is deterministic: settings that only sampling obeys are refused, not ignored."""
+        """Beam search is deterministic: settings that only sampling obeys are refused, not ignored, and so is the one
+        that only a search obeys."""
         if self.beams == 1:
+            if self.length_penalty != 1:
+                raise UsageError("length_penalty ranks the texts of a beam search; set beams above 1 or leave it out.")
             return
         defaults = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "logprobs": 0}
         set_too = [name for name, default in defaults.items() if getattr(self, name) != default]
