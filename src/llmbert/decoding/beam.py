@@ -26,7 +26,8 @@ BLOCK = 64  # of them
 class Hypothesis:
     """A text beam search came up with.
 
-    tokens: without the end token; text: cut before a stop string; log_probability: nats, the end token's included;
+    tokens: without the end token; text: cut before a stop string; log_probability: nats, the end token's included, of
+    scores that penalties for what was written have changed where there are some (see `beam_search`);
     score: log_probability / length ** length_penalty, what hypotheses are ranked by.
     """
 
@@ -83,7 +84,9 @@ def beam_search(
     higher alpha favours longer texts; 0 compares bare probabilities. At every step the `beams` best by score are kept
     of all one-token continuations and of the hypotheses already ended, so one beam is greedy decoding and enough
     beams are exhaustive search. Processors (forbidden tokens, valid UTF-8, repetition) act on log-probabilities,
-    which are not normalised again: p stays the model's own; under a `watermark` it is the marked model's.
+    which are not normalised again: where they only forbid, p stays the model's own; under a `watermark` it is the
+    marked model's. Repetition, frequency and presence penalties change them, and the changed ones are added up: what
+    they give is a score to rank by and no probability.
 
     A request is done when no hypothesis goes on, or as soon as its `n_best` ended ones score at least what any other
     could still reach (not looked at where a penalty is below 0, so that a score may rise): the result is the same as
