@@ -93,6 +93,25 @@ def test_long_documents_give_a_stretch_and_sampling_is_by_chance() -> None:
     assert found["tokens"] / 8 / 50 == pytest.approx(10, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [("gpt", {"dropout": 0.2}), ("lstm", {"dropout": 0.2, "layers": 2}), ("gru", {"dropout": 0.2, "layers": 2})],
+)
+def test_dropout_falls_for_each_document_apart(family: str, shape: dict[str, Any]) -> None:
+    """The same document many times over has a loss of its own each time."""
+    torch.manual_seed(0)
+    known = find_family(family)
+    base = SHAPES.get(family, SHAPES["lstm"])
+    model = known.build(known.settings_class()(**{**base, **shape}), 20)
+    ids, starts = documents(1)
+    rows = torch.from_numpy(ids)[None].repeat(8, 1)
+    weights = {name: weight.detach() for name, weight in model.train().named_parameters()}
+    losses, found = private._gradients_of(model)(weights, rows)
+    assert len(set(losses.tolist())) == 8
+    assert all(bool(each.isfinite().all()) for each in found.values())
+    assert learn_privately(model, np.tile(ids, 6), np.arange(7) * len(ids), 8, settings(noise=1.0))["steps"] == 1
+
+
 def test_it_learns_and_stops_when_told() -> None:
     ids, starts = documents(1)
     ids, starts = np.tile(ids, 32), np.arange(33) * len(ids)

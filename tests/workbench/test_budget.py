@@ -206,6 +206,15 @@ def test_dropout_begins_where_a_text_is_read_five_times(readings: float, dropout
     assert budget._fill(plan, readings * 100, 100_000, {"dropout": 0.4}, {}, gpt).model.dropout == 0.0  # plan's own
 
 
+def test_noise_gets_no_dropout_unasked() -> None:
+    gpt = FAMILIES["gpt"]
+    training = PLAN.training.model_copy(update={"noise": 1.0})
+    plan = replace(
+        PLAN, model=gpt.settings_class()(), training=training, tokens_per_second=1000.0, tokens_per_step=100.0
+    )
+    assert budget._fill(plan, 100_000, 100_000, {}, {"noise": 1.0}, gpt).model.dropout == 0.0
+
+
 @pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])
 def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
     cost: float, times: int, monkeypatch: pytest.MonkeyPatch

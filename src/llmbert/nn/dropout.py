@@ -12,11 +12,12 @@ def dropout(x: Tensor, share: float) -> Tensor:
     """x with each number made 0 with probability `share`, and the others divided by 1 - share (Srivastava et al. 2014).
 
     On a processor torch draws one number after another, a fifth of a small Transformer's step; here one draw of 64 bits
-    decides four times, and the share is exact to 1/65,536.
+    decides four times, and the share is exact to 1/65,536. Under `torch.func` (a gradient of each document) it is
+    torch's, whose draws `vmap` knows how to keep apart.
     """
     if not share:
         return x
-    if x.device.type != "cpu" or share > 0.999:
+    if x.device.type != "cpu" or share > 0.999 or torch._C._are_functorch_transforms_active():
         return nn.functional.dropout(x, share)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)

@@ -413,7 +413,8 @@ def _fill(
     training_values: Mapping[str, Any],
     family: Family,
 ) -> Plan:
-    """Steps that fill the time, and dropout where the text will be read many times over."""
+    """Steps that fill the time, and dropout where the text will be read many times over; none unasked under noise,
+    which keeps a text from being learned by heart already."""
     assert plan.tokens_per_second and plan.tokens_per_step
     training = plan.training
     steps = max(LEAST_STEPS, int(seconds * plan.tokens_per_second / plan.tokens_per_step))
@@ -424,7 +425,7 @@ def _fill(
     epochs = steps * plan.tokens_per_step / max(1, train_tokens)
     dropout = 0.0 if epochs < FEW_READINGS else min(0.3, 0.1 * math.log2(epochs / 3))
     model = plan.model
-    if "dropout" not in model_values:
+    if "dropout" not in model_values and not training.noise:
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
     warmup = min(training.warmup, steps // 10)
     training = training.model_copy(update={"steps": steps, "warmup": warmup})
