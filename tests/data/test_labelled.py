@@ -284,6 +284,11 @@ def test_words_are_marked_at_their_first_token() -> None:
     assert apart.ids[0].tolist() == [2, *train_tokeniser("chars", ["19"]).encode("19").tolist(), 3]
 
 
+def test_words_may_be_marked_at_their_last_token() -> None:
+    rows = encode_words([["the", "river", "rises"], ["春", "江"]], TOKENISER, None, word_at="last")
+    assert [places.tolist() for places in rows.words or []] == [[3, 9, 15], [1, 2]]
+
+
 def test_a_word_without_a_token_is_the_unknown_one() -> None:
     tokeniser = train_tokeniser("wordpiece", TEXTS * 3, 80)
     assert not len(tokeniser.encode("\u200b"))

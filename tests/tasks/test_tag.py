@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbert.protocols import UsageError
-from llmbert.runs import Run
+from llmbert.runs import Run, load
 from llmbert.tasks.tag import tag
 from llmbert.text.tags import SCHEMES, all_tags, are_characters, find_scheme, find_words, mend_tags, space_words
 from llmbert.workbench.fine_tune import fine_tune
@@ -53,6 +53,26 @@ def chinese(tmp_path_factory: pytest.TempPathFactory) -> Run:
         records.append({"tokens": list(f"他在{place}{year}年"), "tags": ["O", "O", "B-LOC", "E-LOC", "O", "O"]})
     data = write(folder / "a.jsonl", records)
     return fine_tune("tag", data, folder / "run", valid=data, settings=TINY | {"steps": 100})
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt", "lstm"])
+def test_a_word_is_told_by_what_stands_behind_its_first_token(family: str, tmp_path: Path) -> None:
+    """Whoever sees one side only reads it at its last token; a run made before that, where it was taught to."""
+    rows = [{"tokens": [word, "walk"], "tags": [tag, "VB"]} for word, tag in (("pets", "NNS"), ("papa", "NN"))]
+    data = write(tmp_path / "a.jsonl", rows * 4)
+    shape = {key: value for key, value in TINY.items() if family != "lstm" or key != "heads"} | {"steps": 60}
+    run = fine_tune(
+        "tag", data, tmp_path / "run", valid=data, tokenizer="chars", family=family, settings=shape | {"crf": False}
+    )
+    texts = ["pets walk", "papa walk"]
+    assert [spans[0]["kind"] for spans in tag(run, texts)] == ["NNS", "NN"]
+    config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    if family == "bert":
+        return  # sees both sides, so it reads a word at its first token as ever
+    assert config["settings"]["heads"]["tag"].pop("word_at") == "last"
+    (run.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    first, second = (spans[0] for spans in tag(load(run.folder), texts))
+    assert first["kind"] == second["kind"] and first["confidence"] == second["confidence"]
 
 
 def told(spans: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

@@ -103,7 +103,7 @@ def test_dropout_falls_for_each_document_apart(family: str, shape: dict[str, Any
     known = find_family(family)
     base = SHAPES.get(family, SHAPES["lstm"])
     model = known.build(known.settings_class()(**{**base, **shape}), 20)
-    ids, starts = documents(1)
+    ids, _ = documents(1)
     rows = torch.from_numpy(ids)[None].repeat(8, 1)
     weights = {name: weight.detach() for name, weight in model.train().named_parameters()}
     losses, found = private._gradients_of(model)(weights, rows)

@@ -16,6 +16,7 @@ from llmbert.nn.state import state_once
 from llmbert.protocols import Condition, Likelihood, LLMBertError
 
 Pooling = Literal["first", "mean", "max", "last"]
+WordPlace = Literal["first", "last"]
 
 
 class HeadSettings(BaseModel):
@@ -30,6 +31,7 @@ class HeadSettings(BaseModel):
     task: Literal["classify", "multilabel", "tag", "regress", "embed"]
     labels: tuple[str, ...] = ()
     pooling: Pooling | None = None  # how the states of a text become one; None: as suits the trunk
+    word_at: WordPlace | None = None  # tags: at which of its tokens a word is read; None: as suits the trunk
     crf: bool = True  # tags: a conditional random field over them, instead of each by itself
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     temperature: float = Field(0.05, gt=0.0)  # of the contrastive loss
@@ -47,6 +49,13 @@ class HeadSettings(BaseModel):
 
 def _usual_pooling(head: HeadSettings, both_sides: bool) -> Pooling:
     return "mean" if both_sides or head.task == "embed" else "last"
+
+
+def _usual_place(head: HeadSettings, both_sides: bool) -> WordPlace | None:
+    """Who sees one side only knows a word at its last token, and before it not even which word it is."""
+    if head.task != "tag":
+        return None
+    return "first" if both_sides else "last"
 
 
 class HeadedSettings(BaseModel):
@@ -69,7 +78,12 @@ class HeadedSettings(BaseModel):
         self.trunk_settings = self.build_trunk_settings().model_dump()
         both_sides = hasattr(family.model_class(), "encode")
         self.heads = {
-            name: head.model_copy(update={"pooling": head.pooling or _usual_pooling(head, both_sides)})
+            name: head.model_copy(
+                update={
+                    "pooling": head.pooling or _usual_pooling(head, both_sides),
+                    "word_at": head.word_at or _usual_place(head, both_sides),
+                }
+            )
             for name, head in self.heads.items()
         }
         return self
@@ -90,6 +104,15 @@ class HeadedSettings(BaseModel):
     def separators(self) -> int:
         """End tokens between the two texts of a pair: RoBERTa was taught with two."""
         return 2 if self.trunk_settings.get("style") == "roberta" else 1
+
+
+def with_places(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were saved, of tags that were taught before it was noted where a word is read: at its first."""
+    heads = {
+        name: {"word_at": "first"} | head if isinstance(head, dict) and head.get("task") == "tag" else head
+        for name, head in (saved.get("heads") or {}).items()
+    }
+    return {**saved, "heads": heads}
 
 
 BARE: dict[str, dict[str, Any]] = {"bert": {"masked": False, "pooler": False, "next_sentence": False}}
@@ -119,7 +142,7 @@ class TextHead(nn.Module):
 
 
 class TagHead(nn.Module):
-    """States (B, T, D) → scores of tags (B, W, L) at each word's first token; with a CRF or without."""
+    """States (B, T, D) → scores of tags (B, W, L) at a token of each word; with a CRF or without."""
 
     def __init__(self, settings: HeadSettings, width: int) -> None:
         super().__init__()
@@ -129,7 +152,7 @@ class TagHead(nn.Module):
         self.crf = CRF(len(settings.labels), allowed_transitions(settings.labels)) if settings.crf else None
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
-        """words (B, W): the place of each word's first token."""
+        """words (B, W): the place at which each word is read."""
         at = states.gather(1, words[..., None].expand(-1, -1, states.shape[-1]))
         return self.out(self.dropout(at)).float()
 
@@ -185,7 +208,8 @@ class Headed(nn.Module):
     """A trunk with one or more heads on it; the trunk's states serve them all (multi-task learning, Caruana 1997).
 
     The trunk has `encode(ids, mask, types) → (B, T, D)` and sees a text from both sides, or `hidden(ids)` and sees
-    what came before: there a text is read at its last token. A first token has nothing to say before it was taught to.
+    what came before: there a text is read at its last token, and a word at its own. A first token
+    has nothing to say before it was taught to.
     """
 
     family = "headed"

@@ -37,7 +37,13 @@ def tag(
     found: list[list[dict[str, Any]]] = [[] for _ in texts]
     if not there:
         return found
-    rows = encode_words([sentences[i] for i in there], known.tokeniser, known.model.max_length, characters)
+    rows = encode_words(
+        [sentences[i] for i in there],
+        known.tokeniser,
+        known.model.max_length,
+        characters,
+        word_at=settings.word_at or "first",
+    )
     tags, shares = run_tags(known.model, rows, name, max(0, known.tokeniser.padding_id), batch, progress)
     spans = find_scheme(settings.labels) is not None
     for i, own, certain in zip(there, tags, shares, strict=True):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmbert.models.headed import Headed, HeadedSettings
+from llmbert.models.headed import Headed, HeadedSettings, with_places
 from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.runs import (
     CHECKPOINT,
@@ -120,7 +120,7 @@ def resume_fine_tune(
     parts = {name: Part(**part) for name, part in source.pop("parts").items()}
     ours = facts["tokeniser"]["kind"] != FOREIGN
     tokeniser = Tokeniser.load(folder) if ours else load_tokeniser(folder, facts["tokeniser"]["ids"])
-    settings = checked(HeadedSettings, facts["settings"]["model"])
+    settings = checked(HeadedSettings, with_places(facts["settings"]["model"]))
     course = prepare(Asked(parts, **source), tokeniser, settings, facts["settings"]["vocabulary_size"], progress)
     if {name: _fingerprints(lesson) for name, lesson in course.lessons.items()} != {
         name: found["fingerprints"] for name, found in facts["data"].items()

@@ -22,9 +22,9 @@ class LabelledBatch:
     """Rows for one head. W: words of the longest row.
 
     ids (B, T) int64 and mask (B, T), true where there is a token; types (B, T), 1 from the second text on, or None;
-    other: ids and mask of second texts that are encoded apart, or None; words (B, W) int64: where each word's first
-    token is, and word_mask (B, W), or None; targets: (B,) int64 classes, (B, L) float32 several classes, (B, W) int64
-    tags, IGNORED beyond the last word, (B,) float32 numbers, or None.
+    other: ids and mask of second texts that are encoded apart, or None; words (B, W) int64: at which token each word is
+    read, and word_mask (B, W), or None; targets: (B,) int64 classes, (B, L) float32 several classes, (B, W) int64 tags,
+    IGNORED beyond the last word, (B,) float32 numbers, or None.
     """
 
     head: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class LabelledRows:
     """Examples as token ids; row i is element i of each list.
 
     ids: each from the begin token to the last end token; second: where the second text begins in each, or None;
-    others: second texts as rows of their own (embed), or None; words: where each word's first token is (tag), or None;
+    others: second texts as rows of their own (embed), or None; words: at which token each word is read (tag), or None;
     targets: a class each, several classes each as 0 and 1, tags by word, or numbers; None where nothing is to be
     learned; origin: which example each row is of, since long sentences of words are cut into several rows;
     truncated: texts whose end is lost; cut: sentences that were cut.
@@ -50,12 +50,13 @@ def encode_examples(
     *,
     separators: int = 1,
     characters: bool = False,
+    word_at: Literal["first", "last"] = "first",
     shift: float = 0.0,
     scale: float = 1.0,
 ) -> LabelledRows:
     """Examples as ids of at most `max_length` tokens, with targets: numbers of `names`, or (number - shift) / scale."""
     if examples.task == "tag":
-        rows = encode_words(examples.texts, tokeniser, max_length, characters)
+        rows = encode_words(examples.texts, tokeniser, max_length, characters, word_at=word_at)
         number = {name: i for i, name in enumerate(names)}
         rows.targets = [np.array([number[tag] for tag in tags]) for tags in _cut_tags(rows, examples, names)]
         return rows
@@ -134,11 +135,17 @@ _SENTENCE_ENDS = frozenset(".!?;。！？；")
 
 
 def encode_words(
-    sentences: Sequence[Sequence[str]], tokeniser: Tokeniser, max_length: int | None, characters: bool = False
+    sentences: Sequence[Sequence[str]],
+    tokeniser: Tokeniser,
+    max_length: int | None,
+    characters: bool = False,
+    *,
+    word_at: Literal["first", "last"] = "first",
 ) -> LabelledRows:
     """begin, the tokens of each word, end; a sentence that is too long is cut into rows, behind a full stop if it can.
 
-    A word that has no token (a control character) stands as the unknown token. characters: no spaces between words.
+    A word that has no token (a control character) stands as the unknown token. characters: no spaces between words;
+    word_at: which of its tokens a word is read at.
     """
     begin, end = _ends(tokeniser)
     unknown = np.array([tokeniser.unknown_id if tokeniser.unknown_id >= 0 else end], dtype=np.int32)
@@ -155,7 +162,8 @@ def encode_words(
         for first, last in pieces:
             sizes = [len(part) for part in parts[first:last]]
             rows.ids.append(np.concatenate(([begin], *parts[first:last], [end])).astype(np.int32))
-            rows.words.append(1 + np.cumsum([0, *sizes[:-1]]))
+            ends = np.cumsum(sizes, dtype=np.int64)  # where the last token of each word is, behind the begin token
+            rows.words.append(ends if word_at == "last" else ends - np.array(sizes) + 1)
             rows.origin.append(i)
     return rows
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from llmbert.models.headed import Headed, HeadedSettings, HeadSettings, TagHead, TextHead
+from llmbert.models.headed import Headed, HeadedSettings, HeadSettings, TagHead, TextHead, with_places
 from llmbert.models.huggingface.bert import BERT_LAYOUTS
 from llmbert.models.huggingface.layout import Layout, Name, Tensors, linear, refuse_endless, rename_in, rename_out
 from llmbert.nn.state import fill, state_once, unfilled
@@ -112,7 +112,10 @@ def import_headed(config: Mapping[str, Any], tensors: Tensors, given: bool) -> H
     layout = _LAYOUTS.get(kind)
     tensors = layout.renewed(tensors) if layout else tensors
     try:
-        settings = _foreign_settings(layout, config, tensors) if layout else HeadedSettings(**config["settings"])
+        if layout:
+            settings = _foreign_settings(layout, config, tensors)
+        else:
+            settings = HeadedSettings(**with_places(config["settings"]))
     except ValidationError as error:
         first = error.errors()[0]
         why = ": ".join([*map(str, first["loc"]), first["msg"]])

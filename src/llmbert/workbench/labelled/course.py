@@ -311,6 +311,7 @@ def _encode(lesson: Lesson, tokeniser: Tokeniser, settings: HeadedSettings, char
     options: dict[str, Any] = {
         "separators": settings.separators,
         "characters": characters,
+        "word_at": lesson.head.word_at or "first",
         "shift": lesson.head.shift,
         "scale": lesson.head.scale,
     }
