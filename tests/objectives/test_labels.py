@@ -150,6 +150,25 @@ def test_a_second_text_that_occurs_twice_is_no_wrong_answer() -> None:
     assert bool(gradient.isfinite().all())
 
 
+def test_a_second_right_answer_is_no_wrong_one() -> None:
+    """Two answers to one question draw near it, each as if the other were not there."""
+    made, examples = model(), Examples("embed", ["the hill", "the hill", "the sea"], TEXTS[1:], None)
+    encoded = encode_examples(examples, TOKENISER, (), 32)
+    alone = gather_batch(encoded, (0, 1), "pairs", 0)
+    assert float(loss(made, alone)[0]) == 0.0
+    beside = gather_batch(encoded, (0, 1, 2), "pairs", 0)
+    assert beside.other is not None
+    first, second = outputs(made, beside), made("pairs", *beside.other)
+    scores = first @ second.T / HEADS["pairs"].temperature
+    told = (((0, 2), (1, 2), (0, 1, 2)), ((0, 2), (1, 2), (0, 1, 2)))  # among which, there and back
+    expected = sum(
+        each[row, list(among)].logsumexp(0) - each[row, row]
+        for each, rows in zip((scores, scores.T), told, strict=True)
+        for row, among in enumerate(rows)
+    )
+    torch.testing.assert_close(loss(made, beside)[0], expected / 2)
+
+
 def test_gradients_equal_finite_differences() -> None:
     first, second = unit(4, 0).requires_grad_(), unit(4, 1).requires_grad_()
     same = torch.eye(4, dtype=torch.bool)

@@ -64,14 +64,15 @@ def vector_loss(model: Headed, batch: LabelledBatch, smoothing: float) -> Tensor
     first, second = model(batch.head, batch.ids, batch.mask), model(batch.head, *batch.other)
     if batch.targets is not None:
         return ((first * second).sum(1) - batch.targets).square().sum()
-    return info_nce(first, second, head.temperature, _same(batch.other[0]))
+    return info_nce(first, second, head.temperature, _same(batch.ids) | _same(batch.other[0]))
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
     """Σ_i -log softmax_j(first_i · second_j / τ)[i] and the same from second to first, halved (van den Oord et al.
     2018, eq. 4; Radford et al. 2021 for both ways): the other rows of the batch are the wrong answers.
 
-    first, second: unit vectors (B, D); same: (B, B), true where second texts are one, which are no wrong answers.
+    first, second: unit vectors (B, D); same: (B, B), true where first or second texts are one: another right answer to
+    a question, like the same answer again, is no wrong one.
     """
     with torch.autocast(first.device.type, enabled=False):  # rounded, what is nearly alike would be alike
         first, second = (each if each.dtype == torch.float64 else each.float() for each in (first, second))
