@@ -294,8 +294,8 @@ class TransformerReader(nn.Module):
         return self.decoder.start(len(z), self._condition(z))
 
     def decoding_parameters(self) -> Iterator[nn.Parameter]:
-        encoder = {id(weight) for weight in self.decoder.encoder.layers.parameters()}
-        yield from (weight for weight in self.decoder.parameters() if id(weight) not in encoder)
+        yield from self.decoder.decoder.parameters()  # with the embedding, also where the encoder shares it
+        yield from self.decoder.head.parameters()
         yield from self.slots.parameters()
 
 
