@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from llmbert.models import find_family
 from llmbert.models.gpt import GPT, GPTSettings
 from llmbert.models.huggingface import export_model, import_model
 from llmbert.protocols import LLMBertError
@@ -41,6 +42,19 @@ def test_shapes_that_lie_allocate_nothing() -> None:
     config, tensors = export_model(random_model(MODERN_SHAPE))
     with pytest.raises(LLMBertError):
         import_model({**config, "hidden_size": 1 << 20, "intermediate_size": 1 << 24}, tensors)
+
+
+@pytest.mark.parametrize(("family", "shape"), [("transformer", {}), ("vae", {"network": "transformer"})])
+def test_no_room_is_made_for_any_number_of_computed_positions(family: str, shape: dict[str, Any]) -> None:
+    known = find_family(family)
+    settings = known.settings_class()(layers=1, width=16, heads=2, context=8, **shape)
+    config, tensors = export_model(known.build(settings, 20))
+    if "settings" in config:
+        config["settings"]["context"] = 3_000_000
+    else:
+        config["max_position_embeddings"] = 3_000_000
+    with pytest.raises(LLMBertError, match="3000000 positions"):
+        import_model(config, tensors)
 
 
 @pytest.mark.parametrize(

@@ -142,5 +142,6 @@ def refuse_endless(settings: Any, tensors: int) -> None:
     if layers > tensors:
         raise LLMBertError(f"config.json states {layers} layers, but there are too few tensors for them")
     context = getattr(settings, "context", None) or 0
-    if context > MOST_CONTEXT and getattr(settings, "positions", None) == "sinusoidal":
+    computed = getattr(settings, "positions", None) == "sinusoidal" or getattr(settings, "network", "") == "transformer"
+    if context > MOST_CONTEXT and computed:
         raise LLMBertError(f"config.json states {context} positions; more than {MOST_CONTEXT} are not made room for")
