@@ -64,10 +64,9 @@ def test_what_is_common_stays_and_the_tables_fit_together() -> None:
     settings = NGramSettings(order=3, noise=1.0, contributions=8)
     model = NGram.fit(*packed(COMMON), 32, settings)
     nats = model.token_nats(*packed([[5, 6, 7]]))
-    assert nats.sum() < 3.0
+    assert nats.sum() < 3.0  # of 13.9 by guessing
     distribution = model.next_distribution([[2], [2, 5], [2, 30], [8, 9]])
     assert np.allclose(distribution.sum(-1), 1.0, atol=1e-6)
-    assert nats.sum() < 5.0  # of 13.9 by guessing
     again = NGram.from_tensors(model.tensors(), model.config())
     assert np.array_equal(again.token_nats(*packed([[5, 6, 7]])), nats)
 
