@@ -141,6 +141,10 @@ def test_the_systems_generator_is_no_seed() -> None:
 def test_what_cannot_be_private_is_refused() -> None:
     with pytest.raises(UsageError, match="set clip_norm"):
         learn_privately(build("gpt"), *documents(), 8, settings(clip_norm=None))
+    gpt = find_family("gpt")
+    averaging = gpt.build(gpt.settings_class()(**SHAPES["gpt"], norm="batch"), 20)
+    with pytest.raises(UsageError, match="norm=layer"):
+        learn_privately(averaging, *documents(), 8, settings())
     model = build("gpt")
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))

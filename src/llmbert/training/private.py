@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from llmbert.data.batches import IGNORED
+from llmbert.nn.norms import BatchNorm
 from llmbert.nn.recurrence import unrolled
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.training.optimisers import OPTIMISERS
@@ -46,11 +47,14 @@ def learn_privately(
     `trust.accounting.spent`, and documents, seconds and tokens.
 
     generator: None draws sampling and noise from the system: from a seed that is written down they would hide nothing.
-    Raises UsageError where there is nothing to clip by, LLMBertError where Opacus is missing or the loss diverges.
+    Raises UsageError where there is nothing to clip by or batch norm, LLMBertError where Opacus is missing or the loss
+    diverges.
     """
     documents = len(starts) - 1
     if settings.clip_norm is None:
         raise UsageError("private training clips each document's gradient; set clip_norm")
+    if any(isinstance(module, BatchNorm) for module in model.modules()):
+        raise UsageError("batch norm keeps averages of the text without noise; take norm=layer or rms")
     generator = generator or _system_generator()
     rate = min(1.0, settings.batch / documents)
     optimiser = _private_optimiser(model, settings, rate * documents, generator)
