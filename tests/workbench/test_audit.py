@@ -20,6 +20,7 @@ from llmbert.runs.trail import read_trail
 from llmbert.text.segment import segment_words
 from llmbert.trust.provenance import Given, build_index
 from llmbert.workbench.audit import audit, audit_run
+from llmbert.workbench.audit.audit import _settings_of
 from llmbert.workbench.audit.measuring import draw_texts, mean_of, total_oddness, verbatim
 from llmbert.workbench.audit.page import dossier
 from llmbert.workbench.audit.planting import plant, read_lines
@@ -243,6 +244,13 @@ def test_what_is_asked_wrongly_is_refused(text: Path, tmp_path: Path, wrong: dic
     with pytest.raises(UsageError, match=words):
         audit(text, tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
+
+
+def test_bounds_of_noise_are_for_the_runs_with_noise() -> None:
+    bounds = {"contributions": 50, "order": 3}
+    assert _settings_of("ngram", "none", ["private"], bounds) == {"order": 3}
+    assert _settings_of("ngram", "private", ["private"], bounds).items() >= bounds.items()
+    assert _settings_of("ngram", "none", ["dedup"], bounds) == bounds  # and refused
 
 
 def test_a_text_too_small_leaves_nothing_behind(tmp_path: Path) -> None:

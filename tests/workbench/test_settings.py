@@ -26,8 +26,10 @@ from llmbert.workbench.lessons import Lesson
 from llmbert.workbench.settings import (
     NEVER_PRIVATE,
     USED_BY,
+    USED_WITH,
     Asked,
     check_options,
+    check_shape,
     check_used,
     checked,
     meant_objective,
@@ -94,6 +96,41 @@ def test_an_ngram_takes_no_learning_rate() -> None:
 def test_a_setting_that_would_come_to_nothing_is_refused(family: str, objective: str, key: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"{key} makes no difference"):
         check_used({key: value, "batch": "4"}, objective, family)
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "key"),
+    [
+        ("ngram", {"alpha": "0.5"}, "alpha"),
+        ("ngram", {"alpha": "0.5", "smoothing": "ml"}, "alpha"),
+        ("ngram", {"contributions": "50"}, "contributions"),
+        ("ngram", {"delta": "1e-9", "noise": "0"}, "delta"),
+        ("gpt", {"style": "gpt2", "rope_base": "5000"}, "rope_base"),
+        ("gpt", {"style": "gpt2", "rope_scaling": {"factor": 2.0}}, "rope_scaling"),
+        ("vae", {"heads": "8"}, "heads"),
+        ("vae", {"network": "lstm", "inner": "64"}, "inner"),
+        ("vae", {"network": "transformer", "embedding_width": "32"}, "embedding_width"),
+    ],
+)
+def test_a_shape_that_would_come_to_nothing_is_refused(family: str, given: dict[str, Any], key: str) -> None:
+    with pytest.raises(UsageError, match=f"{key} makes no difference to this {family}"):
+        check_shape(family, given, given)
+    check_shape(family, given, [other for other in given if other != key])  # stated by a base, not by the user
+
+
+def test_shapes_that_make_a_difference_are_taken() -> None:
+    for family, given in (
+        ("ngram", {"alpha": "0.5", "smoothing": "additive"}),
+        ("ngram", {"contributions": "50", "delta": "1e-9", "noise": "1"}),
+        ("gpt", {"rope_base": "5000", "rope_scaling": {"factor": 2.0}}),
+        ("vae", {"network": "transformer", "heads": "8", "inner": "64"}),
+        ("vae", {"network": "gru", "embedding_width": "32"}),
+    ):
+        check_shape(family, given, given)
+    for family, keys in USED_WITH.items():
+        shape = find_family(family).settings_class()
+        assert set(keys) <= set(shape.model_fields)
+        check_shape(family, shape().model_dump(), shape.model_fields)  # as a saved config states them
 
 
 def test_settings_that_make_a_difference_are_taken() -> None:

@@ -69,6 +69,17 @@ def test_what_takes_no_steps_tells_tensorboard_nothing(family: str, prose: Path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("family", "settings"), [("ngram", {"alpha": 0.5}), ("mixture", {"members": "ngram order=2 alpha=0.5, ngram"})]
+)
+def test_a_shape_that_would_come_to_nothing_leaves_nothing_behind(
+    family: str, settings: dict[str, Any], prose: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(llmbert.UsageError, match="alpha makes no difference to this ngram; it is for smoothing=addit"):
+        llmbert.train(family, prose, tmp_path / "run", settings=settings, tokenizer="bytes")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_stays_where_its_trail_cannot_be_written(prose: Path, tmp_path: Path) -> None:
     (tmp_path / "corpora" / "trail.jsonl").mkdir(parents=True)
     with pytest.warns(UserWarning, match="audit trail"):

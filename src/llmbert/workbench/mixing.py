@@ -17,7 +17,7 @@ from llmbert.models.mixture import Mixture, MixtureSettings, Way, features, log_
 from llmbert.models.scoring import sliding_windows
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.settings import check_precision, check_used, checked, sort_settings
+from llmbert.workbench.settings import check_precision, check_shape, check_used, checked, sort_settings
 
 MOST_TOKENS = 100_000  # of the kept text
 MOST_DISTRIBUTIONS = 1 << 25  # probabilities that log-linear weights are learned from
@@ -90,7 +90,7 @@ def check_members(settings: MixtureSettings, training_values: Mapping[str, Any],
             raise UsageError(
                 f"members share one tokeniser; set {next(iter(of_corpus))} of the mixture, not of its {name}"
             )
-        checked(family.settings_class(), of_model)
+        check_shape(name, of_model, of_model)
         if not family.counts:
             check_precision(checked(TrainingSettings, {**training_values, **of_training}).precision)
             check_used(of_training, "causal", name)

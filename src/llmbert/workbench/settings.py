@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,18 @@ NEVER_PRIVATE = (
     "across_documents",
 )
 """Settings that a training with noise makes no use of."""
+USED_WITH: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "ngram": {
+        "alpha": ("smoothing=additive", lambda shape: shape.smoothing == "additive"),
+        **dict.fromkeys(("contributions", "delta"), ("noise", lambda shape: shape.noise > 0)),
+    },
+    "gpt": dict.fromkeys(("rope_base", "rope_scaling"), ("style=modern", lambda shape: shape.style == "modern")),
+    "vae": {
+        **dict.fromkeys(("heads", "inner"), ("network=transformer", lambda shape: shape.network == "transformer")),
+        "embedding_width": ("network=gru, lstm or rnn", lambda shape: shape.network != "transformer"),
+    },
+}
+"""Settings of a model that not all of its family make use of: with which others they are used."""
 USED_IN_FINE_TUNING = ("compile", "recompute", "freeze", "lora_rank", "lora_alpha", "lora_targets")
 """Of the settings that not all make use of those that fine-tuning on labels does."""
 
@@ -250,6 +262,27 @@ def _check_private(settings: TrainingSettings, training_values: Mapping[str, Any
         raise UsageError(f"training with noise is not by {settings.optimiser}; set optimiser=adam, or leave it out")
     if settings.precision == "bfloat16":
         raise UsageError("training with noise is in float32; leave out precision")
+
+
+def idle_settings(family: str, values: Mapping[str, Any]) -> list[str]:
+    """Which of a model's settings ask for something other than usual that comes to nothing beside the others."""
+    kind = FAMILIES[family].settings_class()
+    given, _, _ = sort_settings(FAMILIES[family], values)
+    shape, fields = checked(kind, given), kind.model_fields
+    return [
+        key
+        for key, (_, is_met) in USED_WITH.get(family, {}).items()
+        if key in given and getattr(shape, key) != fields[key].default and not is_met(shape)
+    ]
+
+
+def check_shape(family: str, values: Mapping[str, Any], asked: Collection[str]) -> None:
+    """Refuse settings of a model that are wrong, and those among `asked` that would come to nothing; values: all."""
+    for key in idle_settings(family, values):
+        if key in asked:
+            raise UsageError(
+                f"{key} makes no difference to this {family}; it is for {USED_WITH[family][key][0]}, so leave it out"
+            )
 
 
 def check_options(asked: Asked, objective: str) -> None:

@@ -60,6 +60,7 @@ from llmbert.workbench.settings import (
     budget_seconds,
     check_options,
     check_precision,
+    check_shape,
     check_used,
     checked,
     is_used,
@@ -183,8 +184,9 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     learns = find_objective(asked.objective or meant_objective(training_values), chosen, source.has_pairs)
     check_options(asked, learns)
     check_used(training_values, learns, asked.family)
+    said = tuple(model_values)
     model_values, source, preset, held = _from_base(asked.base, asked.family, model_values, source, preset)
-    checked(chosen.settings_class(), {**(preset or {}), **model_values})
+    check_shape(asked.family, {**(preset or {}), **model_values}, said)
     seconds = budget_seconds(asked.budget, chosen, training_values)
     folder = Path(asked.out)
     check_out(folder)

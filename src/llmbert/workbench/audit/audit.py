@@ -22,7 +22,7 @@ from llmbert.workbench.audit.mitigations import MITIGATIONS, cleaned
 from llmbert.workbench.audit.page import dossier
 from llmbert.workbench.audit.planting import Planted, plant, read_lines, write_texts
 from llmbert.workbench.pages import write_page
-from llmbert.workbench.settings import MOST_SEED, parse_duration, whole_number
+from llmbert.workbench.settings import MOST_SEED, idle_settings, parse_duration, whole_number
 from llmbert.workbench.sources import Paths, path_list
 from llmbert.workbench.train import resume, train
 
@@ -103,10 +103,9 @@ def audit(
         write_json(folder / ASKED, asked)
         rows = []
         for family in families:
-            for name in ("none", *mitigations):
-                if not MITIGATIONS[name].suits(family):
-                    continue
-                run = _trained(family, name, planted, folder, budget, dict((settings or {}).get(family, {})), given)
+            for name in _suiting(family, mitigations):
+                values = _settings_of(family, name, mitigations, (settings or {}).get(family, {}))
+                run = _trained(family, name, planted, folder, budget, values, given)
                 rows.append(_measured(run, name, planted, reference, index, samples, progress))
         found = _told(asked, corpus, planted, samples) | {
             "copied_by_people": copied_share(planted.others, index),
@@ -115,6 +114,18 @@ def audit(
         write_json(folder / "audit.json", found)
         write_page(folder, dossier(found, language), language)
     return found
+
+
+def _suiting(family: str, mitigations: Sequence[str]) -> list[str]:
+    return [name for name in ("none", *mitigations) if MITIGATIONS[name].suits(family)]
+
+
+def _settings_of(family: str, name: str, mitigations: Sequence[str], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is trained by, without what makes a difference to other runs of the family alone (bounds of noise)."""
+    each = {other: {**asked, **MITIGATIONS[other].settings(family)} for other in _suiting(family, mitigations)}
+    idle = {other: idle_settings(family, values) for other, values in each.items()}
+    others = [key for key in idle[name] if any(key not in found for found in idle.values())]
+    return {key: value for key, value in each[name].items() if key not in others}
 
 
 def _told(asked: Mapping[str, Any], corpus: Corpus, planted: Planted, samples: int) -> dict[str, Any]:
@@ -227,9 +238,8 @@ def _trained(
         return resume(out, progress=given["progress"])
     path = cleaned(planted.train, name)
     timed: dict[str, Any] = {} if find_family(family).counts else {"budget": budget}
-    values = {**settings, **MITIGATIONS[name].settings(family)}
     known = {**given, "tokenizer": MITIGATIONS[name].tokenizer or given["tokenizer"]}
-    return train(family, path, out, valid=planted.valid, settings=values, **timed, **known)
+    return train(family, path, out, valid=planted.valid, settings=settings, **timed, **known)
 
 
 def _measured(

@@ -30,7 +30,7 @@ from llmbert.tasks.heads import lowercases
 from llmbert.text.tags import are_characters, space_words
 from llmbert.text.tokenisers import Tokeniser, train_tokeniser
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.settings import MOST_SEED, USED_BY, USED_IN_FINE_TUNING, checked, whole_number
+from llmbert.workbench.settings import MOST_SEED, USED_BY, USED_IN_FINE_TUNING, check_shape, checked, whole_number
 from llmbert.workbench.sources import given_tokeniser, path_list
 
 LEAST_STEPS, MOST_EPOCHS = 2000, 40.0  # of a training whose epochs nobody set
@@ -295,7 +295,7 @@ def _settings(
         shape_values = {"context": min(LONGEST, 8 * -(-longest // 8))} | SMALL
     shape_values |= {"dropout": 0.2} | values
     shape_values = {key: value for key, value in shape_values.items() if key in fields}
-    checked(find_family(asked.family).settings_class(), {**shape_values, **BARE.get(asked.family, {})})
+    check_shape(asked.family, {**shape_values, **BARE.get(asked.family, {})}, values)
     return checked(HeadedSettings, {"trunk": asked.family, "trunk_settings": shape_values, "heads": heads})
 
 

@@ -29,7 +29,7 @@ from llmbert.workbench.curation.trace import trace
 from llmbert.workbench.folders import fresh_folder, note_done
 from llmbert.workbench.pages import write_run_page
 from llmbert.workbench.privacy.rows import CERTIFICATE, certificates_of
-from llmbert.workbench.settings import Asked
+from llmbert.workbench.settings import Asked, idle_settings
 from llmbert.workbench.sources import beside, open_store
 from llmbert.workbench.train import carry_out, prepare
 
@@ -222,6 +222,9 @@ def _made_anew(
     the parts whose members must be trained, the others are taken from there."""
     began, source, mixes = time.monotonic(), facts["source"], find_family(facts["family"]).mixes
     model, learning = facts["settings"].get("model") or {}, facts["settings"].get("training") or {}
+    if not mixes:  # of a run made before they were refused, those that made no difference to it
+        idle = idle_settings(facts["family"], model)
+        model = {key: value for key, value in model.items() if key not in idle}
     settings = {**model, **learning, "vocabulary_size": source["vocabulary_size"]}
     if mixes:
         settings = {**model, **facts["asked"]["training"]}
