@@ -298,6 +298,18 @@ def test_stopped_and_resumed_is_never_stopped(
         resume_fine_tune(tmp_path / "part")
 
 
+def test_what_was_killed_before_its_first_checkpoint_begins_on_its_base_again(
+    base: Path, colours: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = {"freeze": "trunk.*", "steps": 4, "learning_rate": 0.01}
+    with pytest.raises(Interrupted):
+        fine_tune("classify", colours[0], tmp_path / "run", base=base, settings=settings, stop=stopped_after(1))
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    run = resume_fine_tune(tmp_path / "run")
+    known, own = load(base).model.state_dict(), run.model.trunk.state_dict()
+    assert own and all(torch.equal(weight, known[name]) for name, weight in own.items())
+
+
 def test_other_examples_are_not_gone_on_with(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", coloured(60, 0))
     with pytest.raises(Interrupted):

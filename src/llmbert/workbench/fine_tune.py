@@ -121,14 +121,15 @@ def resume_fine_tune(
     ours = facts["tokeniser"]["kind"] != FOREIGN
     tokeniser = Tokeniser.load(folder) if ours else load_tokeniser(folder, facts["tokeniser"]["ids"])
     settings = checked(HeadedSettings, with_places(facts["settings"]["model"]))
-    course = prepare(Asked(parts, **source), tokeniser, settings, facts["settings"]["vocabulary_size"], progress)
+    resume, vocabulary = (folder / CHECKPOINT).exists(), facts["settings"]["vocabulary_size"]
+    course = prepare(Asked(parts, **source), tokeniser, settings, vocabulary, progress, learned=resume)
     if {name: _fingerprints(lesson) for name, lesson in course.lessons.items()} != {
         name: found["fingerprints"] for name, found in facts["data"].items()
     }:
         raise LLMBertError(f"the examples of {folder} are not those it was learning from; fine-tune again")
     training = checked(TrainingSettings, facts["settings"]["training"])
     began = time.monotonic()
-    return _run(folder, course, training, facts, progress, stop, began, resume=(folder / CHECKPOINT).exists())
+    return _run(folder, course, training, facts, progress, stop, began, resume)
 
 
 # ---- the folder ----------------------------------------------------------------------------------------------------

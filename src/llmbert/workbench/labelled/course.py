@@ -185,13 +185,15 @@ def prepare(
     progress: Progress = silent,
     examples: Mapping[str, tuple[Examples, Examples]] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
+    learned: bool = False,
 ) -> Course:
     """Read the examples, make or take the tokeniser, and decide shape and training.
 
     tokeniser, settings, vocabulary_size: those of a run that goes on; examples: training and held-out ones that were
-    read already; names: the labels of heads, where they are more than occur in training.
+    read already; names: the labels of heads, where they are more than occur in training; learned: a checkpoint brings
+    all weights, so the base is not read.
     """
-    base = load(asked.base) if asked.base is not None and settings is None else None
+    base = load(asked.base) if asked.base is not None and not learned else None
     if base is not None and lowercases(base):
         asked = replace(asked, lowercase=True)
     read = examples or {name: read_part(part, asked.lowercase, progress) for name, part in asked.parts.items()}
@@ -214,7 +216,10 @@ def prepare(
         torch.manual_seed(asked.seed)
         if base is None:
             return Headed(kept, vocabulary).to(device())
-        return put_heads(base.model, kept.heads, dropout=kept.trunk_settings["dropout"]).to(device())
+        made = put_heads(base.model, kept.heads, dropout=kept.trunk_settings["dropout"])
+        if (made.settings, made.vocabulary_size) != (kept, vocabulary):
+            raise LLMBertError(f"{asked.base} has another shape than when it was begun with; fine-tune again")
+        return made.to(device())
 
     training, epochs = _training(asked, lessons, settings)
     return Course(asked, lessons, tokeniser, characters, make, training, epochs)
