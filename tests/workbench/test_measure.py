@@ -24,6 +24,7 @@ from llmbert.workbench.measure import (
     describe_latent,
     score_answers,
     shard_nats,
+    target_language,
     trivial_answers,
     write_answers,
 )
@@ -152,3 +153,22 @@ def test_what_costs_nothing_suits_what_is_asked() -> None:
     assert trivial_answers("lead-2", asked[:1]) == ("lead-2", ["It rained. It was cold."])
     name, answers = trivial_answers("lead-2", asked[1:])
     assert name == "longest-3" and answers[0] == "B: hello there, you\nA: well, well\nB: good day"
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "target", "language"),
+    [
+        ("translate en-de", None, "Ein Hund läuft im Park", "de"),
+        ("translate", "zh-CN", "A dog runs in the park", "zh-CN"),
+        ("summarise zh", "en", "A dog runs in the park", "zh"),
+        ("translate English to German:", None, "Ein Hund läuft im Park", "en"),
+        ("translate English to Chinese:", "chinese", "一只狗在跑", "zh"),
+    ],
+)
+def test_the_language_of_targets_is_a_code_or_seen_in_them(
+    name: str, stated: str | None, target: str, language: str
+) -> None:
+    run: Any = SimpleNamespace(facts={"languages": {"target": stated}} if stated else {})
+    references = [Reference("a dog", [target], "")]
+    assert target_language(run, name, references) == language
+    assert all(score["score"] > 0 for score in score_answers(run, references, [target], name).values())

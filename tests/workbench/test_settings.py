@@ -178,6 +178,8 @@ def test_a_mixture_learns_without_noise() -> None:
         ("ngram", "causal", {"base": "runs/gpt"}, "--base"),
         ("ngram", "causal", {"budget": "5m"}, "--budget"),
         ("gpt", "causal", {"task": "chat"}, "--task"),
+        ("transformer", "pairs", {"languages": "english-german"}, "--languages takes codes"),
+        ("transformer", "pairs", {"languages": "en-cn"}, "--languages takes codes"),
     ],
 )
 def test_an_option_that_would_come_to_nothing_is_refused(

@@ -26,6 +26,7 @@ from llmbert.text.dialogue import (
     format_prompt,
     stop_marks,
 )
+from llmbert.text.languages import base_code
 from llmbert.text.sentences import is_wide
 
 REPLY_SETTINGS: dict[str, Any] = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95}
@@ -271,7 +272,8 @@ def _check_speakers(names: Sequence[str]) -> tuple[str, ...]:
 
 def _stated(run: Any) -> str | None:
     """ "zh" for a run that writes Chinese."""
-    return "zh" if (run.facts.get("languages") or {}).get("target") == "zh" else None
+    stated = (run.facts.get("languages") or {}).get("target")
+    return "zh" if stated and base_code(stated) == "zh" else None
 
 
 def _script(text: str) -> str:

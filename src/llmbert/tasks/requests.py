@@ -25,6 +25,7 @@ from llmbert.protocols import LLMBertError, Progress, UsageError
 from llmbert.runs import CONFIG, read_json
 from llmbert.tasks.endings import cut_repeats, without_repeats
 from llmbert.text.detokenise import detokenise
+from llmbert.text.languages import base_code, language_pair, same_language
 from llmbert.text.normalise import cased_words, normalise_text, true_case
 from llmbert.text.sentences import guess_language
 from llmbert.text.truncate import fit_texts
@@ -71,13 +72,13 @@ def text_form(run: Any, source_language: str | None = None, target_language: str
     """The form a run's facts tell, with the languages asked for in place of the run's own."""
     facts = run.facts.get("text") or {}
     languages = run.facts.get("languages") or {}
+    stated = source_language or languages.get("source"), target_language or languages.get("target")
     return TextForm(
         bool(facts.get("lowercase")),
         bool(facts.get("normalised")),
         facts.get("tokens"),
         tuple(facts.get("delexicalised") or ()),
-        source_language or languages.get("source"),
-        target_language or languages.get("target"),
+        *(base_code(each) if each else None for each in stated),
     )
 
 
@@ -117,9 +118,9 @@ def prefix_for(run: Any, task: str, source_language: str | None = None, target_l
 
 def _fits(name: str, task: str, source_language: str | None, target_language: str | None) -> bool:
     kind, _, languages = name.partition(" ")
-    source, _, target = languages.partition("-")
     if kind != task:
         return False
+    source, target = language_pair(languages) or languages.partition("-")[::2]  # names of one's own are cut too
     return source_language in (None, source) and target_language in (None, target) if languages else True
 
 
@@ -130,7 +131,7 @@ def _check_single(run: Any, task: str, source_language: str | None, target_langu
         raise UsageError(f"{run.folder} was not trained to {task} but to {', '.join(tasks)}; ask for that")
     languages = run.facts.get("languages") or {}
     for side, asked in (("source", source_language), ("target", target_language)):
-        if asked and languages.get(side) and languages[side] != asked:
+        if asked and languages.get(side) and not same_language(languages[side], asked):
             raise UsageError(
                 f"{run.folder} translates {languages.get('source')} to {languages.get('target')}, "
                 f"and {asked} was asked for as the {side}; leave it out or take another run"

@@ -28,6 +28,7 @@ from llmbert.runs import (
     version,
     versions,
 )
+from llmbert.text.languages import language_pair
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.budget import Plan
 from llmbert.workbench.measure import usual_task
@@ -171,13 +172,13 @@ def _pair_facts(source: Source, store: Store, task: str | None, languages: str |
         return {}
     prefixes = {str(part.get("task") or part["prefix"].strip()): part["prefix"] for part in source.mixture or []}
     named = task or usual_task(store, source.fields)
-    from_, _, to = (languages or "").partition("-")
+    pair = language_pair(languages or "")
     return {
         "task": named if not prefixes else None,
         # A task that was only guessed stands in nobody's way.
         "tasks": sorted({name.split()[0] for name in prefixes}) or ([task] if task else []),
         "prefixes": prefixes,
-        "languages": {"source": from_, "target": to or from_} if languages else {},
+        "languages": dict(zip(("source", "target"), pair, strict=True)) if pair else {},
         "text": {"lowercase": source.lowercase},
         "longest_target": int(np.diff(np.asarray(store.train.target.starts)).max()) - 2,  # without begin and end
     }

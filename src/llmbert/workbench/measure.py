@@ -29,6 +29,7 @@ from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
 from llmbert.tasks.baselines import copy_source, is_dialogue, lead_sentences, longest_utterances, most_frequent
 from llmbert.tasks.requests import ask, fit_sources, searching, text_form
+from llmbert.text.languages import language_pair
 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
 MOST_PSEUDO = 2048  # held-out tokens whose pseudo-likelihood is taken, each a pass of its own
@@ -341,11 +342,12 @@ def _limit_named(run: Run) -> str:
 
 
 def target_language(run: Run, name: str, references: Sequence[Reference]) -> str:
-    """The language of a task's targets: stated in its name or by the run, or seen in the text (Chinese or not)."""
-    named = name.partition(" ")[2].partition("-")[2] or name.partition(" ")[2]
-    stated = named or (run.facts.get("languages") or {}).get("target")
-    if stated:
-        return str(stated)
+    """The language of a task's targets: stated by its code in the task's name or by the run, or seen in the text
+    (Chinese or not), as where a task is named by a prefix, "translate English to German:"."""
+    for stated in (name.partition(" ")[2], (run.facts.get("languages") or {}).get("target")):
+        pair = language_pair(str(stated or ""))
+        if pair:
+            return pair[1]
     return seen_language("".join(reference.targets[0] for reference in references[:50]))
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from llmbert.models import FAMILIES, Family, nearest
 from llmbert.protocols import UsageError
 from llmbert.runs import device
+from llmbert.text.languages import base_code, language_pair
 from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.measure import TASKS
@@ -296,6 +297,10 @@ def check_options(asked: Asked, objective: str) -> None:
         raise UsageError(
             f"--{name} makes no difference to {what}, which a {asked.family} learns from here; leave it out"
         )
+    if asked.languages and language_pair(asked.languages) is None:
+        raise UsageError(
+            f"--languages takes codes, such as en-de, zh or zh-CN-en with a region in capitals, not {asked.languages!r}"
+        )
     if asked.base is not None and (family.counts or family.mixes):
         raise UsageError(f"a {asked.family} begins with no other run's weights; leave out --base")
     if asked.budget is not None and family.counts:
@@ -318,7 +323,8 @@ def _detokenising(style: str | None, languages: str | None) -> str | None:
         return None
     if style not in ("words", "hyphens"):
         raise UsageError(f"--detokenise is words or hyphens, not {style!r}")
-    language = (languages or "en").rpartition("-")[2] or "en"
+    pair = language_pair(languages or "en")
+    language = base_code(pair[1]) if pair else "en"  # what is no code is refused by `check_options`
     return language + ("+hyphens" if style == "hyphens" else "")
 
 
