@@ -40,6 +40,18 @@ def test_the_prefix_counts_into_what_fits() -> None:
         assert summarise(run, ["one two three four five six"], truncation="head") == ["sum it up: one two three four"]
 
 
+def test_of_a_long_text_is_shown_the_part_that_was_learned_from() -> None:
+    def shown(**training: bool) -> str:
+        run = RuleRun(str, {"settings": {"training": training}}, reach=5)
+        with pytest.warns(UserWarning, match="cut"):
+            (summary,) = summarise(run, ["one two three four five six"])
+            assert "".join(summarise_stream(run, "one two three four five six")) == summary
+        return summary
+
+    assert shown(keep_end=True) == "three four five six"
+    assert shown(keep_end=False) == shown() == "one two three four"
+
+
 def test_sentences_are_finished_where_asked_for_and_titles_are_left_alone() -> None:
     run = RuleRun(lambda source: "The river rises. It")
     assert summarise(run, ["x"]) == ["The river rises. It"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llmbert
+from llmbert.protocols import silent
 from llmbert.training.loop import Interrupted
+from llmbert.workbench.settings import Asked
+from llmbert.workbench.train import prepare
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 4}
 
@@ -178,3 +182,56 @@ def test_noise_is_refused_where_the_base_of_the_base_has_read_the_text(prose: Pa
     llmbert.train("gpt", other, second, settings=further, base=first)
     with pytest.raises(llmbert.LLMBertError, match="first has read this text without noise"):
         llmbert.train("gpt", prose, tmp_path / "third", settings=further | {"noise": 1.0}, base=second)
+
+
+PAIRS: dict[str, Any] = {
+    "layers": 1, "width": 16, "heads": 2, "context": 12, "steps": 8, "batch": 8, "learning_rate": 0.01, "dropout": 0
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keep_end", [False, True])
+def test_a_run_is_measured_and_evaluated_on_the_part_of_a_source_it_learned_from(
+    keep_end: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"w{i}" for i in range(30)]
+    for name, shift in (("train", 0), ("valid", 7)):
+        rows = [" ".join(words[(i * 3 + j + shift) % 30] for j in range(20)) for i in range(40)]
+        (tmp_path / f"{name}.source").write_text("\n".join(rows), "utf-8")
+        (tmp_path / f"{name}.target").write_text("\n".join(f"{row.split()[-1]} {i}" for i, row in enumerate(rows)))
+    train, valid = ([tmp_path / f"{name}.{side}" for side in ("source", "target")] for name in ("train", "valid"))
+    asked: list[str] = []
+
+    def listen(run: Any, sources: Any, *rest: Any) -> list[str]:
+        asked.extend(sources)
+        return [""] * len(sources)
+
+    monkeypatch.setattr("llmbert.workbench.measure.ask", listen)
+    run = llmbert.train(
+        "transformer", train, tmp_path / "run", valid=valid, settings=PAIRS | {"keep_end": keep_end}, tokenizer="words"
+    )
+    sources = (tmp_path / "valid.source").read_text("utf-8").splitlines()
+    part = slice(-11, None) if keep_end else slice(11)
+    assert set(asked) == {" ".join(source.split()[part]) for source in sources}
+    with pytest.warns(UserWarning, match="kept: tail" if keep_end else "kept: head"):
+        scores = llmbert.evaluate(run, valid)
+    told = run.facts["scores"]
+    assert scores["nats_per_token"] == pytest.approx(told["nats_per_token"], rel=1e-5)
+    assert (scores["tokens"], scores["signature"]) == (told["tokens"], told["signature"])
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({"task": "chat"}, True), ({}, False), ({"task": "chat", "keep_end": False}, False), ({"turns": True}, True)],
+)
+def test_a_conversation_counts_by_its_last_turns_where_nobody_said(
+    options: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
+    data, fields = tmp_path / "talks.jsonl", {"source": "a", "target": "b"}
+    rows: list[dict[str, Any]] = [{"a": f"hi {i}", "b": f"well {i}", "c": [f"hi {i}", f"well {i}"]} for i in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    settings = PAIRS | ({"keep_end": options["keep_end"]} if "keep_end" in options else {})
+    asked = Asked(
+        "transformer", data, tmp_path / "run", fields={"turns": "c"} if "turns" in options else fields,
+        task=options.get("task"), tokenizer="words", settings=settings,
+    )  # fmt: skip
+    assert prepare(asked, silent, time.monotonic()).plan.training.keep_end is kept

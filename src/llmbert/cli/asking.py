@@ -66,8 +66,9 @@ def summarise(
     overwrite: Overwrite = False,
     lines: Lines = False,
     truncation: Annotated[
-        str, typer.Option("--truncation", help="Of a long text: lead, head, tail, head+tail.")
-    ] = "lead",
+        str | None,
+        typer.Option("--truncation", help="Of a long text: lead, head, tail, head+tail.", show_default="as trained"),
+    ] = None,
     source_tokens: Annotated[int | None, typer.Option("--source-tokens", help="Most tokens read of a text.")] = None,
     whole_sentences: Annotated[bool, typer.Option("--whole-sentences", help="End with a sentence.")] = False,
     beams: Beams = 4,

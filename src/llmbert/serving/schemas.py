@@ -184,7 +184,7 @@ class Translation(Texts):
 class Summary(Texts):
     beams: int = Field(4, ge=1, le=8)
     max_tokens: int = Field(128, ge=1)
-    truncation: Literal["lead", "head", "tail", "head+tail"] = "lead"
+    truncation: Literal["lead", "head", "tail", "head+tail"] | None = None
 
 
 class Classification(Texts):

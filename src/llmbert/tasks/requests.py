@@ -156,6 +156,15 @@ def source_room(run: Any) -> int | None:
     return int(reach) if reach is not None else None
 
 
+def truncation_of(run: Any, usual: str) -> str:
+    """Which part of a source that is too long a run is shown: the end where it learned from ends (`keep_end`), else
+    what is usual, if that is a beginning or the run does not tell how it learned."""
+    training = (run.facts.get("settings") or {}).get("training")
+    if training is None:
+        return usual
+    return "tail" if training.get("keep_end") else "head" if usual == "tail" else usual
+
+
 def fit_sources(run: Any, texts: Sequence[str], policy: str, prefix: str = "", room: int | None = None) -> list[str]:
     """Sources cut to what the run reads (or to `room` tokens, if that is less); one warning says how much went."""
     reach = source_room(run)

@@ -17,6 +17,7 @@ from llmbert.tasks.requests import (
     refuse_source,
     searching,
     text_form,
+    truncation_of,
 )
 
 
@@ -25,7 +26,7 @@ def summarise(
     texts: Sequence[str],
     *,
     max_tokens: int = 128,
-    truncation: str = "lead",
+    truncation: str | None = None,
     source_tokens: int | None = None,
     whole_sentences: bool = False,
     beams: int = 4,
@@ -37,16 +38,16 @@ def summarise(
 ) -> list[str]:
     """The summaries, one for each text; a blank text gives a blank one.
 
-    A text longer than the model reads, or than `source_tokens`, is cut by one of `TRUNCATIONS`, and one warning says
-    how much went. max_tokens: most tokens of a summary; whole_sentences: one that ends within a sentence is cut back
-    or given a full stop (`complete_sentence`; not for titles). raw: what the model wrote. settings: those of
-    `GenerationSettings`.
+    A text longer than the model reads, or than `source_tokens`, is cut by one of `TRUNCATIONS` (None: to its first
+    sentences, or to its end where the run learned from ends), and one warning says how much went. max_tokens: most
+    tokens of a summary; whole_sentences: one that ends within a sentence is cut back or given a full stop
+    (`complete_sentence`; not for titles). raw: what the model wrote. settings: those of `GenerationSettings`.
 
     Raises UsageError for an unknown truncation or task, LLMBertError for a run that reads no source.
     """
     form, prefix = _prepare(run)
     prepared = [form.before(text) for text in check_texts(texts)]
-    fitted = fit_sources(run, prepared, truncation, prefix, source_tokens)
+    fitted = fit_sources(run, prepared, truncation or truncation_of(run, "lead"), prefix, source_tokens)
     chosen = {"max_tokens": max_tokens, **searching(beams, length_penalty, settings)}
     sources = [prefix + text if text.strip() else "" for text in fitted]
     answers = ask(run, sources, batch, progress, chosen)
@@ -61,7 +62,7 @@ def summarise_stream(
     text: str,
     *,
     max_tokens: int = 128,
-    truncation: str = "lead",
+    truncation: str | None = None,
     source_tokens: int | None = None,
     beams: int = 1,
     length_penalty: float = 1.0,
@@ -70,7 +71,8 @@ def summarise_stream(
 ) -> Iterator[str]:
     """`summarise` of one text, piece by piece as it is written (with beams above 1 at once)."""
     form, prefix = _prepare(run)
-    fitted = fit_sources(run, [form.before(text)], truncation, prefix, source_tokens)[0]
+    kept = truncation or truncation_of(run, "lead")
+    fitted = fit_sources(run, [form.before(text)], kept, prefix, source_tokens)[0]
     chosen = {"max_tokens": max_tokens, **searching(beams, length_penalty, settings)}
     source = prefix + fitted if fitted.strip() else ""
     return ask_stream(run, source, text, None if raw else form, chosen)

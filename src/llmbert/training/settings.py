@@ -38,7 +38,7 @@ class TrainingSettings(BaseModel):
     patience: int | None = Field(None, ge=1)  # evaluations without a better one before stopping; None: never
     checkpoint_seconds: float = Field(60.0, ge=0.0)
     batch_tokens: int | None = Field(None, ge=8)  # of pairs: rows as many as fit so many padded tokens on either side
-    keep_end: bool = False  # of a source too long: keep its end instead of its start
+    keep_end: bool = False  # of a source too long: keep its end, not its start; of conversations that is usual
     mixture_temperature: float = Field(1.0, ge=1.0)  # of several tasks: 1 in proportion to their sizes, more evens out
     next_sentence: bool = True  # masked: also tell whether one stretch of text follows another
     whole_words: bool = False  # masked: hide whole words

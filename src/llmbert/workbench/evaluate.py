@@ -14,7 +14,7 @@ from llmbert.data.pairs import Reference, read_pairs
 from llmbert.metrics import compare_texts, paired_difference, same_kind
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
-from llmbert.tasks.requests import fit_sources
+from llmbert.tasks.requests import fit_sources, truncation_of
 from llmbert.workbench.measure import (
     score_answers,
     score_shard,
@@ -107,7 +107,8 @@ def _evaluate_pairs(
         known.targets.append(pair.target)
     references = list(grouped.values())
     name = next(iter(run.facts.get("prefixes") or {}), usual_name(run))
-    fitted = fit_sources(run, [pair.source for pair in pairs], task_of(name).truncation)
+    kept = truncation_of(run, task_of(name).truncation)
+    fitted = fit_sources(run, [pair.source for pair in pairs], kept)
     scores = run.score([pair.target for pair in pairs], fitted)
     scores.pop("nats")
     answers = write_answers(run, references, task_of(name), progress, beams=beams)

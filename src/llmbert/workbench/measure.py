@@ -28,7 +28,7 @@ from llmbert.protocols import Progress, silent
 from llmbert.runs import Run
 from llmbert.runs.pair_scoring import pair_nats
 from llmbert.tasks.baselines import copy_source, is_dialogue, lead_sentences, longest_utterances, most_frequent
-from llmbert.tasks.requests import ask, fit_sources, searching, text_form
+from llmbert.tasks.requests import ask, fit_sources, searching, text_form, truncation_of
 from llmbert.text.languages import language_pair
 
 MOST_ANSWERS = 300  # held-out sources that are answered after a training
@@ -43,7 +43,7 @@ BOUNDED, IMPORTANCE_DRAWS = 100, 50  # held-out texts whose bound is tightened, 
 
 @dataclass(frozen=True)
 class Task:
-    """What pairs are for. metrics: of METRICS; truncation: which part of a long source is read; baseline: what costs
+    """What pairs are for. metrics: of METRICS; truncation: which part of a long source counts; baseline: what costs
     nothing to beat, by its name; verbatim: targets are labels, which are right as they stand or not at all."""
 
     metrics: tuple[str, ...]
@@ -201,7 +201,7 @@ def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict
     Where a target was cut, nothing is said by byte or character: a short context would look better by what it drops.
     """
     reach = run.model.max_length or 1 << 30
-    keep_end = bool((run.facts.get("settings", {}).get("training") or {}).get("keep_end"))
+    keep_end = truncation_of(run, "head") == "tail"
     sources = [_cut(row[1:], reach, keep_end) for row in _rows(pairs.source)]
     whole = _rows(pairs.target)
     targets = [row[: reach + 1] for row in whole]
@@ -327,7 +327,7 @@ def write_answers(
     texts = [form.before(reference.source) for reference in references]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is cut was counted in training
-        fitted = fit_sources(run, texts, task.truncation, prefix)
+        fitted = fit_sources(run, texts, truncation_of(run, task.truncation), prefix)
     learned = run.facts.get("longest_target")
     most = None if learned is None else learned + BEYOND_LEARNED
     chosen = searching(beams, length_penalty, settings)

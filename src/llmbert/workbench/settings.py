@@ -210,6 +210,13 @@ def meant_objective(training_values: Mapping[str, Any]) -> str | None:
     return "infilling" if checked(TrainingSettings, asked).infilling else None
 
 
+def keeps_end(asked: Asked) -> bool:
+    """Whether a source that is too long counts by its end, as the last turns of a conversation do; a mixture's begins
+    with the prefix of its task."""
+    task = asked.task or ("chat" if "turns" in (asked.fields or {}) else None)
+    return task is not None and not asked.mixture and TASKS[task].truncation == "tail"
+
+
 def budget_seconds(budget: str | float | None, family: Family, training_values: Mapping[str, Any]) -> float | None:
     """The time that decides what nobody said; None where all is said, or where a family counts."""
     if budget is None and (family.counts or "steps" in training_values):

@@ -64,6 +64,7 @@ from llmbert.workbench.settings import (
     check_used,
     checked,
     is_used,
+    keeps_end,
     meant_objective,
     parse_duration,
     preset_of,
@@ -185,6 +186,8 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     check_options(asked, learns)
     check_used(training_values, learns, asked.family)
     said = tuple(model_values)
+    if learns == "pairs" and keeps_end(asked):
+        training_values.setdefault("keep_end", True)
     model_values, source, preset, held = _from_base(asked.base, asked.family, model_values, source, preset)
     check_shape(asked.family, {**(preset or {}), **model_values}, said)
     seconds = budget_seconds(asked.budget, chosen, training_values)
