@@ -163,6 +163,15 @@ def test_ways_are_compared_on_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -
     assert len(judged) == 3 and all(len(part.targets) == len(part.aims) > 0 for part in judged)
 
 
+def test_of_kept_text_that_crosses_the_limit_the_head_is_weighed() -> None:
+    few, many = text(9, 3), text(9, 400)
+    shard: Any = SimpleNamespace(
+        ids=np.concatenate([few[0], many[0]]), starts=np.array([0, len(few[0]), len(few[0]) + len(many[0])])
+    )
+    kept = gather_kept(members(), MixtureSettings(), shard, most=100)
+    assert len(kept.targets) == 98, "a begin token of either document is given"
+
+
 @pytest.mark.parametrize(
     ("members", "words"),
     [

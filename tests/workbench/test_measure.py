@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from llmbert.data.corpus import build_corpus
+from llmbert.data.corpus import build_corpus, build_shard
+from llmbert.data.denoising import SENTINELS
 from llmbert.data.pairs import Reference
 from llmbert.models import FAMILIES
 from llmbert.models.scoring import cut_pieces
+from llmbert.models.t5 import T5Settings
 from llmbert.models.vae import VAE, VAESettings
 from llmbert.runs import Run as RealRun
 from llmbert.text.tokenisers import train_tokeniser
@@ -22,6 +24,7 @@ from llmbert.workbench.measure import (
     TASKS,
     describe_draws,
     describe_latent,
+    restored_nats,
     score_answers,
     shard_nats,
     target_language,
@@ -71,6 +74,32 @@ def test_a_pseudo_likelihood_is_of_so_many_tokens_at_most(
     documents = int((asked == run.tokeniser.end_id).sum())
     assert len(found.document_bytes) == documents and documents == (1 if not lines else documents)
     assert float(found.nats.sum()) == len(asked) - 2 * documents
+
+
+def test_of_a_document_that_crosses_the_limit_the_head_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat runs", "utf-8")
+    (tmp_path / "b.txt").write_text("a dog sat on it " * 1200, "utf-8")
+    run: Any = Run()
+    run.tokeniser = train_tokeniser("words", ["the cat runs", "a dog sat on it"], None)
+    found = shard_nats(run, build_shard([str(tmp_path)], run.tokeniser, tmp_path / "shard"))
+    assert measure.MOST_PSEUDO - 10 <= len(run.model.asked[0]) <= measure.MOST_PSEUDO
+    assert found.documents == 2 and list(found.document_bytes) == [
+        12,
+        len(run.tokeniser.decode(run.model.asked[0][5:])),
+    ]
+    assert found.part == "the first 2 of 2 documents, of the last its beginning"
+
+
+@pytest.mark.parametrize("documents", [1, 2, 3, 20])
+def test_what_was_taken_out_is_counted_once(documents: int) -> None:
+    tokeniser = train_tokeniser("words", ["sun moon star sea"], None).with_special_tokens(SENTINELS)
+    torch.manual_seed(0)
+    model = FAMILIES["t5"].build(T5Settings(layers=1, width=16, heads=2, context=8), tokeniser.vocabulary_size)
+    texts = ["sun moon star sea"[: 8 + i % 10] for i in range(documents)]
+    parts = [np.array([tokeniser.begin_id, *tokeniser.encode(text), tokeniser.end_id]) for text in texts]
+    starts = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
+    rows = restored_nats(model, tokeniser, np.concatenate(parts), starts)
+    assert len(rows) == documents
 
 
 @pytest.mark.parametrize("lines", [False, True])

@@ -63,7 +63,8 @@ def evaluate(
         shown = "–" if value is None else f"{value:.4f}"
         print(f"{name.replace('_', ' '):<20}{shown:>12}" + (f"   {around[0]:.4f} to {around[1]:.4f}" if around else ""))
     cut = f", {scores['cut']:,} cut" if scores["cut"] else ""
-    print(f"{scores['tokens']:,} tokens, {scores['documents']:,} documents{cut}, {scores['unknown']:,} unknown")
+    documents = scores.get("part") or f"{scores['documents']:,} documents"
+    print(f"{scores['tokens']:,} tokens, {documents}{cut}, {scores['unknown']:,} unknown")
     print(scores["signature"])
     for name, found in (scores.get("metrics") or {}).items():
         for metric, score in found.items():
@@ -88,7 +89,8 @@ def _say_comparison(metric: str, found: dict[str, Any], run: str, against: str) 
     ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     sure = "" if found["p"] is None else f", p {found['p']:.3f}"  # a single unit has none
     shown = "–" if found["difference"] is None else f"{found['difference']:.3f}{ends}{sure}"
-    print(f"difference in {metric}: {shown}; better: {better}")
+    part = f", on {found['part']}" if found.get("part") else ""
+    print(f"difference in {metric}: {shown}; better: {better}{part}")
 
 
 def generate(

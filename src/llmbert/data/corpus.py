@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmbert.data.overlap import measure_overlap
-from llmbert.data.read import Document, read_documents
+from llmbert.data.read import Document, first_bytes, read_documents
 from llmbert.data.shards import (
     AnyTokeniser,
     Shard,
@@ -149,11 +149,15 @@ def build_shard(
     lines: bool = False,
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
+    most_bytes: int | None = None,
     progress: Progress = silent,
 ) -> Shard:
-    """All documents of the paths, tokenised into `folder`: other text for a tokeniser that is there already."""
+    """All documents of the paths, or the first `most_bytes` of their text, tokenised into `folder`: other text for a
+    tokeniser that is there already."""
     reading = Reading(lines, split_on, fields)
     documents = reading.documents(paths, renamed_progress(progress, "tokenising"))
+    if most_bytes is not None:
+        documents = first_bytes(documents, most_bytes)
     return write_shard(documents, tokeniser, Path(folder), "text")
 
 

@@ -221,6 +221,14 @@ class Denoising:
                 yield self._collate(rows)
             epoch, index = epoch + 1, 0
 
+    def fresh_rows(self, epoch: int) -> NDArray[np.bool_]:
+        """Which rows of each batch of an epoch are pieces that no row before them was, (batches, batch): all but those
+        that fill up the last batch."""
+        groups = self._plan(epoch)[2]
+        fresh = np.zeros(groups.size, bool)
+        fresh[np.unique(groups, return_index=True)[1]] = True
+        return fresh.reshape(groups.shape)
+
     def _plan(self, epoch: int) -> tuple[Ids, Ids, NDArray[np.int64]]:
         """Where each piece begins, how long it is, and which pieces each batch holds: (batches, batch)."""
         random = np.random.default_rng((self.seed, epoch))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmbert.data.records import RECORDS, read_whole
@@ -32,6 +32,28 @@ class Document:
     pieces: Iterator[str]
     source: str
     others: dict[str, Any] = field(default_factory=dict)
+
+
+def first_bytes(documents: Iterable[Document], most: int) -> Iterator[Document]:
+    """Documents up to `most` bytes of text in UTF-8, all in all; the one that goes on beyond ends there, between two
+    characters."""
+    left = most
+
+    def counted(pieces: Iterator[str]) -> Iterator[str]:
+        nonlocal left
+        for piece in pieces:
+            encoded = piece.encode()
+            if len(encoded) > left:
+                yield encoded[:left].decode(errors="ignore")
+                left = 0
+                return
+            left -= len(encoded)
+            yield piece
+
+    for document in documents:
+        yield replace(document, pieces=counted(document.pieces))
+        if left <= 0:
+            return
 
 
 def read_documents(

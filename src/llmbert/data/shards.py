@@ -246,6 +246,20 @@ def _bounded(pieces: Iterator[str], enough: int) -> Iterator[str]:
         yield piece
 
 
+def head_of(
+    ids: NDArray[Any], starts: NDArray[np.int64], most: int, least: int = 2
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """A copy of the first `most` tokens of documents, and where each begins: whole documents, and behind them the head
+    of the one that goes on beyond, where that is `least` tokens or more or the only one."""
+    starts = np.asarray(starts)
+    starts = starts[: max(1, int(np.searchsorted(starts, most))) + 1].copy()
+    if starts[-1] > most:
+        starts[-1] = most
+        if len(starts) > 2 and most - starts[-2] < least:
+            starts = starts[:-1]
+    return np.array(ids[: int(starts[-1])]), starts
+
+
 def write_shard(documents: Iterable[Document], tokeniser: AnyTokeniser, folder: Path, name: str) -> Shard:
     """Tokenise documents into the files `name`.* of a folder. Raises LLMBertError where the disk is full."""
     with refusing_full_disk(folder):

@@ -25,8 +25,9 @@ class TokenNats:
 
     nats: float32 (N,), 0 at each document's begin token; starts: int64 (documents + 1,);
     document_bytes, document_characters: (documents,) of the original texts in UTF-8; unknown: how many tokens stand
-    for text outside the vocabulary; cut: of how many documents only the first tokens are here. The first token of every
-    document is its begin token, which is not scored.
+    for text outside the vocabulary; cut: of how many documents only the first tokens are here; part: which part of a
+    text these documents are, in words, "" for all of it. The first token of every document is its begin token, which is
+    not scored.
 
     Raises LLMBertError where the figures do not fit together or are not numbers.
     """
@@ -37,6 +38,7 @@ class TokenNats:
     document_characters: np.ndarray
     unknown: int = 0
     cut: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         starts = np.asarray(self.starts, dtype=np.int64)
@@ -83,9 +85,8 @@ class TokenNats:
         inside = np.repeat(kept, np.diff(self.starts))
         inside[self.starts[1:] - 1] = False
         starts = np.concatenate(([0], np.cumsum(np.diff(self.starts)[kept] - 1)))
-        return TokenNats(
-            self.nats[inside], starts, self.document_bytes[kept], self.document_characters[kept], self.unknown, self.cut
-        )
+        sizes = self.document_bytes[kept], self.document_characters[kept]
+        return TokenNats(self.nats[inside], starts, *sizes, self.unknown, self.cut, self.part)
 
     def per_document(self) -> np.ndarray:
         """Nats, tokens, bytes and characters of each document: float64 (documents, 4)."""
@@ -124,9 +125,9 @@ def likelihood_scores(
     """Scores of one text under one model, as JSON can hold them.
 
     nats_per_token, perplexity (its exponential), bits_per_character, bits_per_byte, tokens (scored: end tokens are,
-    begin tokens are not), documents, bytes, characters, unknown, cut, infinite_tokens, likelihood, interval, signature.
-    `tokeniser` ("words-1a2b3c4d"), `context` ("sliding-64-8", "document"), `unit` and, if there are any, the number of
-    cut documents go into the signature.
+    begin tokens are not), documents, bytes, characters, unknown, cut, infinite_tokens, likelihood, interval, signature,
+    and part, if only part of the text was read. `tokeniser` ("words-1a2b3c4d"), `context` ("sliding-64-8", "document"),
+    `unit` and, if there are any, the number of cut documents and the part go into the signature.
 
     Bits by byte or character divide by the original text and are None if anything of it was unknown or cut off, since
     then it is not that text's probability. Where the model gave a token no probability, nats are infinite:
@@ -139,6 +140,7 @@ def likelihood_scores(
     totals = text.per_document().sum(axis=0)
     figures = _figures(totals, text.is_whole)
     infinite = int(np.isposinf(text.nats).sum())
+    part = {"part": text.part} if text.part else {}
     return {
         **figures,
         "tokens": int(totals[1]),
@@ -147,6 +149,7 @@ def likelihood_scores(
         "characters": int(totals[3]),
         "unknown": int(text.unknown),
         "cut": int(text.cut),
+        **part,
         "infinite_tokens": infinite,
         "likelihood": likelihood,
         "interval": _interval(units, unit_name, text.is_whole, resamples, seed),
@@ -157,6 +160,7 @@ def likelihood_scores(
             unit=unit,
             context=context,
             **({"cut": text.cut} if text.cut else {}),
+            **part,
             bootstrap=f"{unit_name}-{resamples}-seed{seed}",
         ),
     }

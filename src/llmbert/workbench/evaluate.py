@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmbert.data.corpus import build_shard
+from llmbert.data.corpus import Shard, build_shard
 from llmbert.data.pairs import Reference, read_pairs
 from llmbert.metrics import compare_texts, paired_difference, same_kind
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.tasks.requests import fit_sources, truncation_of
 from llmbert.workbench.measure import (
+    part_of,
+    pseudo_bytes,
     score_answers,
     score_shard,
     shard_nats,
@@ -68,10 +71,27 @@ def evaluate(
         shard = build_shard(paths, known.tokeniser, Path(folder) / "a", **reading)
         scores = score_shard(known, shard, progress)
         if other is not None:
-            second = build_shard(paths, other.tokeniser, Path(folder) / "b", **reading)
-            difference = paired_difference(shard_nats(known, shard), shard_nats(other, second))
-            scores["comparison"] = {"bits_per_byte": difference}
+            read = partial(build_shard, paths, **reading)
+            scores["comparison"] = {"bits_per_byte": _compare_nats(known, shard, other, read, Path(folder))}
         return scores
+
+
+def _compare_nats(run: Run, shard: Shard, other: Run, read: Callable[..., Shard], folder: Path) -> dict[str, Any]:
+    """The paired difference of two runs on the same text. read: tokenises it for another tokeniser.
+
+    Of a pseudo-likelihood, which is taken of so many tokens, both are given the text that neither has more of.
+    """
+    runs, shards = (run, other), [shard, read(other.tokeniser, folder / "b")]
+    part = ""
+    if run.model.likelihood == "pseudo":
+        most = min(map(pseudo_bytes, shards))
+        if most < int(shard.document_bytes.sum()):
+            shards = [read(each.tokeniser, folder / str(at), most_bytes=most) for at, each in enumerate(runs)]
+            documents = shards[0].documents
+            cut = bool(shards[0].document_bytes[-1] < shard.document_bytes[documents - 1])
+            part = part_of(documents, shard.documents, cut)
+    nats = (shard_nats(each, text, most=len(text.ids)) for each, text in zip(runs, shards, strict=True))
+    return paired_difference(*nats) | ({"part": part} if part else {})
 
 
 def _check_alike(run: Run, other: Run) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from llmbert.data.batches import IGNORED
 from llmbert.data.corpus import Corpus, Shard
 from llmbert.data.denoising import SENTINELS, Denoising, find_sentinels, span_noise
 from llmbert.data.pairs import PairCorpus, PairShard, Reference
+from llmbert.data.shards import head_of
 from llmbert.decoding.stepping import device_of, evaluating
 from llmbert.metrics import (
     METRICS,
@@ -150,16 +152,18 @@ def restored_nats(
     """The nats of each token of the spans that T5's noise takes out of documents, MOST_RESTORED or so, a row a piece;
     the first number of a row is its begin token's, 0."""
     noise = span_noise(find_sentinels(tokeniser.special_ids))
-    batches = Denoising(ids, starts, noise, model.settings.context, RESTORED, seed=0)
+    damaged = partial(Denoising, ids, starts, noise, model.settings.context, seed=0)
+    batches = damaged(batch=min(RESTORED, int(damaged(batch=1).pieces.sum())))
+    fresh = batches.fresh_rows(0)
     rows: list[np.ndarray] = []
     with evaluating(model):
-        for number, batch in enumerate(islice(batches.iterate(), batches.batches_per_epoch), 1):
+        for number, (batch, new) in enumerate(zip(batches.iterate(), fresh, strict=False), 1):
             batch = batch.to(device_of(model))
             condition = model.encode(batch.source, batch.source_mask)
             logarithms = model.predict(model.hidden(batch.inputs, condition), condition).log_softmax(-1)
             nats = -logarithms.gather(2, batch.targets.clamp_min(0)[..., None])[..., 0].cpu().numpy()
             kept = (batch.targets != IGNORED).cpu().numpy()
-            rows += [np.append(np.float32(0), row[inside]) for row, inside in zip(nats, kept, strict=True)]
+            rows += [np.append(np.float32(0), nats[i][kept[i]]) for i in np.flatnonzero(new)]
             progress("restoring", number, batches.batches_per_epoch)
             if sum(map(len, rows)) > MOST_RESTORED:
                 break
@@ -177,22 +181,39 @@ def score_restoration(run: Run, shard: Shard, progress: Progress = silent) -> di
     return likelihood_scores(TokenNats(np.concatenate(rows), starts, none, none), **parts)
 
 
-def shard_nats(run: Run, shard: Shard, progress: Progress = silent) -> TokenNats:
+def shard_nats(run: Run, shard: Shard, progress: Progress = silent, most: int | None = None) -> TokenNats:
     """The nats of every token of a shard under a run, with the sizes of its documents; a pseudo-likelihood's, whose
-    every token is a pass of its own, of the first MOST_PSEUDO or so."""
+    every token is a pass of its own, of the first `most` (None: MOST_PSEUDO)."""
     if run.model.likelihood != "pseudo":
         nats = run.model.token_nats(shard.ids, np.asarray(shard.starts), progress)
         return TokenNats(nats, shard.starts, shard.document_bytes, shard.document_characters, shard.unknown)
-    starts = np.asarray(shard.starts)
-    last = max(1, int(np.searchsorted(starts, MOST_PSEUDO, side="right")) - 1)
-    starts, sizes = starts[: last + 1], (shard.document_bytes[:last], shard.document_characters[:last])
-    ids = np.asarray(shard.ids[: int(starts[-1])])
-    if len(ids) > MOST_PSEUDO:  # not even one document: its head, with the end behind it
-        ids = np.append(ids[: MOST_PSEUDO - 1], ids[-1])
-        starts, text = np.array([0, len(ids)]), run.tokeniser.decode(ids)
-        sizes = np.array([len(text.encode())]), np.array([len(text)])
+    ids, starts = head_of(shard.ids, shard.starts, MOST_PSEUDO if most is None else most, least=3)
+    documents = len(starts) - 1
+    sizes = np.array(shard.document_bytes[:documents]), np.array(shard.document_characters[:documents])
+    cut = int(starts[-1]) < int(shard.starts[documents])
+    if cut:  # the head of a document, with the end behind it
+        ids[-1] = shard.ids[int(shard.starts[documents]) - 1]
+        text = run.tokeniser.decode(ids[int(starts[-2]) :])
+        sizes[0][-1], sizes[1][-1] = len(text.encode()), len(text)
     unknown = int((ids == run.tokeniser.unknown_id).sum())
-    return TokenNats(run.model.token_nats(ids, starts, progress), starts, *sizes, unknown).without_ends()
+    nats = TokenNats(run.model.token_nats(ids, starts, progress), starts, *sizes, unknown).without_ends()
+    return replace(nats, part=part_of(documents, shard.documents, cut))
+
+
+def part_of(documents: int, of: int, cut: bool) -> str:
+    """The first documents of some in words, "" for all of them. cut: only the beginning of the last was read."""
+    if documents == of and not cut:
+        return ""
+    return f"the first {documents:,} of {of:,} documents" + (", of the last its beginning" if cut else "")
+
+
+def pseudo_bytes(shard: Shard) -> int:
+    """How many bytes of a shard's text, in UTF-8, its first MOST_PSEUDO tokens stand for; of a document that is cut in
+    proportion."""
+    _, starts = head_of(shard.ids, shard.starts, MOST_PSEUDO)
+    last = len(starts) - 2
+    share = float(np.diff(starts)[last] / np.diff(shard.starts[last : last + 2])[0])
+    return int(shard.document_bytes[:last].sum() + share * shard.document_bytes[last])
 
 
 def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict[str, Any]:

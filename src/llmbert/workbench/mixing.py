@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from llmbert.data.corpus import Corpus, Shard
+from llmbert.data.shards import head_of
 from llmbert.models import FAMILIES, find_family
 from llmbert.models.mixture import Mixture, MixtureSettings, Way, features, log_linear, mixture_shares, read_together
 from llmbert.models.scoring import sliding_windows
@@ -138,11 +138,7 @@ def gather_kept(
 ) -> Kept:
     """What each model says of the first `most` tokens of a shard, in windows as the mixture scores."""
     probe = Mixture(settings.model_copy(update={"way": settings.way or "linear"}), models).eval()
-    last = max(1, int(np.searchsorted(kept.starts, most, side="right")) - 1)
-    starts = np.asarray(kept.starts[: last + 1])
-    ids = np.asarray(kept.ids[: int(starts[-1])])
-    if len(ids) > most:
-        ids, starts = ids[:most], np.array([0, most])
+    ids, starts = head_of(kept.ids, kept.starts, most)
     vocabulary, targets, seen, whole, aims, places, before = probe.vocabulary_size, [], [], [], [], [], 0
     room = max(4 * STRETCH, MOST_DISTRIBUTIONS // (vocabulary * len(models)))
     every = max(1, -(-len(ids) // room))
@@ -174,7 +170,7 @@ def seconds_of_mixing(counted: Sequence[Any], settings: MixtureSettings, store: 
     gather_kept(counted, settings, store.kept, most=tokens)  # the first is slow
     while True:
         began = time.perf_counter()
-        found = gather_kept(counted, settings, store.kept, most=tokens)  # of whole documents, so perhaps of fewer
+        found = gather_kept(counted, settings, store.kept, most=tokens)
         taken = time.perf_counter() - began
         if taken > TRIED_SECONDS or tokens >= len(store.kept.ids):
             return fitting + taken * read_again(store) / len(found.targets)
