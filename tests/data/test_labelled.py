@@ -212,6 +212,13 @@ def test_a_text_is_on_one_side_of_the_split_however_often_it_occurs() -> None:
         split_examples(examples(2), 0.1)
 
 
+def test_what_was_noted_of_all_that_was_read_is_told_once() -> None:
+    read = examples(200)
+    read.notes = {"blank": 3}
+    assert sum(part.notes.get("blank", 0) for part in split_examples(read, 0.1)) == 3
+    assert read.take([1, 0]).notes == {}
+
+
 def test_a_label_that_occurs_once_is_learned_from() -> None:
     found = examples(300)
     found.labels = [*(found.labels or [])[:-40], *(f"only {i}" for i in range(40))]

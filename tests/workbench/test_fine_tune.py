@@ -9,12 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.conftest import ENGLISH
 
-from llmbert.data.labelled import Examples
-from llmbert.models.headed import Headed
+from llmbert.data.labelled import Examples, encode_examples
+from llmbert.models.headed import Headed, HeadSettings
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load, read_tensors
 from llmbert.tasks.classify import classify
@@ -22,7 +23,9 @@ from llmbert.training.loop import Interrupted
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.fine_tune import cross_validate, fine_tune, fine_tune_tasks, resume_fine_tune
 from llmbert.workbench.labelled import learn
+from llmbert.workbench.labelled.folds import _together
 from llmbert.workbench.labelled.page import _baselines
+from llmbert.workbench.labelled.scores import score_head
 from llmbert.workbench.train import train
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "batch": 8, "learning_rate": 0.01, "dropout": 0.0}
@@ -319,10 +322,13 @@ def test_other_examples_are_not_gone_on_with(tmp_path: Path) -> None:
         resume_fine_tune(tmp_path / "run")
 
 
-def test_without_held_out_examples_a_tenth_is_held_out(colours: tuple[str, str], tmp_path: Path) -> None:
-    run = fine_tune("classify", colours[0], tmp_path / "run", lowercase=True, settings=TINY | {"steps": 3})
+def test_without_held_out_examples_a_tenth_is_held_out(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [*coloured(80, 0), *[{"text": " ", "label": "red"}] * 3])
+    run = fine_tune("classify", data, tmp_path / "run", lowercase=True, settings=TINY | {"steps": 3})
     found = run.facts["data"]["classify"]
     assert found["train"] + found["valid"] == 80 and 1 <= found["valid"] <= 20
+    rows = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))["data"]["rows"]
+    assert [value for name, value in rows if "blank" in name] == ["3"], "of the one file, not of both sides"
     assert run.facts["text"] == {"lowercase": True}
 
 
@@ -412,3 +418,32 @@ def test_cross_validation_predicts_each_example_once_and_can_be_gone_on_with(tmp
     assert again["scores"] == found["scores"]
     with pytest.raises(LLMBertError, match="another cross-validation"):
         cross_validate("classify", data, **options | {"seed": 1})
+
+
+def test_cross_validation_on_a_lower_cased_base_lower_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "a.jsonl", [row | {"text": row["text"].title()} for row in coloured(40, 0)])
+    fine_tune("classify", data, tmp_path / "base", lowercase=True, settings=TINY | {"steps": 1})
+    encoded: list[str] = []
+
+    def spy(examples: Examples, *asked: Any, **options: Any) -> Any:
+        encoded.extend(examples.texts)
+        return encode_examples(examples, *asked, **options)
+
+    monkeypatch.setattr("llmbert.workbench.labelled.course.encode_examples", spy)
+    cross_validate("classify", data, folds=2, base=tmp_path / "base", settings={"steps": 1})
+    assert len(encoded) == 80 and all(text == text.lower() for text in encoded)
+
+
+def test_vectors_of_different_models_are_not_ranked_against_each_other() -> None:
+    """Three models, each of which gives all texts one vector of its own: its pairs are found by chance."""
+    sizes, draw = (4, 4, 5), np.random.default_rng(0)
+    vectors = [np.tile(draw.normal(size=8), (size, 2, 1)).tolist() for size in sizes]
+    pairs = [Examples("embed", ["a"] * size, [f"b{i}" for i in range(size)], None) for size in sizes]
+    found = _together(HeadSettings(task="embed"), pairs, vectors)["found"]
+    assert found["score"] == pytest.approx(100 * 3 / 13) and found["n"] == 13 and "among:4-5" in found["signature"]
+
+
+def test_a_second_text_that_stands_there_twice_is_found_either_way() -> None:
+    vectors = np.array([[[1.0, 0.0]] * 2, [[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+    twice = Examples("embed", ["a", "b", "c"], ["same", "same", "other"], None)
+    assert score_head(HeadSettings(task="embed"), vectors, twice)["found"]["score"] == 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,12 +49,12 @@ class Examples:
         return len(self.texts)
 
     def take(self, rows: Sequence[int]) -> Examples:
-        """Those rows alone, in that order."""
+        """Those rows alone, in that order; what was noted of all that was read is noted of no part."""
 
         def some(values: list[Any] | None) -> list[Any] | None:
             return None if values is None else [values[i] for i in rows]
 
-        return Examples(self.task, [self.texts[i] for i in rows], some(self.others), some(self.labels), self.notes)
+        return Examples(self.task, [self.texts[i] for i in rows], some(self.others), some(self.labels))
 
     def counts(self) -> dict[str, int]:
         """How many examples (for tags: words) have each label, the most frequent first; {} for numbers and pairs."""
@@ -307,7 +307,8 @@ def check_labels(examples: Examples, names: Sequence[str], where: str) -> None:
 def split_examples(examples: Examples, share: float) -> tuple[Examples, Examples]:
     """Training and held-out examples, told apart by a hash of the text: the same text is always on the same side.
 
-    An example whose label would be met nowhere else is learned from. Raises LLMBertError where one side would be empty.
+    An example whose label would be met nowhere else is learned from. What was noted of all of them stays with the
+    training ones. Raises LLMBertError where one side would be empty.
     """
     hashes = [_hash(text) for text in examples.texts]
     limit = max(int(share * 2**32), min(hashes) + 1)  # of few texts at least one
@@ -319,7 +320,7 @@ def split_examples(examples: Examples, share: float) -> tuple[Examples, Examples
     train, valid = ([i for i, out in enumerate(held) if out is side] for side in (False, True))
     if not train or not valid:
         raise LLMBertError(f"{len(examples)} examples are too few to hold any out; give more, or a --valid file")
-    return examples.take(train), examples.take(valid)
+    return replace(examples.take(train), notes=examples.notes), examples.take(valid)
 
 
 def _labels_at(examples: Examples, row: int) -> set[str]:

@@ -197,6 +197,7 @@ def prepare(
     if base is not None and lowercases(base):
         asked = replace(asked, lowercase=True)
     read = examples or {name: read_part(part, asked.lowercase, progress) for name, part in asked.parts.items()}
+    read = {name: (lowered(a, asked.lowercase), lowered(b, asked.lowercase)) for name, (a, b) in read.items()}
     sentences = [text for train, _ in read.values() if train.task == "tag" for text in train.texts]
     characters = are_characters(sentences)
     tokeniser = tokeniser or (base.tokeniser if base else _tokeniser(asked, read, characters, progress))
@@ -240,12 +241,10 @@ def read_part(part: Part, lowercase: bool, progress: Progress = silent) -> tuple
 
 
 def lowered(examples: Examples, lowercase: bool) -> Examples:
-    if lowercase:
-        examples.texts = [
-            text.lower() if isinstance(text, str) else [word.lower() for word in text] for text in examples.texts
-        ]
-        examples.others = examples.others and [text.lower() for text in examples.others]
-    return examples
+    if not lowercase:
+        return examples
+    texts = [text.lower() if isinstance(text, str) else [word.lower() for word in text] for text in examples.texts]
+    return replace(examples, texts=texts, others=examples.others and [text.lower() for text in examples.others])
 
 
 def _tokeniser(

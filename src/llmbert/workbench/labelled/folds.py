@@ -18,7 +18,7 @@ from llmbert.protocols import LLMBertError, Progress, silent
 from llmbert.runs import read_json, write_json
 from llmbert.workbench.labelled.course import Asked, ask, lowered, prepare
 from llmbert.workbench.labelled.learn import learn, plan_steps
-from llmbert.workbench.labelled.scores import predict, score_head
+from llmbert.workbench.labelled.scores import found_scores, predict, score_head
 from llmbert.workbench.sources import Paths
 
 
@@ -107,20 +107,23 @@ def _summary(
         scores = score_head(head, _as_predicted(task, fold["predicted"]), valid, resamples=2)
         values = {name: score["score"] for name, score in scores.items()}
         each.append(values | {key: fold[key] for key in ("steps", "parameters", "seconds")})
-    together = [guess for fold in done for guess in fold["predicted"]]
-    held_out = Examples(
-        task,
-        [text for _, valid in parts for text in valid.texts],
-        None,
-        None if whole.labels is None else [label for _, valid in parts for label in valid.labels or ()],
-    )
     return {
         "task": task,
         "examples": len(whole),
-        "scores": score_head(head, _as_predicted(task, together), held_out),
+        "scores": _together(head, [valid for _, valid in parts], [fold["predicted"] for fold in done]),
         "folds": each,
         "settings": asked.values,
     }
+
+
+def _together(head: HeadSettings, held_out: list[Examples], predicted: list[Any]) -> dict[str, dict[str, Any]]:
+    """The scores of all predictions; the vectors of one model say nothing of how near another's are."""
+    if held_out[0].labels is None:
+        return found_scores([_as_predicted(head.task, plain) for plain in predicted], held_out)
+    together = [guess for plain in predicted for guess in plain]
+    texts = [text for valid in held_out for text in valid.texts]
+    labels = [label for valid in held_out for label in valid.labels or ()]
+    return score_head(head, _as_predicted(head.task, together), Examples(head.task, texts, None, labels))
 
 
 def _as_predicted(task: str, plain: list[Any]) -> Any:

@@ -53,7 +53,9 @@ _WORDS: dict[str, tuple[str, str]] = {
     "labels": ("{0}: labels", "{0}：标签数"),
     "long": ("{0}: too long, cut (training / held out)", "{0}：过长而截断（训练 / 留出）"),
     "passed": ("{0}: blank, passed over (training / held out)", "{0}：空白而略过（训练 / 留出）"),
+    "passed_at_all": ("{0}: blank, passed over", "{0}：空白而略过"),
     "mended": ("{0}: sentences whose tags were mended (training / held out)", "{0}：修正了标注的句子（训练 / 留出）"),
+    "mended_at_all": ("{0}: sentences whose tags were mended", "{0}：修正了标注的句子"),
     "overlap": (
         "{0}: {1:,} of {2:,} held-out texts stand among the training examples too.",
         "{0}：{2:,} 个留出文本中有 {1:,} 个也在训练样例之中。",
@@ -243,7 +245,10 @@ def _data_rows(facts: Mapping[str, Any], language: str) -> list[list[str]]:
         for key, note in (("passed", "blank"), ("mended", "mended")):
             counts = [data["notes"][side].get(note, 0) for side in ("train", "valid")]
             if any(counts):
-                rows.append([_say(key, language, head), both(*counts)])
+                if facts["source"]["parts"][head]["valid"] is None:  # and which side it would have been on is unknown
+                    rows.append([_say(f"{key}_at_all", language, head), f"{sum(counts):,}"])
+                else:
+                    rows.append([_say(key, language, head), both(*counts)])
     whole = sha256(" ".join(part for data in facts["data"].values() for part in data["fingerprints"]).encode())
     return [*rows, [say("fingerprint", language), whole.hexdigest()[:16]]]
 

@@ -17,6 +17,7 @@ from llmbert.tasks.heads import run_head, run_tags
 from llmbert.text.tags import find_scheme
 
 LEVEL = 0.95
+NEAR = 1e-6  # a difference of cosines that rounding makes
 
 
 def predict(
@@ -46,7 +47,7 @@ def score_head(
     one, which early stopping goes by and which is better the higher it is.
     """
     if settings.task == "embed":
-        return _vector_scores(predicted, examples.labels, resamples)
+        return _vector_scores(predicted, examples, resamples)
     true = examples.labels
     assert true is not None
     if settings.task == "classify":
@@ -92,16 +93,36 @@ def _number_scores(predicted: np.ndarray, true: np.ndarray, resamples: int) -> d
     }
 
 
-def _vector_scores(vectors: np.ndarray, labels: Sequence[float] | None, resamples: int) -> dict[str, dict[str, Any]]:
+def _vector_scores(vectors: np.ndarray, examples: Examples, resamples: int) -> dict[str, dict[str, Any]]:
     """Spearman's correlation of cosines with the labels; without labels how often, of all second texts, a first one's
     own is the nearest, in %."""
-    first, second = vectors[:, 0], vectors[:, 1]
-    if labels is not None:
-        return {"spearman": _resampled("spearman", _spearman, ((first * second).sum(1), np.asarray(labels)), resamples)}
-    own = (first * second).sum(1)
-    nearest = [float(own[i]) >= float((second @ row).max()) - 1e-6 for i, row in enumerate(first)]
-    statistics = mean_statistics(np.array(nearest, dtype=float), {"among": len(first)}, scale=100)
-    return {"found": describe_score("found", statistics, resamples=resamples)}
+    if examples.labels is None:
+        return found_scores([vectors], [examples], resamples)
+    cosines = (vectors[:, 0] * vectors[:, 1]).sum(1)
+    return {"spearman": _resampled("spearman", _spearman, (cosines, np.asarray(examples.labels)), resamples)}
+
+
+def found_scores(
+    vectors: Sequence[np.ndarray], examples: Sequence[Examples], resamples: int = 1000
+) -> dict[str, dict[str, Any]]:
+    """How often a first text's own second text is the nearest of all that the same model was shown, in %; vectors: of
+    each model, (pairs, 2, D), with the pairs they are of."""
+    sizes = sorted({len(each) for each in examples})
+    among = sizes[0] if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"
+    found = np.concatenate([_found(each, pairs) for each, pairs in zip(vectors, examples, strict=True)])
+    return {"found": describe_score("found", mean_statistics(found, {"among": among}, scale=100), resamples=resamples)}
+
+
+def _found(vectors: np.ndarray, pairs: Examples) -> np.ndarray:
+    """(pairs,) 1 where a first text's own second text is the nearest, its share where others are as near: a model to
+    which all texts are alike finds by chance. A text that stands there twice is one."""
+    assert pairs.others is not None
+    found = np.zeros(len(pairs))
+    for row, (first, own) in enumerate(zip(vectors[:, 0], pairs.others, strict=True)):
+        cosines = vectors[:, 1] @ first
+        as_near = {pairs.others[i] for i in np.flatnonzero(cosines >= cosines.max() - NEAR)}
+        found[row] = own in as_near and 1 / len(as_near)
+    return found
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
