@@ -215,6 +215,14 @@ def test_noise_gets_no_dropout_unasked() -> None:
     assert budget._fill(plan, 100_000, 100_000, {}, {"noise": 1.0}, gpt).model.dropout == 0.0
 
 
+@pytest.mark.parametrize(("values", "warmup"), [({}, 10), ({"warmup": "50"}, 50)])
+def test_a_warm_up_that_is_set_stands_however_few_steps_a_budget_leaves(values: dict[str, Any], warmup: int) -> None:
+    gpt = FAMILIES["gpt"]
+    plan = Plan(gpt.settings_class()(), TrainingSettings(warmup=50), tokens_per_second=1000.0, tokens_per_step=100.0)
+    found = budget._fill(plan, 10.0, 100_000, {}, values, gpt)
+    assert (found.training.steps, found.training.warmup) == (100, warmup)
+
+
 @pytest.mark.parametrize(("cost", "times"), [(0.001, 1000), (0.1, 10), (3.0, 3)])
 def test_evaluations_take_no_more_than_a_tenth_of_a_short_budget_but_for_three(
     cost: float, times: int, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from llmbert.objectives.masked import masked_language_model
 from llmbert.objectives.seq2seq import sequence_to_sequence
 from llmbert.protocols import UsageError
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.budget import Plan, ladder, plan_training, shape_for
+from llmbert.workbench.budget import Plan, fitting, ladder, plan_training, rungs_of, shape_for
 from llmbert.workbench.lessons import Lesson
 from llmbert.workbench.settings import (
     NEVER_PRIVATE,
@@ -269,6 +269,16 @@ def test_what_the_user_set_stands_above_the_budget() -> None:
         "gpt", FAMILIES["gpt"], 300, 500_000, 30_000, {"layers": 1, "width": 32}, {"steps": 7}, None, 5.0, random_lesson
     )
     assert (plan.model.layers, plan.model.width, plan.training.steps) == (1, 32, 7)
+
+
+def test_rungs_that_what_the_user_set_does_not_fit_are_passed_over() -> None:
+    gpt = FAMILIES["gpt"]
+    shape: dict[str, Any] = {"key_value_heads": "2", "context": 16}
+    plan = plan_training("gpt", gpt, 300, 500_000, 30_000, shape, {}, None, 2.0, random_lesson)
+    assert (plan.model.heads, plan.model.key_value_heads) == (4, 2), "the smallest rung has 3 heads"
+    assert [each.heads for each in fitting(gpt, rungs_of("gpt", {"key_value_heads": 3}, None, 2.0))] == [3, 6, 12]
+    with pytest.raises(UsageError, match="heads 3 is not a multiple of key_value_heads 5"):
+        fitting(gpt, rungs_of("gpt", {"key_value_heads": 5}, None, 2.0))
 
 
 def test_a_text_that_is_read_many_times_gets_dropout() -> None:

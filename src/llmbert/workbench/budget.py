@@ -17,7 +17,7 @@ from llmbert.data.corpus import Corpus
 from llmbert.data.pairs import PairCorpus
 from llmbert.models import Family
 from llmbert.nn.native import native_library
-from llmbert.protocols import LLMBertError
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import device
 from llmbert.text.vocabulary import MASK_TOKEN
 from llmbert.training.compilation import recomputed_layers
@@ -112,6 +112,30 @@ def ladder(family_name: str) -> list[dict[str, Any]]:
     return [{"layers": layers, "width": width, "context": context} for layers, width in recurrent]
 
 
+def rungs_of(
+    family_name: str, model_values: Mapping[str, Any], size: Mapping[str, Any] | None, seconds: float | None
+) -> list[dict[str, Any]]:
+    """Model settings that a training chooses from, from small to large: those of the ladder, with what the user set in
+    their place, or what was asked for alone where that says how large, or without a budget."""
+    shape = dict(size or {}) | dict(model_values)
+    sized = size is not None or any(key in model_values for key in ("layers", "width", "heads"))
+    return [shape] if sized or seconds is None else [rung | shape for rung in ladder(family_name)]
+
+
+def fitting(family: Family, rungs: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The settings of those rungs whose values go together. Raises UsageError, of the first, where none's do."""
+    found: list[Any] = []
+    refused: UsageError | None = None
+    for rung in rungs:
+        try:
+            found.append(checked(family.settings_class(), rung))
+        except UsageError as error:
+            refused = refused or error
+    if not found and refused:
+        raise refused
+    return found
+
+
 def shape_for(
     family: Family, store: Store, model_values: Mapping[str, Any], preset: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -176,15 +200,12 @@ def plan_training(
     What the user set stands. Without `seconds` there is nothing to decide. With it the largest rung of the ladder is
     taken whose tokens in that time are at least TOKENS_PER_WEIGHT for each of its weights, and steps fill the time.
     """
-    shape = dict(size or {}) | dict(model_values)
-    sized = size is not None or any(key in model_values for key in ("layers", "width", "heads"))
-    rungs = [shape] if sized or seconds is None else [rung | shape for rung in ladder(family_name)]
+    rungs = rungs_of(family_name, model_values, size, seconds)
+    if "context" not in {**(size or {}), **model_values} and seconds is not None:
+        usual, most = family.settings_class().model_fields["context"].default, max(2, (train_tokens - 2) // 2)
+        rungs = [rung | {"context": min(rung.get("context", usual), most)} for rung in rungs]  # twice in a short text
     plans = []
-    usual = family.settings_class().model_fields["context"].default
-    for rung in rungs:
-        if "context" not in shape and seconds is not None:  # a window must fit a short text twice
-            rung = rung | {"context": min(rung.get("context", usual), max(2, (train_tokens - 2) // 2))}
-        settings = checked(family.settings_class(), rung)
+    for settings in fitting(family, rungs):
         values = training_defaults(family_name, settings.context) | dict(training_values)
         if family_name == "gan" and seconds is not None:  # a step of SeqGAN's way takes as long as forty others
             values = {"adversarial": "relaxed"} | values
@@ -427,7 +448,7 @@ def _fill(
     model = plan.model
     if "dropout" not in model_values and not training.noise:
         model = checked(family.settings_class(), {**model.model_dump(), "dropout": round(dropout, 2)})
-    warmup = min(training.warmup, steps // 10)
+    warmup = training.warmup if "warmup" in training_values else min(training.warmup, steps // 10)
     training = training.model_copy(update={"steps": steps, "warmup": warmup})
     return replace(plan, model=model, training=training)
 

@@ -42,8 +42,10 @@ from llmbert.workbench.budget import (
     PAGE_SECONDS,
     Plan,
     check_length,
+    fitting,
     keeps_its_steps,
     plan_training,
+    rungs_of,
     shape_for,
     time_reading,
 )
@@ -189,8 +191,9 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
     if learns == "pairs" and keeps_end(asked):
         training_values.setdefault("keep_end", True)
     model_values, source, preset, held = _from_base(asked.base, asked.family, model_values, source, preset)
-    check_shape(asked.family, {**(preset or {}), **model_values}, said)
     seconds = budget_seconds(asked.budget, chosen, training_values)
+    first, *_ = fitting(chosen, rungs_of(asked.family, model_values, preset, None if chosen.mixes else seconds))
+    check_shape(asked.family, first.model_dump(), said)
     folder = Path(asked.out)
     check_out(folder)
     store = asked.store or read_store(learns, source, beside(folder), progress)
