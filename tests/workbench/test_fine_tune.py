@@ -294,7 +294,9 @@ def test_stopped_and_resumed_is_never_stopped(
         fine_tune("classify", colours[0], tmp_path / "part", stop=stopped_after(13), **options)
     with pytest.raises(LLMBertError, match="not finished"):
         load(tmp_path / "part")
+    before = json.loads((tmp_path / "part" / "run.json").read_text("utf-8"))["elapsed_seconds"]
     part = resume_fine_tune(tmp_path / "part")
+    assert part.facts["total_seconds"] > before > 0 and "elapsed_seconds" not in part.facts
     assert torch.equal(weights(whole), weights(part))
     assert part.facts["scores"] == whole.facts["scores"]
     with pytest.raises(LLMBertError, match="no fine-tuning that was stopped"):

@@ -14,7 +14,7 @@ import llmbert
 from llmbert.protocols import silent
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.settings import Asked
-from llmbert.workbench.train import prepare
+from llmbert.workbench.train import prepare, resume
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 4}
 
@@ -82,6 +82,23 @@ def test_a_shape_that_would_come_to_nothing_leaves_nothing_behind(
     with pytest.raises(llmbert.UsageError, match="alpha makes no difference to this ngram; it is for smoothing=addit"):
         llmbert.train(family, prose, tmp_path / "run", settings=settings, tokenizer="bytes")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_stopped_and_goes_on_has_taken_the_time_of_both(prose: Path, tmp_path: Path) -> None:
+    """A mixture is stopped in its second member."""
+    steps, began = iter(range(100)), time.monotonic()
+    shape = "layers=1 width=16 context=16"
+    settings = {"members": f"rnn {shape}, lstm {shape}", "steps": 12, "batch": 4, "preflight": False}
+    with pytest.raises(Interrupted):
+        llmbert.train(
+            "mixture", prose, tmp_path / "run", settings=settings, tokenizer="bytes", stop=lambda: next(steps) > 16
+        )
+    first = time.monotonic() - began
+    run, both = resume(tmp_path / "run"), time.monotonic() - began
+    members = [llmbert.load(tmp_path / "run" / "members" / name).facts for name in ("rnn", "lstm")]
+    assert run.facts["train_seconds"] >= sum(member["train_seconds"] for member in members)
+    assert first < run.facts["total_seconds"] <= both + 0.1 and "elapsed_seconds" not in run.facts
+    assert all(member["total_seconds"] >= member["train_seconds"] for member in members)
 
 
 def test_a_finished_run_stays_where_its_trail_cannot_be_written(prose: Path, tmp_path: Path) -> None:

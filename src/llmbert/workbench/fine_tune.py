@@ -31,7 +31,7 @@ from llmbert.runs.trail import note_beside
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
 from llmbert.training.settings import TrainingSettings
-from llmbert.workbench.folders import fresh_folder, note_done, telling_how_to_go_on
+from llmbert.workbench.folders import fresh_folder, keeping_time, note_done, telling_how_to_go_on
 from llmbert.workbench.labelled.course import Asked, Course, Lesson, Part, ask, prepare
 from llmbert.workbench.labelled.folds import cross_validate
 from llmbert.workbench.labelled.learn import learn, plan_steps
@@ -202,7 +202,7 @@ def _run(
     resume: bool,
 ) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
-    with telling_how_to_go_on(out):
+    with telling_how_to_go_on(out), keeping_time(out, facts, began) as note_time:
         sweep(out)
         write_json(out / FACTS, facts)
         course.tokeniser.save(out)
@@ -219,7 +219,7 @@ def _run(
             facts["scores"] = next(iter(facts["heads"].values()))["scores"]
         run = Run(out, model, course.tokeniser, facts)
         facts["bytes_on_disk"] = run.bytes_on_disk
-        facts["total_seconds"] = time.monotonic() - began
+        note_time()
         facts["status"] = "done"
         write_labelled_page(run, course, predicted)
         write_json(out / FACTS, facts)

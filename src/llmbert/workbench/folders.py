@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,19 @@ from llmbert.runs import (
     command_line,
     disk_error,
     machine,
+    read_facts,
     run_status,
     version,
     versions,
+    write_json,
 )
 from llmbert.text.languages import language_pair
 from llmbert.training.loop import Interrupted
 from llmbert.workbench.budget import Plan
 from llmbert.workbench.measure import usual_task
 from llmbert.workbench.sources import Source, Store, beside
+
+ELAPSED = "elapsed_seconds"  # of a training that was stopped
 
 
 @contextmanager
@@ -69,6 +74,26 @@ def telling_how_to_go_on(out: Path) -> Iterator[None]:
         if not is_worth_keeping(out):
             raise
         raise Interrupted(f"stopped, everything is saved; {_go_on(out)}") from None
+
+
+@contextmanager
+def keeping_time(out: Path, facts: dict[str, Any], began: float) -> Iterator[Callable[[], None]]:
+    """Gives what notes the time of a training among its facts at the end, that before it was stopped included; where it
+    comes to no end `run.json` keeps the time for when it goes on. began: this time, by `time.monotonic`."""
+    before = float(facts.get(ELAPSED) or 0.0)
+
+    def note_time() -> None:
+        taken = before + time.monotonic() - began
+        facts["total_seconds"] = max(taken, facts["train_seconds"])  # one that was killed kept its checkpoint's alone
+        facts.pop(ELAPSED, None)
+
+    try:
+        yield note_time
+    except BaseException:
+        with suppress(OSError, LLMBertError):  # of a full disk, or a folder that is gone
+            if run_status(out) == "training":
+                write_json(out / FACTS, read_facts(out) | {ELAPSED: before + time.monotonic() - began})
+        raise
 
 
 def is_worth_keeping(out: Path) -> bool:

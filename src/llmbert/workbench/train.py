@@ -49,7 +49,14 @@ from llmbert.workbench.budget import (
     shape_for,
     time_reading,
 )
-from llmbert.workbench.folders import first_facts, fresh_folder, note_done, telling_how_to_go_on, tensorboard_of
+from llmbert.workbench.folders import (
+    first_facts,
+    fresh_folder,
+    keeping_time,
+    note_done,
+    telling_how_to_go_on,
+    tensorboard_of,
+)
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
 from llmbert.workbench.mixing import check_members, fit_mixture, parse_members, read_again, seconds_of_mixing
@@ -349,7 +356,7 @@ def _plan(
 def carry_out(training: Training, resume: bool = False) -> Run:
     """Learn, measure and write; run.json comes first, so that whatever is killed later can be gone on with."""
     out = training.out
-    with telling_how_to_go_on(out):
+    with telling_how_to_go_on(out), keeping_time(out, training.facts, training.began) as note_time:
         sweep(out)
         write_json(out / FACTS, training.facts)
         training.tokeniser.save(out)
@@ -361,13 +368,13 @@ def carry_out(training: Training, resume: bool = False) -> Run:
         model, learned = way(training)
         members = (read_facts(file.parent).get("peak_memory") for file in (out / MEMBERS).glob(f"*/{FACTS}"))
         learned["peak_memory"] = max(filter(None, (peak_memory(), *members)), default=None)
-        return _finish(training, model, learned)
+        return _finish(training, model, learned, note_time)
 
 
 def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     """Train the members, each in a folder of its own within the run, and learn their weights on what was kept."""
     assert isinstance(training.store, Corpus) and training.store.kept is not None
-    began, settings = time.monotonic(), training.plan.model
+    settings = training.plan.model
     parts = [None] if settings.shards == 1 else [(part, settings.shards) for part in range(settings.shards)]
     members: dict[str, tuple[str, Mapping[str, Any], tuple[int, int] | None]] = {}
     for family, values in parse_members(settings.members, settings.shards):
@@ -377,15 +384,17 @@ def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
     runs = {name: _member(training, name, *members[name], None) for name in members if counted[name]}
     seconds = _member_seconds(training, [run.model for run in runs.values()], list(counted.values()).count(False))
     runs |= {name: _member(training, name, *members[name], seconds) for name in members if not counted[name]}
-    models = {name: runs[name].model for name in members}
+    models, began = {name: runs[name].model for name in members}, time.monotonic()
     model, found = fit_mixture(models, settings, training.store.kept, training.progress)
-    seconds, tokens = time.monotonic() - began, sum(run.facts["train_tokens"] for run in runs.values())
+    weighing, learned = time.monotonic() - began, [run.facts for run in runs.values()]
+    seconds = weighing + sum(each["train_seconds"] for each in learned)  # also of members from before it was stopped
+    tokens = sum(each["train_tokens"] for each in learned)
     return model, {
         "mixture": found,
         "train_seconds": seconds,
         "train_tokens": tokens,
         "tokens_per_second": tokens / max(seconds, 1e-9),
-        "parameters": sum(run.facts["parameters"] for run in runs.values()),
+        "parameters": sum(each["parameters"] for each in learned),
     }
 
 
@@ -563,7 +572,7 @@ def _begun_with(base: str, settings: Any) -> Any:
     return model
 
 
-def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
+def _finish(training: Training, model: Any, learned: dict[str, Any], note_time: Callable[[], None]) -> Run:
     """Measure the model on all held-out text, write everything, and only then call the run done."""
     out, facts = training.out, training.facts
     special = training.tokeniser.config_ids() if isinstance(training.tokeniser, ForeignTokeniser) else None
@@ -574,7 +583,7 @@ def _finish(training: Training, model: Any, learned: dict[str, Any]) -> Run:
     facts |= learned
     facts |= measure_run(run, training.store, training.progress)
     facts["bytes_on_disk"] = run.bytes_on_disk
-    facts["total_seconds"] = time.monotonic() - training.began
+    note_time()
     facts["status"] = "done"
     write_run_page(run, training.store, training.progress)
     write_json(out / FACTS, facts)
