@@ -13,7 +13,7 @@ import pytest
 from llmbert.cli.making import print_comparison
 from llmbert.metrics.bootstrap import mean_interval
 from llmbert.models import FAMILIES
-from llmbert.protocols import LLMBertError
+from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs import load
 from llmbert.workbench.compare import compare, over_seeds
 from llmbert.workbench.train import train
@@ -136,6 +136,12 @@ def test_what_cannot_be_trained_is_left_out_and_named(tmp_path: Path, monkeypatc
     assert "rnn could not be trained" in (tmp_path / "out" / "report.html").read_text("utf-8")
     with pytest.raises(LLMBertError, match="no number at step 3"):
         compare(tmp_path / "text.txt", tmp_path / "none", families=["rnn"], **asked | {"settings": None})
+
+
+@pytest.mark.parametrize("key", ["seed", "vocabulary_size"])
+def test_what_all_families_share_is_no_setting_of_one(key: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"share the {key} of the comparison"):
+        compare(tmp_path / "text.txt", tmp_path / "out", settings={"lstm": {key: 300}}, families=["lstm"], seeds=2)
 
 
 def test_other_settings_are_another_comparison_and_another_run_has_evidence_of_its_own(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from llmbert.models import FAMILIES
 from llmbert.models.scoring import cut_pieces
 from llmbert.models.t5 import T5Settings
 from llmbert.models.vae import VAE, VAESettings
+from llmbert.protocols import UsageError
 from llmbert.runs import Run as RealRun
 from llmbert.text.tokenisers import train_tokeniser
 from llmbert.workbench import measure
+from llmbert.workbench.evaluate import evaluate
 from llmbert.workbench.measure import (
     TASKS,
     describe_draws,
@@ -201,3 +203,21 @@ def test_the_language_of_targets_is_a_code_or_seen_in_them(
     references = [Reference("a dog", [target], "")]
     assert target_language(run, name, references) == language
     assert all(score["score"] > 0 for score in score_answers(run, references, [target], name).values())
+
+
+@pytest.mark.parametrize(
+    ("reads_source", "options", "word"),
+    [
+        (True, {"lines": True}, "lines"),
+        (True, {"split_on": "x"}, "split_on"),
+        (False, {"beams": 9}, "beams"),
+        (False, {"metrics": ["bleu"]}, "metrics"),
+    ],
+)
+def test_an_option_that_a_run_makes_no_use_of_is_refused(
+    reads_source: bool, options: dict[str, Any], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SimpleNamespace(folder=Path("run"), reads_source=reads_source)
+    monkeypatch.setattr("llmbert.workbench.evaluate.load", lambda folder: run)
+    with pytest.raises(UsageError, match=f"leave out {word}"):
+        evaluate("run", "text.txt", **options)

@@ -180,6 +180,10 @@ def test_a_mixture_learns_without_noise() -> None:
         ("gpt", "causal", {"task": "chat"}, "--task"),
         ("transformer", "pairs", {"languages": "english-german"}, "--languages takes codes"),
         ("transformer", "pairs", {"languages": "en-cn"}, "--languages takes codes"),
+        ("t5", "pairs", {"mixture": [{"data": "pairs.tsv"}]}, "--data"),
+        ("t5", "pairs", {"data": [], "mixture": [{"data": "pairs.tsv"}], "valid": "held.tsv"}, "--valid"),
+        ("t5", "pairs", {"data": [], "mixture": [{"data": "pairs.tsv"}], "fields": {"source": "en"}}, "--fields"),
+        ("t5", "pairs", {"without": ["pairs.tsv:3"]}, "no ids"),
     ],
 )
 def test_an_option_that_would_come_to_nothing_is_refused(
@@ -187,7 +191,7 @@ def test_an_option_that_would_come_to_nothing_is_refused(
 ) -> None:
     check_options(Asked(family, "text.txt", "run"), objective)
     with pytest.raises(UsageError, match=word):
-        check_options(Asked(family, "text.txt", "run", **options), objective)
+        check_options(Asked(family, **{"data": "text.txt", "out": "run", **options}), objective)
 
 
 @pytest.mark.parametrize("value", [0.3, "0.3", "1", 1])
@@ -216,7 +220,7 @@ def test_a_short_training_warms_up_for_a_tenth_of_it_unless_told() -> None:
     assert (warmup(), warmup(steps="40"), warmup(steps=4000), warmup(steps=40, warmup=30)) == (50, 4, 50, 30)
 
 
-@pytest.mark.parametrize("pairs", [["order"], ["=5"], ["order=5", "order=6"]])
+@pytest.mark.parametrize("pairs", [["order"], ["=5"], ["order=5", "order=6"], ["batch-tokens=1", "batch_tokens=2"]])
 def test_pairs_that_are_none(pairs: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_pairs(pairs)

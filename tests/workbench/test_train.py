@@ -84,6 +84,29 @@ def test_a_shape_that_would_come_to_nothing_leaves_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_with_noise_tells_tensorboard_no_losses(prose: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"settings": SMALL | {"noise": "1.0"}, "tokenizer": "bytes", "tensorboard": True}
+    with pytest.raises(llmbert.UsageError, match="leave out --tensorboard"):
+        llmbert.train("gpt", prose, tmp_path / "run", **asked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_given_tokeniser_is_taken_as_it_is(prose: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    llmbert.train("gpt", prose, base, settings=SMALL, tokenizer="bytes")
+    further: dict[str, Any] = {"steps": 1, "preflight": False}
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("--tokenizer", {"base": base, "tokenizer": "words", "settings": further}),
+        ("vocabulary_size", {"base": base, "settings": further | {"vocabulary_size": 999}}),
+        ("vocabulary_size", {"tokenizer": str(base), "settings": SMALL | {"vocabulary_size": 999}}),
+    ]
+    for word, asked in wrong:
+        with pytest.raises(llmbert.UsageError, match=f"leave out .*{word}"):
+            llmbert.train("gpt", prose, tmp_path / "run", **asked)
+    run = llmbert.train("gpt", prose, tmp_path / "run", base=base, tokenizer=str(base), settings=further)
+    assert run.tokeniser.kind == "bytes"
+
+
 def test_what_was_stopped_and_goes_on_has_taken_the_time_of_both(prose: Path, tmp_path: Path) -> None:
     """A mixture is stopped in its second member."""
     steps, began = iter(range(100)), time.monotonic()

@@ -84,7 +84,7 @@ def compare(
     began = time.monotonic()
     names = list(dict.fromkeys(families or FAMILIES))
     for name in names:
-        sort_settings(find_family(name), (settings or {}).get(name, {}))
+        _check_settings(name, (settings or {}).get(name, {}))
     seconds = parse_duration(budget)
     whole_number("seeds", seeds, 1)
     folder = Path(out)
@@ -133,6 +133,13 @@ def compare(
     write_page(folder, content, language)
     write_json(folder / PAGE, asked | {"status": "done", "table": content["table"]})
     return content
+
+
+def _check_settings(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse settings that a family does not know, and those that all families of a comparison share."""
+    _, of_training, of_corpus = sort_settings(find_family(name), given)
+    for key in [*(key for key in of_training if key == "seed"), *of_corpus]:
+        raise UsageError(f"all families share the {key} of the comparison; leave it out of the settings of {name}")
 
 
 def _check_out(folder: Path) -> None:

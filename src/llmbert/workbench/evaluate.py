@@ -55,9 +55,12 @@ def evaluate(
     if other is not None:
         _check_alike(known, other)
     if known.reads_source:
+        for name in (name for name, value in (("lines", lines), ("split_on", split_on)) if value):
+            raise UsageError(f"{known.folder} writes from a source, and pairs are not cut; leave out {name}")
         return _evaluate_pairs(known, other, paths, fields, metrics, beams, progress)
-    if metrics:
-        raise UsageError(f"{known.folder} writes from no source, so there are no references; leave out metrics")
+    if metrics or beams != 1:
+        over = "metrics" if metrics else "beams"
+        raise UsageError(f"{known.folder} writes from no source, so there are no references; leave out {over}")
     source = known.facts.get("source")
     source = source if isinstance(source, dict) else {}
     cut = {} if lines or split_on else source  # a way of cutting that was asked for stands alone

@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from llmbert.models import FAMILIES, Family, nearest
+from llmbert.models import FAMILIES, Family, find_family, nearest
 from llmbert.protocols import UsageError
 from llmbert.runs import device
 from llmbert.text.languages import base_code, language_pair
 from llmbert.training.precision import resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.measure import TASKS
-from llmbert.workbench.sources import Paths, Source, Store, path_list
+from llmbert.workbench.sources import USUAL_TOKENISER, Paths, Source, Store, path_list
 
 CORPUS_KEYS = ("vocabulary_size",)
 DEFAULT_BUDGET = "5m"
@@ -85,9 +85,10 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--set takes key=value, not {pair!r}")
+        key = key.strip().replace("-", "_")
         if key in found:
             raise UsageError(f"--set {key} is given twice; give it once")
-        found[key.strip().replace("-", "_")] = value.strip()
+        found[key] = value.strip()
     return found
 
 
@@ -163,7 +164,7 @@ class Asked:
     lines: bool = False
     split_on: str | None = None
     fields: Mapping[str, str] | None = None
-    tokenizer: str = "bpe"
+    tokenizer: str = USUAL_TOKENISER
     lowercase: bool = False
     detokenise: str | None = None
     mixture: Sequence[Mapping[str, Any]] | None = None
@@ -293,6 +294,18 @@ def check_shape(family: str, values: Mapping[str, Any], asked: Collection[str]) 
             )
 
 
+def check_watched(family: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to tell TensorBoard of a training that has nothing to tell, or must not."""
+    chosen = find_family(family)
+    if chosen.counts or chosen.mixes:
+        raise UsageError(f"a {family} takes no steps of its own to be told of; leave out --tensorboard")
+    if checked(TrainingSettings, sort_settings(chosen, settings)[1]).noise:
+        raise UsageError(
+            "the losses of a training with noise tell of the text what the noise hides, so none are kept; leave out "
+            "--tensorboard"
+        )
+
+
 def check_options(asked: Asked, objective: str) -> None:
     """Refuse options that would come to nothing with the family and what is read."""
     family = FAMILIES[asked.family]
@@ -308,6 +321,11 @@ def check_options(asked: Asked, objective: str) -> None:
         raise UsageError(
             f"--languages takes codes, such as en-de, zh or zh-CN-en with a region in capitals, not {asked.languages!r}"
         )
+    beside = {"data": any(path_list(asked.data)), "valid": asked.valid, "fields": asked.fields}
+    for name in (name for name, value in beside.items() if value and asked.mixture):
+        raise UsageError(f"a mixture of sets of pairs says {name} of each; leave out --{name}, or write it there")
+    if asked.without and objective == "pairs":
+        raise UsageError("pairs have no ids by which some could be passed over; take them out of the data")
     if asked.base is not None and (family.counts or family.mixes):
         raise UsageError(f"a {asked.family} begins with no other run's weights; leave out --base")
     if asked.budget is not None and family.counts:

@@ -19,6 +19,7 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Store = Corpus | PairCorpus
+USUAL_TOKENISER = "bpe"
 S = TypeVar("S", Corpus, PairCorpus)
 
 
@@ -35,7 +36,7 @@ class Source:
     lines: bool = False
     split_on: str | None = None
     fields: dict[str, str] | None = None
-    tokenizer: str = "bpe"
+    tokenizer: str = USUAL_TOKENISER
     vocabulary_size: int | None = None
     lowercase: bool = False
     detokenise: str | None = None
@@ -142,9 +143,12 @@ def read_pair_corpus(source: Source, root: Path, progress: Progress, special_tok
 
 
 def _built(source: Source, root: Path, build: Callable[[Tokeniser | None, Path], S]) -> S:
+    given = given_tokeniser(source.tokenizer)
+    if given and source.vocabulary_size is not None:
+        raise UsageError(f"the tokeniser of {source.tokenizer} has its vocabulary; leave out --set vocabulary_size")
     made = [folder for folder in (root / "corpora", root, *root.parents) if not folder.exists()]
     try:
-        return build(given_tokeniser(source.tokenizer), root / "corpora")
+        return build(given, root / "corpora")
     except BaseException:
         for folder in made:
             with suppress(OSError):  # is not there, or holds what is of others

@@ -71,6 +71,7 @@ from llmbert.workbench.settings import (
     check_precision,
     check_shape,
     check_used,
+    check_watched,
     checked,
     is_used,
     keeps_end,
@@ -82,6 +83,7 @@ from llmbert.workbench.settings import (
     whole_number,
 )
 from llmbert.workbench.sources import (
+    USUAL_TOKENISER,
     Paths,
     Source,
     Store,
@@ -127,7 +129,7 @@ def train(
     lines: bool = False,
     split_on: str | None = None,
     fields: Mapping[str, str] | None = None,
-    tokenizer: str = "bpe",
+    tokenizer: str = USUAL_TOKENISER,
     lowercase: bool = False,
     detokenise: str | None = None,
     mixture: Sequence[Mapping[str, Any]] | None = None,
@@ -165,8 +167,8 @@ def train(
     Raises UsageError for what is asked wrongly, LLMBertError for data that cannot be used, Interrupted when stopped.
     """
     began = time.monotonic()
-    if tensorboard and (find_family(family).counts or find_family(family).mixes):
-        raise UsageError(f"a {family} takes no steps of its own to be told of; leave out --tensorboard")
+    if tensorboard:
+        check_watched(family, settings or {})
     parts = (fields, tokenizer, lowercase, detokenise, mixture, objective, task, languages)
     asked = Asked(
         family, data, out, valid, lines, split_on, *parts, base, budget, size, settings or {}, seed, language, store,
@@ -293,6 +295,10 @@ def _from_base(
     clash = [key for key in model_values if key != "dropout" and asked[key] != own[key]]
     if clash or preset is not None:
         raise UsageError(f"the shape is that of {base}; leave out {f'--set {clash[0]}' if clash else '--size'}")
+    own_tokeniser = source.tokenizer in (USUAL_TOKENISER, str(known.folder))
+    if not own_tokeniser or source.vocabulary_size is not None:
+        over = "--tokenizer" if not own_tokeniser else "--set vocabulary_size"
+        raise UsageError(f"the tokeniser is that of {base}; leave out {over}")
     return own | model_values, replace(source, tokenizer=str(known.folder)), None, known.model.vocabulary_size
 
 

@@ -229,7 +229,7 @@ def _made_anew(
     if mixes:
         settings = {**model, **facts["asked"]["training"]}
     settings = {key: value for key, value in settings.items() if value is not None}
-    if hit is not None:
+    if hit is not None or source["tokenizer"] not in TOKENISERS:  # a tokeniser that is given has its vocabulary
         settings.pop("vocabulary_size", None)
     without = sorted({*wanted, *(source.get("without") or ())})
     asked = Asked(
