@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,23 @@ def test_tables_keep_their_columns(translator: Path, tmp_path: Path) -> None:
     assert rows[0] == ["id", "text", "output"]
     assert [row[:2] for row in rows[1:]] == [["1", "Ja."], ["2", "Nein. Doch."]]
     assert all(len(row) == 3 for row in rows)
+
+
+def test_what_json_does_not_know_is_written_as_text(translator: Path, tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    at = datetime(2026, 1, 2, 3, 4, 5)
+    table = {"text": ["Ja.", "Nein."], "at": [at, at], "x": [float("nan"), 1.5]}
+    parquet.write_table(arrow.table(table), tmp_path / "in.parquet")
+    ask = ["translate", translator, "--in", tmp_path / "in.parquet", "--max-tokens=5", "--out"]
+    for name in ("o.jsonl", "o.tsv"):
+        result = llmbert(*ask, tmp_path / name)
+        assert result.code == 0, result.err
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["at"], row["x"]) for row in rows] == [("Ja.", str(at), None), ("Nein.", str(at), 1.5)]
+    first = (tmp_path / "o.tsv").read_text().splitlines()[1].split("\t")
+    assert first[:3] == ["Ja.", str(at), "null"]
+    written = llmbert("write", translator, *ask[2:4], "--max-tokens=5", "--out", tmp_path / "w.jsonl")
+    assert written.code == 0, written.err
 
 
 def test_summaries_say_what_was_cut_and_records_are_written_out(tmp_path: Path) -> None:
@@ -353,6 +371,23 @@ def test_texts_get_their_labels(labellers: Path, tmp_path: Path) -> None:
     assert all(label == mood for _, label, mood in rows[1:])
     (tmp_path / "in.txt").write_text("bad a\ngood b\n")
     assert llmbert("classify", labellers / "classify", "--in", tmp_path / "in.txt").out == "sad\nglad\n"
+
+
+def test_several_labels_of_a_table_and_of_a_list_score_alike(tmp_path: Path) -> None:
+    rows = [(text, [label, "mood"]) for text, label in MOODS]
+    write_rows(tmp_path / "in.jsonl", [{"text": text, "is": {"label": labels}} for text, labels in rows])
+    table = "".join(f"{text}\t{' | '.join(labels)}\n" for text, labels in rows)
+    (tmp_path / "in.tsv").write_text("text\tlabel\n" + table)
+    given = {name: str(tmp_path / f"in.{name}") for name in ("tsv", "jsonl")}
+    run = tmp_path / "run"
+    fine_tune("multilabel", given["tsv"], run, valid=given["tsv"], tokenizer="words", settings=SHAPE)
+    fields = {"tsv": "label=label", "jsonl": "label=is.label"}
+    found = [
+        llmbert("classify", run, "--in", given[name], "--fields", fields[name], "--json").json()["scores"]
+        for name in given
+    ]
+    assert found[0] == found[1]
+    assert found[0]["micro-f1"]["score"] == 100
 
 
 def test_texts_get_their_spans_marked(labellers: Path, tmp_path: Path) -> None:

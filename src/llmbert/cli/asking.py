@@ -152,7 +152,7 @@ def _functions(task: str) -> tuple[Callable[..., list[str]], Callable[..., Itera
 
 def _once_each(items: Sequence[exchange.Item], answer: Callable[[list[Any]], list[str]]) -> list[str]:
     """The answers for all items; equal sources (records with several references) are asked but once."""
-    keys = [item.source if isinstance(item.source, str) else json.dumps(item.source) for item in items]
+    keys = [item.source if isinstance(item.source, str) else exchange.as_json(item.source) for item in items]
     unique = {key: item.source for key, item in zip(keys, items, strict=True)}
     found = dict(zip(unique, answer(list(unique.values())), strict=True))
     return [found[key] for key in keys]
@@ -164,7 +164,7 @@ def _score(
     """Scores against the references that came along, those of equal sources together; {} where there are none."""
     grouped: dict[str, tuple[str, list[str]]] = {}
     for item, answer in zip(items, found, strict=True):
-        key = json.dumps(item.source, ensure_ascii=False)
+        key = exchange.as_json(item.source)
         grouped.setdefault(key, (answer, []))[1].extend(item.targets)
     scored = [(answer, targets) for answer, targets in grouped.values() if targets]
     if not scored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,8 @@ ROLES = {
 @dataclass(frozen=True)
 class Item:
     """One request. source: a text, or what the form allows; targets: references, [] for none (of words: the list of
-    their tags); record: what it came with, {} outside of records; place: for complaints."""
+    their tags; of what is labelled: a string, or a list of labels); record: what it came with, {} outside of records;
+    place: for complaints."""
 
     source: Any
     targets: list[Any]
@@ -156,36 +158,40 @@ def _of_file(path: str, fields: Mapping[str, str], lines: bool, form: Form, prog
 
 def _item(record: dict[str, Any], fields: Mapping[str, str], form: Form, place: str) -> Item:
     name = fields.get("source") or next((known for known in SOURCE_FIELDS[form] if known in record), None)
-    targets = _targets(_field(record, fields["target"], place), form, place) if "target" in fields else []
+    targets = _targets(_field(record, fields["target"], place, form), form, place) if "target" in fields else []
     if name is None and form == "record":
         rest = {key: value for key, value in record.items() if key != fields.get("target")}
         return Item(rest, targets, record, place)
     if name is None:
         raise LLMBertError(f"{place} has no field of text but {_names(record)}; name it with --fields source=NAME")
-    source = _field(record, name, place)
+    source = _field(record, name, place, form)
     if form == "text":
         source = " ".join(_texts(source, place))
     elif form != "record" and not (isinstance(source, str) or (form == "words" and _texts(source, place))):
         raise LLMBertError(f"{place} holds no text in field {name!r}; give a string there")
     if "second" in fields:
-        source = (source, " ".join(_texts(_field(record, fields["second"], place), place)))
+        source = (source, " ".join(_texts(_field(record, fields["second"], place, form), place)))
     return Item(source, targets, record, place)
 
 
 def _targets(value: Any, form: Form, place: str) -> list[Any]:
-    """References as the form has them: texts, the list of a text's tags, or its labels as one list."""
+    """References as the form has them: texts, the list of a text's tags, or its label or list of labels."""
     if form == "labelled":
-        value = value if isinstance(value, list) else [value]
-        if not all(isinstance(each, str | int | float) for each in value):
+        if not all(isinstance(each, str | int | float) for each in (value if isinstance(value, list) else [value])):
             raise LLMBertError(f"{place} holds no label where one is wanted; give a string, a number or a list of them")
-        return [[str(each) for each in value]]
+        return [[str(each) for each in value] if isinstance(value, list) else str(value)]
     return [_texts(value, place)] if form == "words" else _texts(value, place)
 
 
-def _field(record: Mapping[str, Any], name: str, place: str) -> Any:
-    if name not in record:
-        raise LLMBertError(f"{place} has no field {name!r} but {_names(record)}; name one of these with --fields")
-    return record[name]
+def _field(record: Mapping[str, Any], name: str, place: str, form: Form) -> Any:
+    """What a field holds; for labels and tags "left.name" is field name of field left, as `read_examples` has it."""
+    value: Any = record
+    inside = name not in record and form in ("words", "labelled")
+    for part in name.split(".") if inside else [name]:
+        if not isinstance(value, Mapping) or part not in value:
+            raise LLMBertError(f"{place} has no field {name!r} but {_names(record)}; name one of these with --fields")
+        value = value[part]
+    return value
 
 
 def _texts(value: Any, place: str) -> list[str]:
@@ -254,6 +260,22 @@ def write_answers(
         beside.unlink(missing_ok=True)
 
 
+def as_json(value: Any) -> str:
+    """A value as one line of JSON; what JSON does not know (a date) becomes text, what is no finite number null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # NaN or an infinity
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _record(item: Item, answer: Any, name: str) -> dict[str, Any]:
     """An answer with what it is the answer to."""
     return {**(item.record or {"source": item.source}), name: answer}
@@ -261,7 +283,7 @@ def _record(item: Item, answer: Any, name: str) -> dict[str, Any]:
 
 def _json_lines(items: Sequence[Item], answers: Sequence[Any], name: str, show: Callable[[Any], str]) -> Iterator[str]:
     for item, answer in zip(items, answers, strict=True):
-        yield json.dumps(_record(item, answer, name), ensure_ascii=False)
+        yield as_json(_record(item, answer, name))
 
 
 def _table_lines(items: Sequence[Item], answers: Sequence[Any], name: str, show: Callable[[Any], str]) -> Iterator[str]:
@@ -283,7 +305,7 @@ _LINES = {".jsonl": _json_lines, ".tsv": _table_lines, ".txt": _text_lines}
 
 
 def _flat(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = as_json(value) if value is None or isinstance(value, dict | list | int | float) else str(value)
     return " ".join(text.replace("\t", " ").splitlines())
 
 
@@ -303,7 +325,7 @@ def give(
         write_answers(request.out, items, answers, request.into, show)
     if request.as_json:
         own = {} if request.out else {"answers": list(answers)}
-        print(json.dumps({"count": len(answers), **own, "scores": scores}, ensure_ascii=False))
+        print(as_json({"count": len(answers), **own, "scores": scores}))
         return
     if not request.out:
         for answer in answers:

@@ -93,23 +93,30 @@ def _score(settings: Any, items: Sequence[exchange.Item], predicted: Sequence[An
     known = [(guess, item.targets[0]) for guess, item in zip(predicted, items, strict=True) if item.targets]
     if not known:
         return {}
-    from llmbert.data.labelled import Examples
+    from llmbert.data.labelled import Examples, split_labels
     from llmbert.workbench.labelled.scores import score_head
 
     guesses, labels = [guess for guess, _ in known], [label for _, label in known]
     if settings.task == "classify":
-        guesses, labels = [guess[0] for guess in guesses], [label[0] for label in labels]
+        guesses, labels = [guess[0] for guess in guesses], [_first(label) for label in labels]
+    elif settings.task == "multilabel":
+        labels = [split_labels(label) if isinstance(label, str) else label for label in labels]
     return score_head(settings, guesses, Examples(settings.task, [""] * len(labels), None, labels))
 
 
 def _score_written(items: Sequence[exchange.Item], predicted: Sequence[list[str]]) -> dict[str, Any]:
     """The scores of classes that were written out against those that came along; {} where none did."""
-    known = [(guess[0], item.targets[0][0]) for guess, item in zip(predicted, items, strict=True) if item.targets]
+    known = [(guess[0], _first(item.targets[0])) for guess, item in zip(predicted, items, strict=True) if item.targets]
     if not known:
         return {}
     from llmbert.metrics import score_labels
 
     return score_labels([guess for guess, _ in known], [label for _, label in known])
+
+
+def _first(label: str | list[str]) -> str:
+    """The class of a text; of a list its first."""
+    return label if isinstance(label, str) else label[0]
 
 
 def _check_tags(items: Sequence[exchange.Item]) -> None:

@@ -11,6 +11,7 @@ from llmbert.data.labelled.examples import (
     read_examples,
     split_examples,
     split_folds,
+    split_labels,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "read_examples",
     "split_examples",
     "split_folds",
+    "split_labels",
 ]

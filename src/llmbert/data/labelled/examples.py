@@ -196,7 +196,7 @@ class _Record:
     def several(self) -> list[str]:
         value = self.value("label")
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(BETWEEN_LABELS) if part.strip()]
+            value = split_labels(value)
         if not isinstance(value, list) or not all(isinstance(part, str | int) for part in value):
             raise self.refusal(f"holds no list of labels but {value!r}; give a list, or labels with | between")
         return [_whole(self, str(part)) for part in value]
@@ -218,6 +218,11 @@ class _Record:
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise self.refusal(f"holds no list of strings in field {self._named.get(name, name)!r}; give one")
         return [_whole(self, part) for part in value]
+
+
+def split_labels(text: str) -> list[str]:
+    """The labels that stand in one field of a table: "sport|health" → ["sport", "health"]."""
+    return [part.strip() for part in text.split(BETWEEN_LABELS) if part.strip()]
 
 
 def _whole(row: _Record, text: str) -> str:
