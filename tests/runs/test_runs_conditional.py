@@ -12,7 +12,8 @@ import torch
 from llmbert.models.t5 import T5, T5Settings
 from llmbert.models.transformer import Transformer, TransformerSettings
 from llmbert.protocols import LLMBertError, UsageError
-from llmbert.runs import FORMAT, Run, load, save_model, write_json
+from llmbert.runs import FORMAT, Run, load, pair_scoring, save_model, write_json
+from llmbert.runs.pair_scoring import pair_nats
 from llmbert.text.tokenisers import Tokeniser, train_tokeniser
 
 TEXT = "the river rises in the hills and runs to the sea. 春江潮水连海平,海上明月共潮生。 Ein Fluß läuft ins Meer. 🎉 "
@@ -132,6 +133,24 @@ def test_scores_are_of_the_target_given_the_source(run: Run) -> None:
         assert nats == pytest.approx(float(expected), rel=1e-4)
         assert run.score(text, source)["nats"] == pytest.approx([nats], rel=1e-4)
     assert scores["tokens"] == sum(len(run.document_ids(text)) - 1 for text in texts)
+
+
+def test_pairs_are_scored_in_batches_of_so_many_tokens_a_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_scoring, "TOKENS_A_BATCH", 64)
+    model = build("transformer", 300)
+    sources = [[5] * length for length in (60, 1, 2, 3, 70, 1)]
+    targets = [[2, *[6] * length, 3] for length in (1, 30, 2, 2, 1, 1)]
+    alone = [pair_nats(model, [source], [target])[0] for source, target in zip(sources, targets, strict=True)]
+    seen: list[int] = []
+    encode, hidden = model.encode, model.hidden
+    monkeypatch.setattr(model, "encode", lambda ids, mask: (seen.append(ids.numel()), encode(ids, mask))[1])
+    monkeypatch.setattr(model, "hidden", lambda ids, condition: (seen.append(ids.numel()), hidden(ids, condition))[1])
+    together = pair_nats(model, sources, targets)
+    assert sorted(seen)[-1] == 70, "a pair that is longer is alone"
+    assert sorted(seen)[-2] <= 64
+    assert len(seen) < 2 * len(sources)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_asked_wrongly_is_said(run: Run) -> None:

@@ -32,15 +32,15 @@ def pair_nats(
     """Nats of every token of each target given its source: float32, 0 at the target's begin token, which is given.
 
     sources: as `Run.encode_source` gives them; targets: each from its begin token to its end token. Pairs of like
-    length share a batch. Raises LLMBertError for what is longer than the model reaches.
+    length, each that of its longer side, share a batch of TOKENS_A_BATCH a side at most, or of one pair. Raises LLMBertError for what is longer than the model reaches.
     """
     nats = [np.zeros(len(target), dtype=np.float32) for target in targets]
-    order = sorted(range(len(targets)), key=lambda i: (-len(targets[i]), -len(sources[i])))
+    sizes = [max(len(source), len(target), 1) for source, target in zip(sources, targets, strict=True)]
+    order = sorted(range(len(targets)), key=lambda i: (-sizes[i], -len(targets[i])))
     device, done = device_of(model), 0
     with evaluating(model):
         while done < len(order):
-            widest = max(len(targets[order[done]]), len(sources[order[done]]), 1)
-            rows = order[done : done + max(1, TOKENS_A_BATCH // widest)]
+            rows = order[done : done + max(1, TOKENS_A_BATCH // sizes[order[done]])]
             source, mask = (each.to(device) for each in padded([sources[i] for i in rows]))
             target = padded([targets[i] for i in rows])[0].to(device)
             condition = model.encode(source, mask)

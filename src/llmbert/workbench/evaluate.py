@@ -21,6 +21,7 @@ from llmbert.workbench.measure import (
     pseudo_bytes,
     score_answers,
     score_shard,
+    score_targets,
     shard_nats,
     target_language,
     task_of,
@@ -132,8 +133,7 @@ def _evaluate_pairs(
     name = next(iter(run.facts.get("prefixes") or {}), usual_name(run))
     kept = truncation_of(run, task_of(name).truncation)
     fitted = fit_sources(run, [pair.source for pair in pairs], kept)
-    scores = run.score([pair.target for pair in pairs], fitted)
-    scores.pop("nats")
+    scores = score_targets(run, fitted, [pair.target for pair in pairs], progress)
     answers = write_answers(run, references, task_of(name), progress, beams=beams)
     scores["metrics"] = {name: score_answers(run, references, answers, name, metrics, beams)}
     if other is not None:

@@ -217,20 +217,40 @@ def pseudo_bytes(shard: Shard) -> int:
 
 
 def score_pairs(run: Run, pairs: PairShard, progress: Progress = silent) -> dict[str, Any]:
-    """The scores of a run's targets given their sources; what is longer than the model reads is cut as in training.
-
-    Where a target was cut, nothing is said by byte or character: a short context would look better by what it drops.
-    """
+    """The scores of a run's targets given their sources; what is longer than the model reads is cut as in training."""
     reach = run.model.max_length or 1 << 30
     keep_end = truncation_of(run, "head") == "tail"
     sources = [_cut(row[1:], reach, keep_end) for row in _rows(pairs.source)]
-    whole = _rows(pairs.target)
-    targets = [row[: reach + 1] for row in whole]
-    cut = sum(len(row) > reach + 1 for row in whole)
-    nats = pair_nats(run.model, sources, targets, progress)
-    starts = np.concatenate(([0], np.cumsum([len(target) for target in targets])))
     sizes = pairs.target.document_bytes, pairs.target.document_characters
-    unknown = sum(int((target == run.tokeniser.unknown_id).sum()) for target in targets)
+    return _score_rows(run, sources, _rows(pairs.target), sizes, progress)
+
+
+def score_targets(
+    run: Run, sources: Sequence[str], targets: Sequence[str], progress: Progress = silent
+) -> dict[str, Any]:
+    """`score_pairs` of texts: targets given sources that the model reads whole (`fit_sources`)."""
+    sizes = (np.array([len(text.encode()) for text in targets]), np.array([len(text) for text in targets]))
+    own = [np.asarray(run.encode_source(source)) for source in sources]
+    return _score_rows(run, own, [run.document_ids(text) for text in targets], sizes, progress)
+
+
+def _score_rows(
+    run: Run,
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    sizes: tuple[np.ndarray, np.ndarray],
+    progress: Progress,
+) -> dict[str, Any]:
+    """The scores of targets given sources, both as ids; sizes: the targets' bytes and characters.
+
+    Where a target is cut, nothing is said by byte or character: a short context would look better by what it drops.
+    """
+    reach = run.model.max_length or 1 << 30
+    kept = [row[: reach + 1] for row in targets]
+    cut = sum(len(row) > reach + 1 for row in targets)
+    nats = pair_nats(run.model, sources, kept, progress)
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in kept])))
+    unknown = sum(int((row == run.tokeniser.unknown_id).sum()) for row in kept)
     return likelihood_scores(TokenNats(np.concatenate(nats), starts, *sizes, unknown, cut), **run.signature())
 
 
