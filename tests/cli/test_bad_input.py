@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ import torch
 from running import TINY, Result, llmbert, snapshot, start, tiny
 from safetensors.torch import load_file, save_file
 
+from llmbert.cli.making import ctrl_c
 from llmbert.data.corpus import open_corpus
 
 USAGE, FAILED = 2, 1
@@ -473,6 +476,24 @@ def test_ctrl_c_in_training_saves_and_says_how_to_go_on(number: int, text: Path,
     assert llmbert("train", "--resume", tmp_path / "run").code == 0
     assert log.read_bytes().count(b"\n") == 300
     assert llmbert("generate", tmp_path / "run", "--max-tokens=3").code == 0
+
+
+class Thing:
+    """What a weak reference may be to."""
+
+
+@pytest.mark.parametrize("stage", ["reading", "training"])
+def test_a_ctrl_c_that_python_drops_is_still_obeyed(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: None)
+    display: Any = SimpleNamespace(stage=stage, say=lambda text: None)
+    thing = Thing()
+    watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), ctrl_c(display) as stop:
+        assert not stop()
+        del thing
+        assert watched() is None
+        assert stop(), "what trains ends after its next step"
+    # … and where nothing trains any more, leaving the context ends it
 
 
 def test_ctrl_c_while_reading_leaves_nothing(tmp_path: Path) -> None:

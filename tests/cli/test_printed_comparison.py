@@ -1,4 +1,4 @@
-"""A comparison on the terminal: no column holds figures of two kinds."""
+"""Figures on the terminal: no column holds those of two kinds, and no interval stands where there is none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import llmbert
 
 from llmbert.cli.making import print_comparison
+from llmbert.workbench.curation import self_training
 
 
 def row(name: str, likelihood: str, bits: float | None) -> dict[str, Any]:
@@ -41,3 +43,16 @@ def test_what_needs_no_training_stands_beside_bits_alone(capsys: pytest.CaptureF
     print_comparison(content | {"table": [t5, vae]}, Path("out"))
     said = capsys.readouterr().out
     assert said.index("≤ bits/byte") < said.index("uniform bytes") < said.index("nats/token given the rest")
+
+
+def test_rounds_of_self_training_show_an_interval_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = {"ece_before": {"score": 9.0}, "ece_after": {"score": 2.0}, "temperature": 1.5}
+    rounds = [
+        {"run": name, "accuracy": {"score": 75.0, "interval": interval}} | common
+        for name, interval in (("round-0", None), ("round-1", [60.0, 90.0]))
+    ]
+    monkeypatch.setattr(self_training, "self_train", lambda *given, **named: {"rounds": rounds, "best": "round-1"})
+    told = llmbert("self-train", "--data=a.tsv", "--unlabelled=b.txt", "--out=some runs").out.splitlines()
+    assert told[0].startswith("round-0: accuracy 75.00, calibration")
+    assert told[1].startswith("round-1: accuracy 75.00 (60.00 to 90.00), calibration")
+    assert told[2] == "some runs/round-1: llmbert classify 'some runs/round-1' --in … uses it"

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -69,6 +70,15 @@ def test_train_evaluate_generate(family: str, text: Path, held_out: Path, tmp_pa
     plain = llmbert("generate", run, "--prompt", "the river", "--max-tokens=24", "--seed=7")
     assert plain.out == "the river" + written["text"] + "\n"
     assert len(prompt(run, "--beams=3")["tokens"]) <= 24
+
+
+def test_what_is_shown_to_be_typed_may_be(text: Path, tmp_path: Path) -> None:
+    ask = ["train", *tiny("ngram"), "--tokenizer=bytes", "--data", text, "--split-on", "a mill", "--out"]
+    told = llmbert(*ask, tmp_path / "my run")
+    assert (told.code, told.err) == (0, "")
+    assert f", llmbert generate '{tmp_path}/my run' --prompt … uses it" in told.out
+    command = json.loads((tmp_path / "my run" / "run.json").read_text("utf-8"))["command"]
+    assert shlex.split(command) == ["llmbert", *map(str, ask), f"{tmp_path}/my run"]
 
 
 @pytest.mark.parametrize("family", ["ngram", "lstm", "gpt"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmbert.protocols import LLMBertError
-from llmbert.runs.files import KINDS, read_tensors
+from llmbert.runs import check_out, command_line, write_json
+from llmbert.runs.files import FACTS, KINDS, read_tensors
 
 
 def written(path: Path) -> dict[str, torch.Tensor]:
@@ -48,3 +51,18 @@ def test_a_damaged_file_is_said_to_be(damage: str, tmp_path: Path) -> None:
     path.write_bytes({"cut": whole[:-3], "head": whole[:4] + b"\xff" * 9 + whole[13:], "empty": b""}[damage])
     with pytest.raises(LLMBertError, match="is damaged"):
         read_tensors(path)
+
+
+def test_a_command_is_recorded_as_a_shell_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["train", "--split-on", "\n\n+", "--data", "it's mine.txt", "--set=width=8", "--prompt", ""]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/llmbert", *arguments])
+    assert shlex.split(command_line()) == ["llmbert", *arguments]
+    assert shlex.split(command_line(str.upper)) == ["llmbert", *(each.upper() for each in arguments)]
+
+
+def test_how_to_go_on_may_be_typed_as_it_stands(tmp_path: Path) -> None:
+    (run := tmp_path / "my run").mkdir()
+    write_json(run / FACTS, {"status": "training"})
+    with pytest.raises(LLMBertError) as refused:
+        check_out(run)
+    assert shlex.split(str(refused.value).partition("go on with it: ")[2]) == ["llmbert", "train", "--resume", str(run)]

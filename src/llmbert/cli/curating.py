@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -424,13 +425,15 @@ def self_train(
         print(json.dumps(found, ensure_ascii=False))
         return
     for each in found["rounds"]:
-        score, ends = each["accuracy"]["score"], each["accuracy"]["interval"] or [0.0, 100.0]
+        score, around = each["accuracy"]["score"], each["accuracy"]["interval"]
+        ends = f" ({around[0]:.2f} to {around[1]:.2f})" if around else ""
         print(
-            f"{each['run']}: accuracy {score:.2f} ({ends[0]:.2f} to {ends[1]:.2f}), calibration error "
+            f"{each['run']}: accuracy {score:.2f}{ends}, calibration error "
             f"{each['ece_before']['score']:.2f} → {each['ece_after']['score']:.2f} at temperature "
             f"{each['temperature']:.2f}" + _pseudo(each)
         )
-    print(f"{out}/{found['best']}: llmbert classify {out}/{found['best']} --in … uses it")
+    best = f"{out}/{found['best']}"
+    print(f"{best}: llmbert classify {shlex.quote(best)} --in … uses it")
 
 
 def _pseudo(each: dict[str, Any]) -> str:

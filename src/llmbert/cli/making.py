@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,18 +204,24 @@ def check_language(language: str) -> str:
 
 @contextmanager
 def ctrl_c(display: Display) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) came: in training the first lets the step end and saves; else it stops at once."""
+    """Whether Ctrl-C (or SIGTERM) came: in training the first lets the step end and saves; else it stops at once.
+
+    Python drops what is raised in a callback or a `__del__`; so each is noted too, and ends the next training, or the
+    whole where none comes any more.
+    """
     pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if pressed or display.stage != "training":
-            raise KeyboardInterrupt
         pressed.append(number)
+        if len(pressed) > 1 or display.stage != "training":
+            raise KeyboardInterrupt
         display.say("stopping after this step, saving …")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
+        if pressed:
+            raise KeyboardInterrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -241,7 +248,7 @@ def _say_run(run: Any) -> None:
     print(" · ".join(parts))
     use = {"exact": "generate {} --prompt …", "bound": "latent {} --draw 5", "pseudo": "anomalies {} --data …"}
     use["conditional"] = f"{run.facts['task']} {{}} --in …" if run.facts.get("task") else ""
-    usage = use.get(scores["likelihood"], "generate {}").format(run.folder)
+    usage = use.get(scores["likelihood"], "generate {}").format(shlex.quote(str(run.folder)))
     print(f"{run.folder}: report.html shows it" + (f", llmbert {usage} uses it" if usage else ""))
     cut = [run.facts.get(key) or 0 for key in ("cut_sources", "cut_targets")]
     if any(cut):

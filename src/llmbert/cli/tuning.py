@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -75,5 +76,5 @@ def say_labelled(run: Any) -> None:
             ends = f" ({around[0]:.2f} to {around[1]:.2f})" if around else ""
             print(f"{name}: {metric} {score['score']:.2f}{ends}   {score['signature']}")
     verbs = [verb for task, verb in (("tag", "tag"), ("classify", "classify")) if task in run.facts["tasks"]]
-    uses = f", llmbert {verbs[0]} {run.folder} --in … uses it" if verbs else ""
+    uses = f", llmbert {verbs[0]} {shlex.quote(str(run.folder))} --in … uses it" if verbs else ""
     print(f"{run.folder}: report.html shows it{uses}")

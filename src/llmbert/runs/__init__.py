@@ -26,6 +26,7 @@ from llmbert.runs.machine import (
     forget_peak_memory,
     machine,
     peak_memory,
+    resume_command,
     version,
     versions,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "read_json",
     "read_tensors",
     "represent_texts",
+    "resume_command",
     "run_status",
     "save_model",
     "sweep",

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from llmbert.protocols import LLMBertError
-from llmbert.runs.machine import version
+from llmbert.runs.machine import resume_command, version
 
 FORMAT = 1
 WEIGHTS, CONFIG, FACTS, CHECKPOINT, LOG = (
@@ -72,7 +72,7 @@ def check_out(folder: Path) -> None:
     """Refuse a folder that already holds something: nothing of the user's is ever overwritten."""
     if (folder / FACTS).exists():
         mend = "choose another --out" + (
-            f", or go on with it: llmbert train --resume {folder}" if run_status(folder) == "training" else ""
+            f", or go on with it: {resume_command(folder)}" if run_status(folder) == "training" else ""
         )
         raise LLMBertError(f"{folder} already holds a run; {mend}")
     if folder.exists() and (not folder.is_dir() or any(file.suffix != PARTIAL for file in folder.iterdir())):

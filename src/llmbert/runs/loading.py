@@ -17,7 +17,7 @@ from llmbert.nn.packed import PackedKind
 from llmbert.protocols import LLMBertError, UsageError
 from llmbert.runs.files import CONFIG, FACTS, MEMBERS, PARTIAL, WEIGHTS, disk_error, read_facts, read_json, write_json
 from llmbert.runs.foreign import PICKLES, find_folder, read_weights, refuse_pickles, special_ids
-from llmbert.runs.machine import device
+from llmbert.runs.machine import device, resume_command
 from llmbert.runs.run import Run
 from llmbert.text.foreign import FOREIGN, ForeignTokeniser, load_tokeniser
 from llmbert.text.tokenisers import Tokeniser
@@ -40,7 +40,7 @@ def load(folder: str | Path, weights: str | None = None) -> Run:
         refuse_pickles(path.parent, [path.name])
     facts = read_facts(path) if (path / FACTS).exists() or not (path / CONFIG).exists() else {}
     if facts.get("status") == "training":
-        raise LLMBertError(f"{path} is not finished; go on with it: llmbert train --resume {path}")
+        raise LLMBertError(f"{path} is not finished; go on with it: {resume_command(path)}")
     config = read_json(path / CONFIG)
     tensors = read_weights(path)
     try:

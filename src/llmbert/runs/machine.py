@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -46,9 +48,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def command_line() -> str:
-    """How this program was called, for the record."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command_line(show: Callable[[str], str] = str) -> str:
+    """How this program was called, for the record, as a shell reads it; show: what is said of each argument."""
+    return shlex.join([Path(sys.argv[0]).name, *map(show, sys.argv[1:])])
+
+
+def resume_command(folder: str | os.PathLike[str]) -> str:
+    """What goes on with a stopped training, as a shell reads it."""
+    return shlex.join(["llmbert", "train", "--resume", os.fspath(folder)])
 
 
 def forget_peak_memory() -> None:

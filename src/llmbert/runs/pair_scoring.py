@@ -32,7 +32,8 @@ def pair_nats(
     """Nats of every token of each target given its source: float32, 0 at the target's begin token, which is given.
 
     sources: as `Run.encode_source` gives them; targets: each from its begin token to its end token. Pairs of like
-    length, each that of its longer side, share a batch of TOKENS_A_BATCH a side at most, or of one pair. Raises LLMBertError for what is longer than the model reaches.
+    length, which is that of the longer side, share a batch: of TOKENS_A_BATCH at most on either side, or of one pair.
+    Raises LLMBertError for what is longer than the model reaches.
     """
     nats = [np.zeros(len(target), dtype=np.float32) for target in targets]
     sizes = [max(len(source), len(target), 1) for source, target in zip(sources, targets, strict=True)]

@@ -26,6 +26,7 @@ from llmbert.runs import (
     disk_error,
     machine,
     read_facts,
+    resume_command,
     run_status,
     version,
     versions,
@@ -138,7 +139,7 @@ def tensorboard_of(folder: Path, wanted: bool) -> Iterator[Callable[[dict[str, f
 
 
 def _go_on(out: Path) -> str:
-    return f"go on with: llmbert train --resume {out}"
+    return f"go on with: {resume_command(out)}"
 
 
 def first_facts(

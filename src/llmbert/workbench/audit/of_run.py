@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmbert.data.corpus import Corpus
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.runs import FACTS, load, write_json
+from llmbert.runs import FACTS, load, resume_command, write_json
 from llmbert.runs.trail import note_trail
 from llmbert.tasks.anomalies import oddness
 from llmbert.trust.membership import membership_figures, membership_scores
@@ -39,7 +39,7 @@ def audit_run(run: str | os.PathLike[str], *, samples: int = 1000, progress: Pro
     whole_number("samples", samples, 1)
     known = load(folder)
     if known.facts.get("status") != "done":
-        raise LLMBertError(f"{folder} is not finished; go on with it first: llmbert train --resume {folder}")
+        raise LLMBertError(f"{folder} is not finished; go on with it first: {resume_command(folder)}")
     if not known.facts.get("corpus"):
         raise UsageError(
             f"{folder} keeps no store of what it learned from; audit the run that was trained on documents"

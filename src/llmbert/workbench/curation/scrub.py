@@ -430,6 +430,10 @@ def _content(work: _Work, found: Mapping[str, Any], language: str) -> dict[str, 
         )
         + say(found["how"], language),
         "data": {"rows": rows, "overlap": ("" if language == "zh" else " ").join(limits)},
-        "facts": [[fact("command", language), work.clean(command_line())], [fact("machine", language), machine()]],
+        # each argument alone too: a shell's quotes may stand within a name
+        "facts": [
+            [fact("command", language), work.clean(command_line(work.clean))],
+            [fact("machine", language), machine()],
+        ],
         "found": dict(found),
     }

@@ -20,7 +20,19 @@ from llmbert.data.corpus import Corpus, Shard, digest_of, usual_kept_share, usua
 from llmbert.data.sources import HUB, STANDARD_INPUT, Meter, find_sources
 from llmbert.models import find_family
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
-from llmbert.runs import FACTS, MEMBERS, WEIGHTS, Run, disk_error, load, machine, read_facts, run_status, write_json
+from llmbert.runs import (
+    FACTS,
+    MEMBERS,
+    WEIGHTS,
+    Run,
+    disk_error,
+    load,
+    machine,
+    read_facts,
+    resume_command,
+    run_status,
+    write_json,
+)
 from llmbert.runs.trail import note_trail, read_trail
 from llmbert.tasks.anomalies import oddness
 from llmbert.text.tokenisers import TOKENISERS
@@ -105,7 +117,7 @@ def forget(
 
 def _store_of(folder: Path, facts: Mapping[str, Any]) -> Corpus:
     if facts.get("status") != "done":
-        raise LLMBertError(f"{folder} is not finished; go on with it first: llmbert train --resume {folder}")
+        raise LLMBertError(f"{folder} is not finished; go on with it first: {resume_command(folder)}")
     if not facts.get("corpus"):
         raise UsageError(
             f"{folder} keeps no store of what it learned from; train it anew from data without the documents"
