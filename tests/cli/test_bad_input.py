@@ -141,6 +141,31 @@ def test_a_wrong_request_is_named_before_anything_is_made(case: str, text: Path,
     assert snapshot(tmp_path) == {}
 
 
+PLANTING = ["--data=x.txt", "--out=x", "--families=gpt", "--mitigations=-", "--valid=x.txt", "--lines", "--split-on=x"]
+PLANTING += ["--fields=text=x", "--tokenizer=chars", "--canaries=card", "--repeats=1", "--each=2", "--budget=9s"]
+PLANTING += ["--seed=3", "--language=zh"]
+IDLE: dict[str, tuple[list[str], list[str]]] = {
+    **{f"audit {option}": (["audit", "run", option], [option.partition("=")[0], "run"]) for option in PLANTING},
+    "trace temperature": (["trace", "run", "--text=x", "--temperature=9"], ["--temperature", "--prompt"]),
+    "trace seed": (["trace", "run", "--data=x.txt", "--seed=9"], ["--seed", "--prompt"]),
+    "trace index": (["trace", "run", "--index-only", "--neighbours=9"], ["--neighbours", "--index-only"]),
+    "fields of a text": (["translate", "run", "text", "--fields=source=x"], ["--fields", "--in"]),
+    "lines of a text": (["summarise", "run", "text", "--lines"], ["--lines", "--in"]),
+    "name of no field": (["write", "run", "a | b | c", "--into=x"], ["--into", "--out"]),
+    "name of plain text": (["classify", "run", "text", "--into=x", "--out=x.txt"], ["--into", ".jsonl"]),
+    "figures of no page": (["chat", "run", "--json"], ["--json", "--report"]),
+    "talk of a page": (["chat", "run", "--report=x.html", "--temperature=2"], ["--temperature", "--report"]),
+    "strength of no mark": (["generate", "run", "--watermark-strength=2"], ["--watermark-strength", "KEYFILE"]),
+    "strength of no mark served": (["serve", "run", "--watermark-strength=4"], ["--watermark-strength", "KEYFILE"]),
+}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_options_that_would_come_to_nothing_are_refused(case: str) -> None:
+    arguments, words = IDLE[case]
+    refused(llmbert(*arguments), USAGE, *words)
+
+
 @pytest.mark.parametrize("option", ["order=0", "order=100000", "steps=5", "alpha=0", "smoothing=good"])
 def test_settings_of_an_ngram_are_checked_too(option: str, text: Path, tmp_path: Path) -> None:
     ask = ["train", "--family=ngram", "--data", text, "--out", tmp_path / "run", f"--set={option}"]

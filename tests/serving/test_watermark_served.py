@@ -10,7 +10,10 @@ from live import live
 from random_runs import random_run
 from test_process import process
 
+from llmbert.cli.serving import serve
 from llmbert.protocols import UsageError
+from llmbert.runs import Run
+from llmbert.serving import catalogue, server
 from llmbert.serving.catalogue import Served
 from llmbert.serving.settings import ServeSettings
 from llmbert.trust.watermark import detect_watermark, write_key
@@ -51,6 +54,28 @@ def test_the_command_takes_a_key_file_and_keeps_it(folders: Path, tmp_path: Path
         text = httpx2.post(url + "/v1/completions", json=ask, timeout=60).json()["choices"][0]["text"]
     assert detect_watermark(text, folders / "gpt", tmp_path / "key")["marked"]
     assert secret not in "".join(lines)
+
+
+def served_with_a_mark(runs: list[Run], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Served]:
+    """What `llmbert serve RUNS --watermark KEYFILE` would answer with."""
+    found: list[dict[str, Served]] = []
+    known = {run.folder.name: Served(run.folder.name, run) for run in runs}
+    monkeypatch.setattr(catalogue, "load_runs", lambda *given: known)
+    monkeypatch.setattr(server, "serve", lambda served, *rest: found.append(served))
+    write_key(folder / "key")
+    serve(list(known), port=0, watermark=str(folder / "key"))
+    return found[0]
+
+
+def test_runs_that_fill_gaps_are_served_beside_marked_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [random_run(name, tmp_path, "river") for name in ("gpt", "bert")]
+    served = served_with_a_mark(runs, tmp_path, monkeypatch)
+    assert {name: each.run.marked for name, each in served.items()} == {"gpt": True, "bert": False}
+
+
+def test_a_key_that_would_mark_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--watermark"):
+        served_with_a_mark([random_run("bert", tmp_path, "river")], tmp_path, monkeypatch)
 
 
 def test_a_run_that_fills_gaps_is_not_served_with_a_mark(tmp_path: Path) -> None:

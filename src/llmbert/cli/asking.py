@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmbert.cli import exchange
-from llmbert.cli.exchange import Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts, Weights
+from llmbert.cli.exchange import INTO, Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts, Weights
 from llmbert.cli.labelling import classify, tag
 from llmbert.protocols import LLMBertError, UsageError, silent
 
@@ -36,7 +36,7 @@ def translate(
     path: In = None,
     fields: Fields = None,
     out: Out = None,
-    into: Into = "output",
+    into: Into = INTO,
     overwrite: Overwrite = False,
     lines: Lines = False,
     whole: Annotated[bool, typer.Option("--whole", help="Each line as it is, not by sentences (test sets).")] = False,
@@ -62,7 +62,7 @@ def summarise(
     path: In = None,
     fields: Fields = None,
     out: Out = None,
-    into: Into = "output",
+    into: Into = INTO,
     overwrite: Overwrite = False,
     lines: Lines = False,
     truncation: Annotated[
@@ -95,7 +95,7 @@ def write(
     path: In = None,
     fields: Fields = None,
     out: Out = None,
-    into: Into = "output",
+    into: Into = INTO,
     overwrite: Overwrite = False,
     beams: Beams = 5,
     length_penalty: LengthPenalty = 1.0,
@@ -181,10 +181,14 @@ def _score(
 
 # ---- chat ----------------------------------------------------------------------------------------------------------
 
+TALKING = {"system", "speakers", "no_log", "seed", "max_tokens", "temperature", "top_k", "top_p", "beams"}
+TALKING |= {"repetition_penalty"}
+"""The options of `chat` that a page on earlier talk has no use for."""
 HELP = "/good or /bad [note] rates the last reply, /save FILE keeps the text, /quit ends"
 
 
 def chat(
+    context: typer.Context,
     run: RunFolder,
     system: Annotated[str, typer.Option("--system", help="What holds for the whole conversation.")] = "",
     speakers: Annotated[
@@ -210,9 +214,14 @@ def chat(
     """Talk with a run, a line at a time; with --report, show how earlier conversations went."""
     if log and no_log:
         raise UsageError("--log names a file to keep and --no-log keeps nothing; give one of them")
+    if as_json and report is None:
+        raise UsageError("--json prints the figures of a page; give --report FILE with it")
     from llmbert.tasks.chat_log import ChatLog, default_log
 
     if report is not None:
+        exchange.refuse_given(
+            context, TALKING, "is for talking, and --report shows earlier talk; leave one of them out"
+        )
         _chat_report(Path(log) if log else default_log(run), report, language or "en", as_json)
         return
     from llmbert.runs import load

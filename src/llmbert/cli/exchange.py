@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Even if --out exis
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 Batch = Annotated[int, typer.Option("--batch", help="Texts at a time.")]
 
+INTO = "output"  # where the answers are written to, unsaid
 TEXT_ENDINGS = (".txt", ".md")
 OUT_ENDINGS = (".txt", ".jsonl", ".tsv")
 Form = Literal["text", "record", "words", "labelled"]
@@ -215,9 +216,16 @@ def _names(record: Mapping[str, Any]) -> str:
 
 
 def check_request(request: Request, batch: int) -> None:
-    """Refuse, before any work, a batch of nothing, and an answer file that exists or has an ending nobody writes."""
+    """Refuse, before any work, a batch of nothing, options that come to nothing, and an answer file that exists or has
+    an ending nobody writes."""
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, not {batch}")
+    if request.texts and request.fields:
+        raise UsageError("--fields names fields of a file and texts have none; leave it out, or give a file with --in")
+    if request.texts and request.lines and request.form == "text":
+        raise UsageError("--lines is of a file and texts are given already; leave it out, or give a file with --in")
+    if request.into != INTO and (request.out is None or _ending(request.out) == ".txt"):
+        raise UsageError("--into names a field of answers in a .jsonl or .tsv file; name such a file with --out")
     if request.out is None:
         return
     path = request.out
@@ -342,6 +350,17 @@ def print_stream(pieces: Iterator[str]) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that would come to nothing: those of these parameters that stand on the command line.
+
+    Raises UsageError, the option before `why`.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} {why}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli import exchange
-from llmbert.cli.exchange import Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts
+from llmbert.cli.exchange import INTO, Batch, Fields, In, Into, Json, Out, Overwrite, Request, RunFolder, Texts
 from llmbert.protocols import LLMBertError
 
 Head = Annotated[str | None, typer.Option("--head", metavar="NAME", help="Which, of a run with several heads.")]
@@ -20,7 +20,7 @@ def classify(
     path: In = None,
     fields: Fields = None,
     out: Out = None,
-    into: Into = "output",
+    into: Into = INTO,
     overwrite: Overwrite = False,
     head: Head = None,
     batch: Batch = 64,
@@ -51,7 +51,7 @@ def tag(
     path: In = None,
     fields: Fields = None,
     out: Out = None,
-    into: Into = "output",
+    into: Into = INTO,
     overwrite: Overwrite = False,
     head: Head = None,
     batch: Batch = 64,

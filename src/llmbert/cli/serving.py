@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli.exchange import Weights
-from llmbert.cli.trusting import KeyFile, Strength, mark_runs
+from llmbert.cli.trusting import KeyFile, Strength, check_mark, mark_runs
 from llmbert.protocols import LLMBertError, UsageError
 
 MISSING = "llmbert serve needs FastAPI and uvicorn; install them: pip install 'llmbert[serve]'"
@@ -41,10 +41,11 @@ def serve(
     ] = None,
     log_text: Annotated[bool, typer.Option("--log-text", help="Let the log hold prompts and answers.")] = False,
     watermark: KeyFile = None,
-    watermark_strength: Strength = 2.0,
+    watermark_strength: Strength = None,
     weights: Weights = None,
 ) -> None:
     """Serve runs by OpenAI's protocol, with a page to see them at work."""
+    check_mark(watermark, watermark_strength)
     try:
         from llmbert.serving.catalogue import load_runs
         from llmbert.serving.server import check_address, open_socket
@@ -74,7 +75,10 @@ def serve(
     with listening:
         with Display() as display:
             known = load_runs(runs, weights, display)
-        mark_runs([served.run for served in known.values() if served.writes], watermark, watermark_strength)
+        onward = [served.run for served in known.values() if served.writes_onward]
+        if watermark is not None and not onward:
+            raise UsageError("none of these runs writes from left to right and carries a mark; leave out --watermark")
+        mark_runs(onward, watermark, watermark_strength)
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"http://{shown}:{listening.getsockname()[1]}/   {', '.join(known)}", err=True)
         answer(known, settings, listening)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli.documents import Fields, Json, Lines, SplitOn
+from llmbert.cli.exchange import refuse_given
 from llmbert.cli.making import Language, check_language, parse_fields
 from llmbert.protocols import UsageError
 
@@ -16,6 +17,7 @@ COLOURS = ("black on bright_yellow", "black on bright_cyan", "black on bright_gr
 
 
 def trace(
+    context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; or text: file, folder or glob.")],
     text: Annotated[str | None, typer.Option("--text", help="Text to trace; - reads it from stdin.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Trace what the run writes after this.")] = None,
@@ -43,6 +45,12 @@ def trace(
     check_language(language)
     if sum((text is not None, prompt is not None, bool(data), index_only)) != 1:
         raise UsageError("give one of --text, --prompt, --data and --index-only")
+    if prompt is None:
+        refuse_given(context, ("max_tokens", "temperature", "seed"), "is of what a run writes; give --prompt with it")
+    if index_only:
+        refuse_given(
+            context, ("least", "neighbours", "out"), "is of a text that is traced; leave it or --index-only out"
+        )
     from llmbert.cli.display import Display
     from llmbert.workbench.curation.trace import trace as verb
 

@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from llmbert.cli.exchange import refuse_given
 from llmbert.cli.making import Language, check_language, parse_fields
 from llmbert.protocols import UsageError
 
 
 def audit(
+    context: typer.Context,
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run, measured as it is.")] = None,
     data: Annotated[
         list[str] | None,
@@ -54,8 +56,8 @@ def audit(
 
     check_language(language)
     if run is not None:
-        if data or out:
-            raise UsageError("a run is audited as it is; leave out --data and --out, or the run")
+        planting = set(context.params) - {"run", "samples", "as_json"}
+        refuse_given(context, planting, "is of a training, and a run is audited as it is; leave it out, or the run")
         _audit_run(run, samples, as_json)
         return
     if not data or not out:
@@ -169,7 +171,10 @@ def _numbers(option: str, text: str) -> list[int]:
 KeyFile = Annotated[
     str | None, typer.Option("--watermark", metavar="KEYFILE", help="Mark the text: llmbert watermark key KEYFILE.")
 ]
-Strength = Annotated[float, typer.Option("--watermark-strength", metavar="D", help="Added to green tokens' logits.")]
+Strength = Annotated[
+    float | None,
+    typer.Option("--watermark-strength", metavar="D", help="Added to green tokens' logits; unsaid 2."),
+]
 
 watermark = typer.Typer(
     help="Text marked by a secret key (llmbert generate and serve --watermark), and whether a text is.",
@@ -177,7 +182,13 @@ watermark = typer.Typer(
 )
 
 
-def mark_runs(runs: Sequence[Any], path: str | None, strength: float) -> None:
+def check_mark(path: str | None, strength: float | None) -> None:
+    """Refuse a strength without a key: nothing would be marked."""
+    if path is None and strength is not None:
+        raise UsageError("--watermark-strength marks nothing by itself; give --watermark KEYFILE with it")
+
+
+def mark_runs(runs: Sequence[Any], path: str | None, strength: float | None) -> None:
     """Let runs mark what they write with the key in a file; None: they do not."""
     if path is None:
         return
@@ -185,7 +196,7 @@ def mark_runs(runs: Sequence[Any], path: str | None, strength: float) -> None:
 
     key = read_key(path)
     for run in runs:
-        run.mark(key, strength)
+        run.mark(key, **({} if strength is None else {"strength": strength}))
 
 
 @watermark.command("key")

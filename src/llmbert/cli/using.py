@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llmbert.cli.exchange import Weights
-from llmbert.cli.trusting import KeyFile, Strength, mark_runs
+from llmbert.cli.trusting import KeyFile, Strength, check_mark, mark_runs
 from llmbert.protocols import UsageError
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
@@ -111,12 +111,13 @@ def generate(
         str | None, typer.Option("--draft", metavar="RUN", help="An n-gram that guesses ahead, or lookup: sooner done.")
     ] = None,
     watermark: KeyFile = None,
-    watermark_strength: Strength = 2.0,
+    watermark_strength: Strength = None,
     weights: Weights = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Write on from a prompt, token by token."""
+    check_mark(watermark, watermark_strength)
     from llmbert.runs import load
 
     text = sys.stdin.read() if prompt == "-" else prompt

@@ -30,7 +30,8 @@ class Served:
         run.tokeniser  # noqa: B018  a run without one says so now, not with the first request
         _check_facts(run)
         self._texts: dict[int, str] = {}
-        self.writes = hasattr(run.model, "step") or run.fills_gaps
+        self.writes_onward = hasattr(run.model, "step") and not run.fills_gaps
+        self.writes = self.writes_onward or run.fills_gaps
         self.verbs = tuple(verb for verb, able in self._able().items() if able)
 
     def _able(self) -> dict[str, bool]:
