@@ -406,6 +406,8 @@ def test_texts_get_their_spans_marked(labellers: Path, tmp_path: Path) -> None:
 def test_labels_that_cannot_be_are_refused(labellers: Path, talker: Path, tmp_path: Path) -> None:
     refused(llmbert("classify", labellers / "tag", "x"), USAGE, "heads that can classify")
     refused(llmbert("tag", talker, "x"), USAGE, "without heads")
+    refused(llmbert("generate", labellers / "tag", "--prompt=Ann"), FAILED, "predicts no tokens")
+    refused(llmbert("evaluate", labellers / "tag", "--data", labellers), USAGE, "no text a probability", "llmbert tag")
     refused(llmbert("classify", labellers / "classify", "x", "--head", "no"), USAGE, "'no'")
     refused(llmbert("classify", labellers / "classify", "x", "--batch", "0"), USAGE, "--batch")
     write_rows(tmp_path / "in.jsonl", [{"text": "a", "tags": ["O"]}])

@@ -103,6 +103,8 @@ def test_a_short_context_has_no_bits_per_byte_for_the_targets_that_it_cuts(
     assert found[40]["bits_per_byte"] > 0 and found[40]["cut"] == 0
     assert found[4]["bits_per_byte"] is found[4]["interval"]["bits_per_byte"] is None
     assert found[4]["cut"] == found[4]["documents"] and f"|cut:{found[4]['cut']}|" in found[4]["signature"]
+    told = llmbert("evaluate", tmp_path / "4", "--data", *pairs)
+    assert told.code == 0 and told.err.startswith("llmbert: note: ") and told.err.count("\n") == 1
     longer = [tmp_path / name for name in ("digits.txt", "words.txt")]
     for path, whole, word in zip(longer, pairs, ("1", "one " * 60), strict=True):
         path.write_text(whole.read_text("utf-8") + word + "\n", "utf-8")

@@ -29,3 +29,10 @@ def test_what_has_no_such_weights_is_said(runs: Path) -> None:
     for run, kind, said in (("lstm", "int8", "is a lstm"), ("gpt", "int4", "float32, bfloat16, int8")):
         result = llmbert("generate", runs / run, "--weights", kind)
         assert result.code == 2 and said in result.err and result.err.count("\n") == 1, result.err
+
+
+def test_what_a_run_warns_of_is_a_note(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmbert.nn.native.why_not_native", lambda: "no g++")
+    result = llmbert("generate", runs / "gpt", "--weights=int8", "--max-tokens=3", "--prompt=the")
+    assert result.code == 0 and result.out.startswith("the")
+    assert result.err.startswith("llmbert: note: without native steps") and result.err.count("\n") == 1

@@ -183,6 +183,8 @@ class TestFillingIn:
         ("attention", {"model": "gpt", "input": "x" * 60}),
         ("score", {"model": "ende", "input": "x" * 120, "source": "y"}),
         ("score", {"model": "kinds", "input": "x"}),
+        ("completions", {"model": "kinds", "prompt": "x"}),
+        ("chat/completions", {"model": "kinds", "messages": [{"role": "user", "content": "x"}]}),
         ("completions", {"model": "gpt", "prompt": "x", "suffix": "y"}),
         ("translate", {"model": "ende", "input": "half \ud800", "max_tokens": 3}),
         ("summarise", {"model": "t5", "input": ["x", "half \ud800"]}),
@@ -190,7 +192,7 @@ class TestFillingIn:
         ("completions", {"model": "gpt", "prompt": ["x", "half \ud800"]}),
         ("chat/completions", {"model": "gpt", "messages": [{"role": "user", "content": "half \ud800"}]}),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_what_the_client_can_mend_is_the_clients(server: Live, path: str, asked: dict[str, Any]) -> None:
     with server.client() as client:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmbert.cli.exchange import Weights
+from llmbert.cli.exchange import Weights, notes, print_stream
 from llmbert.cli.trusting import KeyFile, Strength, check_mark, mark_runs
 from llmbert.protocols import UsageError
+
+if TYPE_CHECKING:
+    from llmbert.decoding import Delta
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder that llmbert train --out wrote.")]
 
@@ -42,7 +47,7 @@ def evaluate(
     from llmbert.runs import load
     from llmbert.workbench import evaluate as verb
 
-    with Display() as display:
+    with Display() as display, notes():
         scores = verb.evaluate(
             load(run, weights),
             data,
@@ -139,32 +144,31 @@ def generate(
         settings["temperature"] = 0.0
     if beams < 1:
         raise UsageError(f"--beams must be at least 1, not {beams}")
-    known = load(run, weights)
-    if known.reads_source:
-        raise UsageError(
-            f"{run} is a {known.family}, which writes from a source: llmbert translate, summarise or write"
-        )
-    mark_runs([known], watermark, watermark_strength)
-    deltas = known.write(text, draft=draft, **settings)
-    if as_json:
-        written = list(deltas)
-        print(
-            json.dumps(
-                {
-                    "prompt": text,
-                    "text": "".join(delta.text for delta in written),
-                    "tokens": [token.id for delta in written for token in delta.tokens],
-                    "finish": next((delta.finish for delta in written if delta.finish), None),
-                    "settings": settings,
-                },
-                ensure_ascii=False,
+    with notes():
+        known = load(run, weights)
+        if known.reads_source:
+            raise UsageError(
+                f"{run} is a {known.family}, which writes from a source: llmbert translate, summarise or write"
             )
-        )
-        return
-    print(text, end="")
-    for delta in deltas:
-        print(delta.text, end="", flush=True)
-    print()
+        mark_runs([known], watermark, watermark_strength)
+        deltas = known.write(text, draft=draft, **settings)
+        if as_json:
+            _print_whole(text, list(deltas), settings)
+        else:
+            first = next(deltas, None)  # a run that does not write says so now, before anything is shown
+            print_stream(chain([text, first.text if first else ""], (delta.text for delta in deltas)))
+
+
+def _print_whole(prompt: str, written: Sequence[Delta], settings: dict[str, Any]) -> None:
+    """What was written as one JSON object."""
+    found = {
+        "prompt": prompt,
+        "text": "".join(delta.text for delta in written),
+        "tokens": [token.id for delta in written for token in delta.tokens],
+        "finish": next((delta.finish for delta in written if delta.finish), None),
+        "settings": settings,
+    }
+    print(json.dumps(found, ensure_ascii=False))
 
 
 def export(

@@ -30,7 +30,7 @@ class Served:
         run.tokeniser  # noqa: B018  a run without one says so now, not with the first request
         _check_facts(run)
         self._texts: dict[int, str] = {}
-        self.writes_onward = hasattr(run.model, "step") and not run.fills_gaps
+        self.writes_onward = hasattr(run.model, "step") and not run.fills_gaps and not isinstance(run.model, Headed)
         self.writes = self.writes_onward or run.fills_gaps
         self.verbs = tuple(verb for verb, able in self._able().items() if able)
 
@@ -40,7 +40,7 @@ class Served:
         asked = self.run.reads_source and not kinds
         return {
             "completions": self.writes,
-            "chat": hasattr(model, "step") and (not asked or tasks is None or "chat" in tasks),
+            "chat": self.writes_onward and (not asked or tasks is None or "chat" in tasks),
             "translate": asked and (tasks is None or "translate" in tasks),
             "summarise": asked and (tasks is None or "summarise" in tasks),
             "classify": bool(kinds & {"classify", "multilabel"}) or (asked and "classify" in (tasks or ())),

@@ -13,6 +13,7 @@ from typing import Any
 from llmbert.data.corpus import Shard, build_shard
 from llmbert.data.pairs import Reference, read_pairs
 from llmbert.metrics import compare_texts, paired_difference, same_kind
+from llmbert.models.headed import Headed
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.runs import Run, load
 from llmbert.tasks.requests import fit_sources, truncation_of
@@ -48,11 +49,13 @@ def evaluate(
     pairs: the scores are of the targets, and "metrics" compare what it writes (with `beams`) with them. against:
     another run on the same text; "comparison" says which is better, and whether that may be chance.
 
-    Raises LLMBertError for a run or data that cannot be read, UsageError for two runs of two kinds of likelihood.
+    Raises LLMBertError for a run or data that cannot be read, UsageError for a run without a likelihood, and for two of
+    two kinds.
     """
     known = run if isinstance(run, Run) else load(Path(run))
     other = None if against is None else against if isinstance(against, Run) else load(Path(against))
     paths = [os.fspath(data)] if isinstance(data, str | os.PathLike) else [os.fspath(path) for path in data]
+    _check_scored(known)
     if other is not None:
         _check_alike(known, other)
     if known.reads_source:
@@ -96,6 +99,15 @@ def _compare_nats(run: Run, shard: Shard, other: Run, read: Callable[..., Shard]
             part = part_of(documents, shard.documents, cut)
     nats = (shard_nats(each, text, most=len(text.ids)) for each, text in zip(runs, shards, strict=True))
     return paired_difference(*nats) | ({"part": part} if part else {})
+
+
+def _check_scored(run: Run) -> None:
+    """Refuse a run that no text is probable under, or improbable: figures of nothing would be zeros."""
+    if run.model.likelihood == "none":
+        mend = "score with another family"
+        if isinstance(run.model, Headed):
+            mend = "score its labels on texts that have theirs: llmbert classify RUN or llmbert tag RUN with --in FILE"
+        raise UsageError(f"{run.folder} ({run.family}) gives no text a probability; {mend}")
 
 
 def _check_alike(run: Run, other: Run) -> None:
