@@ -19,6 +19,7 @@ from running import llmbert, snapshot, start, tiny
 
 import llmbert as library
 from llmbert.models import FAMILIES
+from llmbert.training.loop import Interrupted
 
 SCORES = {"nats_per_token", "perplexity", "bits_per_byte", "interval", "likelihood", "signature"}
 CHINESE = "春江潮水连海平,海上明月共潮生。滟滟随波千万里,何处春江无月明。江流宛转绕芳甸,月照花林皆似霰。"
@@ -250,6 +251,22 @@ def test_a_budget_is_kept(family: str, text: Path, tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
     assert facts["steps"] >= 20
     assert facts["calibrated_tokens_per_second"] > 0
+
+
+def test_a_training_that_goes_on_is_told_to_tensorboard_too(text: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run, steps = tmp_path / "run", iter(range(99))
+    settings = {"layers": 1, "width": 16, "heads": 2, "context": 16, "steps": 12, "batch": 4}
+    with pytest.raises(Interrupted):
+        library.train(
+            "gpt", text, run, settings=settings, tokenizer="bytes", tensorboard=True, stop=lambda: next(steps) == 4
+        )
+    result = llmbert("train", "--resume", run, "--tensorboard")
+    assert (result.code, result.err) == (0, "")
+    events = accumulator.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    log = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(log) and len(log) == 12
 
 
 @pytest.mark.usefixtures("charts")

@@ -65,7 +65,9 @@ def train(
     settings: Set = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a stopped run.")] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard; with --resume too.")
+    ] = False,
     licence: Annotated[str | None, typer.Option("--licence", help="Of the text, for the model card.")] = None,
     language: Language = "en",
 ) -> None:
@@ -73,7 +75,7 @@ def train(
     parts = read_mixture(mixture)
     needed = {"--family": family, "--data": data or parts, "--out": out}
     free: dict[str, Any] = {"--valid": valid, "--lines": lines, "--split-on": split_on, "--fields": fields}
-    free |= {"--budget": budget, "--size": size, "--set": settings, "--tensorboard": tensorboard, "--task": task}
+    free |= {"--budget": budget, "--size": size, "--set": settings, "--task": task}
     free |= {"--languages": languages, "--lowercase": lowercase, "--detokenise": detokenise, "--mixture": mixture}
     free |= {"--objective": objective, "--base": base, "--licence": licence, "--seed": seed}
     free |= {"--tokenizer": tokenizer != "bpe", "--language": language != "en"}
@@ -84,7 +86,7 @@ def train(
 
     with Display() as display, ctrl_c(display) as stop:
         if resume is not None:
-            run = _resume(resume, display, stop)
+            run = _resume(resume, display, stop, tensorboard)
         else:
             run = verb.train(
                 family,
@@ -115,14 +117,17 @@ def train(
     _say_run(run)
 
 
-def _resume(folder: str, display: Display, stop: Callable[[], bool]) -> Any:
+def _resume(folder: str, display: Display, stop: Callable[[], bool], tensorboard: bool) -> Any:
     """Go on with a training, or with a fine-tuning."""
     from llmbert.runs import read_facts
     from llmbert.workbench.fine_tune import resume_fine_tune
     from llmbert.workbench.train import resume
 
-    labelled = read_facts(Path(folder)).get("objective") == "labels"
-    return (resume_fine_tune if labelled else resume)(folder, progress=display, stop=stop)
+    if read_facts(Path(folder)).get("objective") != "labels":
+        return resume(folder, progress=display, stop=stop, tensorboard=tensorboard)
+    if tensorboard:
+        raise UsageError(f"{folder} is being fine-tuned, which TensorBoard is not told of; leave out --tensorboard")
+    return resume_fine_tune(folder, progress=display, stop=stop)
 
 
 def _check_train(resume: str | None, needed: dict[str, Any], free: dict[str, Any]) -> None:

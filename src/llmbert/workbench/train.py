@@ -223,9 +223,13 @@ def prepare(asked: Asked, progress: Progress, began: float) -> Training:
 
 
 def resume(
-    out: str | os.PathLike[str], *, progress: Progress = silent, stop: Callable[[], bool] = lambda: False
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress = silent,
+    stop: Callable[[], bool] = lambda: False,
+    tensorboard: bool = False,
 ) -> Run:
-    """Go on with a training that was stopped, exactly as if it had not been.
+    """Go on with a training that was stopped, exactly as if it had not been; tensorboard: the steps from here on.
 
     Raises LLMBertError where there is nothing to go on with, or its text is gone or changed.
     """
@@ -233,7 +237,11 @@ def resume(
     facts = read_facts(folder)
     if facts.get("status") != "training":
         raise LLMBertError(f"{folder} is finished; train again with another --out to go further")
-    return carry_out(reopen(folder, facts, progress, stop), resume=(folder / CHECKPOINT).exists())
+    if tensorboard:
+        check_watched(facts["family"], {})
+    training = reopen(folder, facts, progress, stop)
+    with tensorboard_of(folder, tensorboard) as training.watch:
+        return carry_out(training, resume=(folder / CHECKPOINT).exists())
 
 
 def reopen(
