@@ -254,6 +254,12 @@ def test_a_paraphrase_finds_its_document(tmp_path: Path) -> None:
     assert nearest_passages(index, "?!", 3) == []
 
 
+def test_a_word_of_mixed_case_is_found_as_it_is_written(tmp_path: Path) -> None:
+    index = build_index(given_of(["the bell rang", "the iPhone rang", "an IPHONE, an iPhone"]), tmp_path / "index")
+    found = nearest_passages(index, "whose iPhone", 3)
+    assert [each["id"] for each in found] == ["d2", "d1"]
+
+
 def test_a_long_document_is_searched_in_passages(tmp_path: Path) -> None:
     filler = "nothing of note happened on this day. " * 200
     text = "é" + filler + "The comet was seen by Halley. " + filler

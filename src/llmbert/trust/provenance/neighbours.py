@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def nearest_passages(
     """
     if count < 1:
         raise UsageError(f"neighbours is {count}; ask for 1 or more")
-    scored = _scored(index, sorted(_terms(text)))
+    scored = _scored(index, _terms(text))
     ranked = sorted(scored, key=lambda place: (-scored[place], place))[: SHORTLIST if represent else count]
     passages = [_passage(index.blocks[number], number_of) | {"score": scored[number, number_of]}
                 for number, number_of in ranked]  # fmt: skip
@@ -51,23 +51,26 @@ def nearest_passages(
     return sorted(passages, key=lambda passage: -passage["score"])[:count]
 
 
-def _terms(text: str) -> set[str]:
-    """Words, and of a row of ideographs each pair that stands together."""
-    found = set()
+def _terms(text: str) -> dict[str, set[str]]:
+    """Words, and of a row of ideographs each pair that stands together; each with how it may be written: in small or
+    capital letters, capitalised, or as the text has it (iPhone)."""
+    found: dict[str, set[str]] = {}
     for run in _TERM.findall(text):
         wide = ord(run[0]) >= 0x3040
-        found |= {run[i : i + 2] for i in range(max(1, len(run) - 1))} if wide else {run.lower()}
-    return found
+        for term in [run[i : i + 2] for i in range(max(1, len(run) - 1))] if wide else [run.lower()]:
+            spellings = {term} if wide else {term, term.capitalize(), term.upper(), run}
+            found.setdefault(term, set()).update(spellings)
+    return dict(sorted(found.items()))
 
 
-def _scored(index: TraceIndex, terms: Sequence[str]) -> dict[tuple[int, int], float]:
+def _scored(index: TraceIndex, terms: Mapping[str, set[str]]) -> dict[tuple[int, int], float]:
     """The BM25 score of each passage (block, number) that shares a term with the text."""
     layouts = [_Layout(block) for block in index.blocks]
     total = sum(layout.count for layout in layouts)
     mean = sum(float(layout.block.rows["owned"].sum()) for layout in layouts) / max(1, total)
     scores: dict[tuple[int, int], float] = {}
-    for term in terms:
-        counted = [layout.count_term(term) for layout in layouts]
+    for spellings in terms.values():
+        counted = [layout.count_term(spellings) for layout in layouts]
         if sum(each[2] for each in counted) > COMMON:
             continue
         having = sum(len(numbers) for numbers, _, _ in counted)
@@ -89,10 +92,10 @@ class _Layout:
         self.first = np.concatenate([[0], np.cumsum(each)])
         self.count = int(self.first[-1])
 
-    def count_term(self, term: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """The passages with a term, how often each has it, and in how many places it stands at all."""
+    def count_term(self, spellings: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """The passages with a term, however spelled, how often each has it, and in how many places it stands at all."""
         found, stands = [], 0
-        for written in {term, term.capitalize(), term.upper()}:
+        for written in spellings:
             pattern = written.encode()
             first, last = find_range(self.block.text, self.block.suffixes, pattern)
             stands += last - first
