@@ -79,6 +79,16 @@ def test_beyond_the_sample_a_fitted_distribution_speaks() -> None:
     assert found[2] == 46.5
 
 
+def test_candidates_that_a_model_finds_impossible_lie_above_all_others() -> None:
+    pytest.importorskip("scipy", reason="scipy, which fits distributions, is not installed")
+    candidates = np.random.default_rng(4).normal(10.0, 1.0, 5000)
+    scores = np.array([10.0, 6.0, np.inf])
+    without = extrapolated_exposure(scores, candidates, bits=46.5)
+    among = extrapolated_exposure(scores, np.concatenate((candidates, np.full(15_000, np.inf))), bits=46.5)
+    assert among[:2] == pytest.approx(without[:2] + 2) and among[2] == 0, "a quarter of them is possible: two bits"
+    assert extrapolated_exposure(scores, np.full(9, np.inf), bits=46.5).tolist() == [46.5, 46.5, 0.0]
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("kind", SPACES)
 def test_the_prompt_for_a_secret_gives_a_part_of_it_away(kind: str, language: str) -> None:

@@ -33,7 +33,7 @@ def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, An
         raise UsageError(f"{run.family} has no attention to show; take a gpt, bert, transformer or t5")
     if run.reads_source != (target is not None):
         raise UsageError(f"{run.family} {'writes a target; give one' if run.reads_source else 'has no target'}")
-    source = run.encode_source(text) if run.reads_source else run.document_ids(text)[:-1].tolist()
+    source = run.encode_source(text) if run.reads_source else _read(run, text)
     written = run.document_ids(target)[:-1].tolist() if target is not None else []
     most = min(MOST_TOKENS, reach_of(run.model) or MOST_TOKENS)
     for ids in (source, written):
@@ -55,6 +55,12 @@ def attention_of(run: Run, text: str, target: str | None = None) -> dict[str, An
             _part("cross", wrote, read, [each for each in seen if each[0] == "cross"]),
         ]
     }
+
+
+def _read(run: Run, text: str) -> list[int]:
+    """A text as the model was trained to read it: what sees both ways has its end too, what writes on has not."""
+    ids: list[int] = run.document_ids(text).tolist()
+    return ids if run.model.likelihood == "pseudo" else ids[:-1]
 
 
 def _part(kind: str, queries: list[str], keys: list[str], seen: list[tuple[str, Tensor]]) -> dict[str, Any]:

@@ -131,16 +131,20 @@ def extrapolated_exposure(
 ) -> NDArray[np.float64]:
     """The same beyond what a sample can show: -log2 of the chance below each score in the skew-normal distribution
     fitted to the candidates (Carlini et al. 2019, §4.3), at most the bits of the whole space. Where the fit comes to
-    nothing, in the normal one."""
+    nothing, in the normal one. Candidates that the model finds impossible are fitted to nothing, but count as above
+    every score that is finite; of a secret that it finds impossible it tells nothing."""
     from scipy.stats import skewnorm
 
+    possible = candidates[np.isfinite(candidates)]
+    if not len(possible):
+        return np.where(np.isfinite(scores), bits, 0.0)
     try:
-        shape = skewnorm.fit(candidates)
+        shape = skewnorm.fit(possible)
     except RuntimeError:  # scipy's FitError is one
-        shape = 0.0, float(np.mean(candidates)), max(float(np.std(candidates)), 1e-12)
+        shape = 0.0, float(np.mean(possible)), max(float(np.std(possible)), 1e-12)
     with np.errstate(divide="ignore"):
-        found = -skewnorm.logcdf(scores, *shape) / math.log(2)
-    return np.clip(found, 0.0, bits)
+        below = skewnorm.logcdf(scores, *shape) + math.log(len(possible) / len(candidates))
+    return np.where(np.isfinite(scores), np.clip(-below / math.log(2), 0.0, bits), 0.0)
 
 
 def split_secret(text: str, space: Space) -> tuple[str, str]:
