@@ -17,6 +17,7 @@ from llmbert.models.mixture import Mixture, MixtureSettings, Way, features, log_
 from llmbert.models.scoring import sliding_windows
 from llmbert.protocols import LLMBertError, Progress, UsageError, silent
 from llmbert.training.settings import TrainingSettings
+from llmbert.workbench.budget import PAGE_SECONDS
 from llmbert.workbench.settings import check_precision, check_shape, check_used, checked, sort_settings
 
 MOST_TOKENS = 100_000  # of the kept text
@@ -175,6 +176,16 @@ def seconds_of_mixing(counted: Sequence[Any], settings: MixtureSettings, store: 
         if taken > TRIED_SECONDS or tokens >= len(store.kept.ids):
             return fitting + taken * read_again(store) / len(found.targets)
         tokens *= 4
+
+
+def member_seconds(
+    budget: float, began: float, slow: int, counted: Sequence[Any], settings: MixtureSettings, store: Corpus
+) -> float:
+    """What each of so many members that are not counted gets of a mixture's budget, a second at least. began: when the
+    budget did, by time.monotonic; counted: the models of the others, on whose account some of it is put off."""
+    later = seconds_of_mixing(counted, settings, store, budget) + PAGE_SECONDS
+    left = budget - (time.monotonic() - began) - later
+    return round(max(1.0, max(left, 0.3 * budget) / slow), 1)
 
 
 # ---- the ways ------------------------------------------------------------------------------------------------------

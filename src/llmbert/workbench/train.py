@@ -39,7 +39,6 @@ from llmbert.text.tokenisers import TOKENISERS, Tokeniser
 from llmbert.training.loop import Interrupted, Trainer, resolve_precision
 from llmbert.training.settings import TrainingSettings
 from llmbert.workbench.budget import (
-    PAGE_SECONDS,
     Plan,
     check_length,
     fitting,
@@ -59,7 +58,7 @@ from llmbert.workbench.folders import (
 )
 from llmbert.workbench.lessons import OBJECTIVES, Lesson, find_objective
 from llmbert.workbench.measure import measure_run
-from llmbert.workbench.mixing import check_members, fit_mixture, parse_members, read_again, seconds_of_mixing
+from llmbert.workbench.mixing import check_members, fit_mixture, member_seconds, parse_members, read_again
 from llmbert.workbench.pages import seconds_of_baselines, write_run_page
 from llmbert.workbench.preflight import Case, refuse_faults
 from llmbert.workbench.privacy.noise import count_privacy, learn_with_noise
@@ -396,7 +395,11 @@ def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
             members[family if family not in members else f"{family}-{len(members)}"] = (family, values, part)
     counted = {name: FAMILIES[family].counts for name, (family, *_) in members.items()}
     runs = {name: _member(training, name, *members[name], None) for name in members if counted[name]}
-    seconds = _member_seconds(training, [run.model for run in runs.values()], list(counted.values()).count(False))
+    budget, slow = training.facts["asked"]["seconds"], list(counted.values()).count(False)
+    seconds = None
+    if budget is not None and slow:
+        ready = [run.model for run in runs.values()]
+        seconds = member_seconds(budget, training.began, slow, ready, settings, training.store)
     runs |= {name: _member(training, name, *members[name], seconds) for name in members if not counted[name]}
     models, began = {name: runs[name].model for name in members}, time.monotonic()
     model, found = fit_mixture(models, settings, training.store.kept, training.progress)
@@ -410,18 +413,6 @@ def _mix(training: Training) -> tuple[Any, dict[str, Any]]:
         "tokens_per_second": tokens / max(seconds, 1e-9),
         "parameters": sum(each["parameters"] for each in learned),
     }
-
-
-def _member_seconds(training: Training, counted: Sequence[Any], slow: int) -> float | None:
-    """What each of so many members that are not counted gets of a mixture's budget, a second at least; counted: the
-    models of the others, on whose account some of it is put off."""
-    budget = training.facts["asked"]["seconds"]
-    if budget is None or not slow:
-        return None
-    assert isinstance(training.store, Corpus)
-    later = seconds_of_mixing(counted, training.plan.model, training.store, budget) + PAGE_SECONDS
-    left = budget - (time.monotonic() - training.began) - later
-    return round(max(1.0, max(left, 0.3 * budget) / slow), 1)
 
 
 def _member(
