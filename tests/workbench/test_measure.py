@@ -217,7 +217,7 @@ def test_the_language_of_targets_is_a_code_or_seen_in_them(
 def test_an_option_that_a_run_makes_no_use_of_is_refused(
     reads_source: bool, options: dict[str, Any], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = SimpleNamespace(folder=Path("run"), reads_source=reads_source)
+    run = SimpleNamespace(folder=Path("run"), reads_source=reads_source, model=SimpleNamespace(likelihood="exact"))
     monkeypatch.setattr("llmbert.workbench.evaluate.load", lambda folder: run)
     with pytest.raises(UsageError, match=f"leave out {word}"):
         evaluate("run", "text.txt", **options)

@@ -90,8 +90,8 @@ BUGS = [
         "old[:, :, :end], 0, rows, out", "old[:, :, :end], 0, rows.sort().values, out", ("cache",)),
     Bug("lengths of joining rows in another order", GPT, f"{CACHE}:KeyValueCache.extend",
         "(self.lengths, other.lengths)", "(other.lengths, self.lengths)", ("cache",)),
-    Bug("source mask does not move with its row", "transformer", f"{CACHE}:DecoderState.select",
-        "self.source_mask[rows]", "self.source_mask[rows.flip(0)]", ("cache",)),
+    Bug("source does not move with its row", "transformer", f"{CACHE}:DecoderState.select",
+        "self.sources[rows]", "self.sources[rows.flip(0)]", ("cache",)),
     Bug("recurrent memory does not move with its row", "gru", "llmbert.nn.recurrence:RecurrentState.select",
         "part[:, rows]", "part[:, rows.flip(0)]", ("cache",)),
     # ---- what the output depends on
