@@ -216,6 +216,15 @@ def stop_at_once(page: Any, button: str, once: str = "true") -> None:
     until(page, f"(() => {once} && !{it}.disabled && ({it}.click(), true))()")
 
 
+def stop_as_it_begins(page: Any, button: str) -> None:
+    """The same of what is not begun yet, however quickly it is done."""
+    watched = "(b) => new MutationObserver((_, it) => {if (!b.disabled) {it.disconnect(); window.seen = 1; b.click()}})"
+    page.evaluate(
+        f"({watched})(document.querySelector('{button}')).observe(document.querySelector('{button}'), "
+        "{attributes: true})"
+    )
+
+
 def test_a_conversation(page: Any) -> None:
     page.click("#tab-chat")
     choose(page, "chat-run", "ngram")
@@ -232,8 +241,9 @@ def test_a_conversation(page: Any) -> None:
     assert page.input_value("#chat-text").startswith("one\n")
     page.click("#chat-new")
     assert page.locator("#chat-log .turn").count() == 0
+    stop_as_it_begins(page, "#chat-stop")
     page.click("#chat-go")
-    stop_at_once(page, "#chat-stop")
+    until(page, "window.seen === 1")
     page.wait_for_selector("#chat-stop[disabled]")
 
 
